@@ -1,0 +1,66 @@
+//! Base 62 with the alphabet `0-9A-Za-z`, most significant digit first.
+//!
+//! Ids and secrets are made of these digits; the order of the alphabet makes text order and numeric order the same.
+
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// Writes `value` as exactly `N` digits, padded with zeros.
+///
+/// Digits that do not fit are dropped; callers choose `N` so that every value fits (6 for 32 bits, 11 for 64, 27 for 160).
+pub(crate) fn encode<const N: usize>(mut value: u128) -> [u8; N] {
+    let mut digits = [b'0'; N];
+    for digit in digits.iter_mut().rev() {
+        *digit = digit_of((value % 62) as u8);
+        value /= 62;
+    }
+    digits
+}
+
+/// Reads digits back. `None` where a character is not a digit or the number exceeds 64 bits.
+pub(crate) fn decode_u64(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0_u64, |number, digit| {
+        let value = ALPHABET.iter().position(|candidate| candidate == digit)?;
+        number.checked_mul(62)?.checked_add(u64::try_from(value).ok()?)
+    })
+}
+
+/// Writes the 160-bit big-endian number `bytes` as 27 digits, as KSUID does.
+pub(crate) fn encode_160(bytes: &[u8; 20]) -> [u8; 27] {
+    let mut digits = [b'0'; 27];
+    let mut number = *bytes;
+    for digit in digits.iter_mut().rev() {
+        let mut remainder = 0_u32;
+        for byte in &mut number {
+            let dividend = (remainder << 8) | u32::from(*byte);
+            *byte = (dividend / 62) as u8;
+            remainder = dividend % 62;
+        }
+        *digit = digit_of(remainder as u8);
+    }
+    digits
+}
+
+/// The digit for a value below 62; larger values wrap.
+pub(crate) fn digit_of(value: u8) -> u8 {
+    ALPHABET.get(usize::from(value % 62)).copied().unwrap_or(b'0')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn largest_numbers_fit_their_width() {
+        assert_eq!(&encode::<6>(u128::from(u32::MAX)), b"4gfFC3");
+        assert_eq!(&encode::<11>(u128::from(u64::MAX)), b"LygHa16AHYF");
+        assert_eq!(&encode_160(&[0xff; 20]), b"aWgEPTl1tmebfsQzFP4bxwgy80V");
+        assert_eq!(&encode_160(&[0; 20]), b"000000000000000000000000000");
+    }
+
+    #[test]
+    fn a_number_beyond_64_bits_is_refused() {
+        assert_eq!(decode_u64(b"LygHa16AHYF"), Some(u64::MAX));
+        assert_eq!(decode_u64(b"LygHa16AHYG"), None);
+        assert_eq!(decode_u64(b"0000000000-"), None);
+    }
+}

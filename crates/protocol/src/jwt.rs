@@ -1,0 +1,437 @@
+//! M2M JSON Web Tokens: RS256 with an M2M category in the header (contract: JWT M2M tokens; RFC 7515, 7519, 8725).
+//!
+//! Reading is strict and in a fixed order: size, three segments, header, key, signature, claims. A value of the wrong type
+//! is refused, never taken for absent. What the claims mean now (times, revocation, scopes) is the caller's to decide.
+
+use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::{KeyPair, KeySize, PublicKeyComponents};
+use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::value::RawValue;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::body::Jwk;
+use crate::claims::{Claims, RESERVED_CLAIMS};
+use crate::ids::{MachineId, SigningKeyId, TokenId};
+use crate::json::{self, Object};
+use crate::limits::MAX_JWT_BYTES;
+use crate::scopes::Scopes;
+use crate::time::Timestamp;
+
+/// The header member `cat` of every M2M JWT; a user session has another one.
+pub const M2M_CATEGORY: &str = "cl_B7d4PD333AAA";
+
+/// How far `exp` may lie in the past, in milliseconds.
+pub const EXPIRY_LEEWAY_MILLIS: i64 = 5_000;
+/// How far `nbf` and `iat` may lie in the future, in milliseconds (FAPI 2.0 section 5.3.2.1: at most 10 s).
+pub const FUTURE_LEEWAY_MILLIS: i64 = 10_000;
+/// How long before its issue a token begins to be valid, in seconds: room for clocks that run behind.
+pub const NOT_BEFORE_SECONDS: i64 = 10;
+
+/// Why a JWT is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum JwtError {
+    /// The text is no compact JWT.
+    #[error("the token is not a well-formed JWT")]
+    Malformed,
+    /// Another algorithm, type or category, or an extension that must be understood.
+    #[error("the JWT is not an M2M token signed with RS256")]
+    WrongKind,
+    /// The signature does not fit the key.
+    #[error("the JWT's signature is not valid")]
+    BadSignature,
+    /// A claim is absent or of the wrong type.
+    #[error("a claim of the JWT is absent or malformed")]
+    BadClaims,
+}
+
+/// Whether `text` looks like a JWT rather than an opaque token: three segments.
+#[must_use]
+pub fn looks_like_jwt(text: &str) -> bool {
+    text.bytes().filter(|byte| *byte == b'.').count() == 2
+}
+
+/// The claims that the authority writes.
+#[derive(Clone, Debug)]
+pub struct JwtClaims<'a> {
+    /// `iss`.
+    pub issuer: &'a str,
+    /// `sub`.
+    pub subject: MachineId,
+    /// `iat`, whole seconds.
+    pub issued_at: i64,
+    /// `exp`, whole seconds.
+    pub expires_at: i64,
+    /// `jti`.
+    pub id: TokenId,
+    /// `scopes`, where the instance writes it.
+    pub scopes: Option<&'a Scopes>,
+    /// The caller's own claims, an object.
+    pub custom: Option<&'a Claims>,
+}
+
+/// An RSA key that signs, parsed once.
+pub struct SigningKey {
+    pair: aws_lc_rs::rsa::KeyPair,
+    header: String,
+}
+
+impl std::fmt::Debug for SigningKey {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("SigningKey([redacted])")
+    }
+}
+
+/// A private key that could not be read or made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the RSA key cannot be used")]
+pub struct KeyError;
+
+/// Makes a new RSA key of 2048 bits, e = 65537, as PKCS #8.
+///
+/// # Errors
+/// Where the cryptography library cannot make one.
+pub fn generate_rsa_key() -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    let pair = KeyPair::generate(KeySize::Rsa2048).map_err(|_| KeyError)?;
+    let der: aws_lc_rs::encoding::Pkcs8V1Der<'_> = pair.as_der().map_err(|_| KeyError)?;
+    Ok(Zeroizing::new(der.as_ref().to_vec()))
+}
+
+impl SigningKey {
+    /// Reads a PKCS #8 key.
+    ///
+    /// # Errors
+    /// Where it is no RSA key of at least 2048 bits.
+    pub fn from_pkcs8(id: SigningKeyId, pkcs8: &[u8]) -> Result<Self, KeyError> {
+        let pair = KeyPair::from_pkcs8(pkcs8).map_err(|_| KeyError)?;
+        if pair.public_modulus_len() < 256 {
+            return Err(KeyError);
+        }
+        let header = format!(r#"{{"alg":"RS256","cat":"{M2M_CATEGORY}","kid":"{id}","typ":"JWT"}}"#);
+        Ok(Self { pair, header: URL_SAFE_NO_PAD.encode(header) })
+    }
+
+    /// Signs. This is the one costly act of the authority, about half a millisecond of processor time.
+    ///
+    /// # Errors
+    /// Where the cryptography library fails.
+    pub fn sign(&self, claims: &JwtClaims<'_>) -> Result<String, KeyError> {
+        let payload = write_payload(claims);
+        let mut token = String::with_capacity(self.header.len() + payload.len() * 4 / 3 + 352);
+        token.push_str(&self.header);
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(payload, &mut token);
+        let mut signature = vec![0; self.pair.public_modulus_len()];
+        self.pair
+            .sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), token.as_bytes(), &mut signature)
+            .map_err(|_| KeyError)?;
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+        Ok(token)
+    }
+
+    /// The public half.
+    #[must_use]
+    pub fn verifying_key(&self) -> VerifyingKey {
+        let public = self.pair.public_key();
+        VerifyingKey {
+            modulus: public.modulus().big_endian_without_leading_zero().to_vec(),
+            exponent: public.exponent().big_endian_without_leading_zero().to_vec(),
+        }
+    }
+}
+
+/// The public half of a [`SigningKey`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifyingKey {
+    modulus: Vec<u8>,
+    exponent: Vec<u8>,
+}
+
+impl VerifyingKey {
+    /// The key as the JWKS shows it.
+    #[must_use]
+    pub fn to_jwk(&self, id: SigningKeyId) -> Jwk {
+        Jwk {
+            key_use: "sig".to_owned(),
+            kty: "RSA".to_owned(),
+            kid: id,
+            alg: "RS256".to_owned(),
+            n: URL_SAFE_NO_PAD.encode(&self.modulus),
+            e: URL_SAFE_NO_PAD.encode(&self.exponent),
+        }
+    }
+
+    fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), JwtError> {
+        PublicKeyComponents { n: &self.modulus, e: &self.exponent }
+            .verify(&RSA_PKCS1_2048_8192_SHA256, message, signature)
+            .map_err(|_| JwtError::BadSignature)
+    }
+}
+
+/// A JWT whose form is right and whose signature is not checked yet. It shows nothing but the key it wants.
+#[derive(Debug)]
+pub struct UnverifiedJwt<'a> {
+    key_id: SigningKeyId,
+    signed: &'a str,
+    payload: &'a str,
+    signature: Vec<u8>,
+}
+
+impl<'a> UnverifiedJwt<'a> {
+    /// Reads size, segments and header.
+    ///
+    /// # Errors
+    /// [`JwtError::Malformed`] or [`JwtError::WrongKind`].
+    pub fn parse(token: &'a str) -> Result<Self, JwtError> {
+        if token.len() > MAX_JWT_BYTES || !looks_like_jwt(token) {
+            return Err(JwtError::Malformed);
+        }
+        let (signed, signature) = token.rsplit_once('.').ok_or(JwtError::Malformed)?;
+        let (header, payload) = signed.split_once('.').ok_or(JwtError::Malformed)?;
+        let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| JwtError::Malformed)?;
+        let key_id = read_header(&header)?;
+        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| JwtError::Malformed)?;
+        Ok(Self { key_id, signed, payload, signature })
+    }
+
+    /// The `kid` of the header.
+    #[must_use]
+    pub fn key_id(&self) -> SigningKeyId {
+        self.key_id
+    }
+
+    /// Checks the signature, then reads the claims.
+    ///
+    /// # Errors
+    /// [`JwtError::BadSignature`] or [`JwtError::BadClaims`].
+    pub fn verify(self, key: &VerifyingKey) -> Result<VerifiedJwt, JwtError> {
+        key.verify(self.signed.as_bytes(), &self.signature)?;
+        let payload = URL_SAFE_NO_PAD.decode(self.payload).map_err(|_| JwtError::Malformed)?;
+        read_payload(&payload)
+    }
+}
+
+/// The claims of a JWT whose signature is right.
+#[derive(Clone, Debug)]
+pub struct VerifiedJwt {
+    /// `iss`.
+    pub issuer: String,
+    /// `sub`.
+    pub subject: MachineId,
+    /// `iat`.
+    pub issued_at: Timestamp,
+    /// `nbf`, where present.
+    pub not_before: Option<Timestamp>,
+    /// `exp`.
+    pub expires_at: Timestamp,
+    /// `jti`.
+    pub id: TokenId,
+    /// `scopes`, where present and a list of machine ids.
+    pub scopes: Option<Scopes>,
+}
+
+impl VerifiedJwt {
+    /// Whether the token's life is over at `now`, with the leeway for clocks.
+    #[must_use]
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        now.millis_since(self.expires_at) >= EXPIRY_LEEWAY_MILLIS
+    }
+
+    /// Whether the token's life has not begun at `now`, with the leeway for clocks.
+    #[must_use]
+    pub fn is_from_the_future(&self, now: Timestamp) -> bool {
+        [Some(self.issued_at), self.not_before]
+            .into_iter()
+            .flatten()
+            .any(|start| start.millis_since(now) > FUTURE_LEEWAY_MILLIS)
+    }
+}
+
+fn write_payload(claims: &JwtClaims<'_>) -> String {
+    let issuer = serde_json::Value::from(claims.issuer);
+    let not_before = claims.issued_at.saturating_sub(NOT_BEFORE_SECONDS);
+    let JwtClaims { subject, issued_at, expires_at, id, .. } = claims;
+    let mut payload = format!(
+        r#"{{"iss":{issuer},"sub":"{subject}","iat":{issued_at},"nbf":{not_before},"exp":{expires_at},"jti":"{id}""#
+    );
+    if let Some(scopes) = claims.scopes {
+        payload.push_str(r#","scopes":""#);
+        payload.push_str(scopes.as_str());
+        payload.push('"');
+    }
+    let members = claims.custom.and_then(|custom| custom.as_str().strip_prefix('{')?.strip_suffix('}'));
+    if let Some(members) = members.filter(|members| !members.is_empty()) {
+        payload.push(',');
+        payload.push_str(members);
+    }
+    payload.push('}');
+    payload
+}
+
+fn read_header(header: &[u8]) -> Result<SigningKeyId, JwtError> {
+    let mut header = Object::parse(header).map_err(|_| JwtError::Malformed)?;
+    let mut text = |name: &str| header.take(name).map(|value| text_of(value).ok_or(JwtError::WrongKind)).transpose();
+    let is_m2m = text("alg")?.as_deref() == Some("RS256")
+        && text("typ")?.is_none_or(|kind| kind == "JWT")
+        && text("cat")?.as_deref() == Some(M2M_CATEGORY);
+    let key_id = text("kid")?.and_then(|id| id.parse().ok());
+    if !is_m2m || header.names().any(|name| matches!(name, "crit" | "b64")) {
+        return Err(JwtError::WrongKind);
+    }
+    key_id.ok_or(JwtError::WrongKind)
+}
+
+fn read_payload(payload: &[u8]) -> Result<VerifiedJwt, JwtError> {
+    let mut claims = Object::parse(payload).map_err(|_| JwtError::BadClaims)?;
+    let [issuer, subject, expires_at, not_before, issued_at, id] = RESERVED_CLAIMS.map(|name| claims.take(name));
+    let text = |value: Option<&RawValue>| value.and_then(text_of).ok_or(JwtError::BadClaims);
+    let time = |value: &RawValue| seconds_of(value).ok_or(JwtError::BadClaims);
+    let required = |value: Option<&RawValue>| value.ok_or(JwtError::BadClaims).and_then(time);
+    Ok(VerifiedJwt {
+        issuer: text(issuer)?,
+        subject: text(subject)?.parse().map_err(|_| JwtError::BadClaims)?,
+        issued_at: required(issued_at)?,
+        not_before: not_before.map(time).transpose()?,
+        expires_at: required(expires_at)?,
+        id: text(id)?.parse().map_err(|_| JwtError::BadClaims)?,
+        scopes: claims.take("scopes").and_then(text_of).and_then(|scopes| Scopes::parse(&scopes).ok()),
+    })
+}
+
+fn text_of(value: &RawValue) -> Option<String> {
+    serde_json::from_str(value.get()).ok()
+}
+
+/// A NumericDate (RFC 7519 section 2), which may have a fraction.
+fn seconds_of(value: &RawValue) -> Option<Timestamp> {
+    json::check(value).ok()?;
+    let text = value.get();
+    if let Ok(seconds) = text.parse::<i64>() {
+        return Timestamp::from_seconds(seconds);
+    }
+    let millis = serde_json::from_str::<f64>(text).ok()? * 1000.0;
+    #[expect(clippy::cast_possible_truncation, reason = "the line before bounds the number")]
+    (millis.abs() < 9e15).then(|| Timestamp::from_millis(millis.floor() as i64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Locator;
+    use crate::testing::SeededRandom;
+    use proptest::prelude::*;
+    use std::sync::LazyLock;
+
+    static KEY: LazyLock<SigningKey> = LazyLock::new(|| {
+        let id = SigningKeyId::generate(Timestamp::EPOCH, &SeededRandom::new(1));
+        SigningKey::from_pkcs8(id, &generate_rsa_key().expect("a key")).expect("parses")
+    });
+
+    fn subject() -> MachineId {
+        MachineId::generate(Timestamp::EPOCH, &SeededRandom::new(2))
+    }
+
+    fn id() -> TokenId {
+        TokenId::from_parts(Locator::new(7).expect("fits"), 8)
+    }
+
+    fn sign(custom: Option<&str>) -> String {
+        let custom = custom.map(|text| Claims::from_stored(text.to_owned()).expect("JSON").expect("some"));
+        let scopes: Scopes = [subject()].into_iter().collect();
+        let claims = JwtClaims {
+            issuer: "https://auth.example.com",
+            subject: subject(),
+            issued_at: 1_700_000_000,
+            expires_at: 1_700_003_600,
+            id: id(),
+            scopes: Some(&scopes),
+            custom: custom.as_ref(),
+        };
+        KEY.sign(&claims).expect("signs")
+    }
+
+    #[test]
+    fn a_signed_token_verifies_and_keeps_its_claims() {
+        let token = sign(Some(r#"{"role":"bot","n":1.0}"#));
+        let jwt = UnverifiedJwt::parse(&token).expect("well formed").verify(&KEY.verifying_key()).expect("verifies");
+        assert_eq!(jwt.subject, subject());
+        assert_eq!(jwt.id, id());
+        assert!(jwt.scopes.expect("scopes").contains(&subject()));
+        let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).expect("payload")).expect("base64url");
+        assert!(String::from_utf8(payload).expect("UTF-8").ends_with(r#","role":"bot","n":1.0}"#));
+    }
+
+    #[test]
+    fn times_have_their_leeway_and_no_more() {
+        let token = sign(None);
+        let jwt = UnverifiedJwt::parse(&token).expect("well formed").verify(&KEY.verifying_key()).expect("verifies");
+        let at = |seconds| Timestamp::from_seconds(seconds).expect("fits");
+        assert!(!jwt.is_expired(at(1_700_003_604)));
+        assert!(jwt.is_expired(at(1_700_003_605)));
+        assert!(!jwt.is_from_the_future(at(1_699_999_990)));
+        assert!(jwt.is_from_the_future(at(1_699_999_989)));
+    }
+
+    #[test]
+    fn another_header_is_refused_before_the_key_is_used() {
+        let kid = SigningKeyId::generate(Timestamp::EPOCH, &SeededRandom::new(1));
+        let good = format!(r#""kid":"{kid}","cat":"{M2M_CATEGORY}""#);
+        let parse = |header: String| {
+            let token = format!("{}.e30.AAAA", URL_SAFE_NO_PAD.encode(header));
+            UnverifiedJwt::parse(&token).map(|jwt| jwt.key_id())
+        };
+        assert_eq!(parse(format!(r#"{{"alg":"RS256",{good}}}"#)), Ok(kid));
+        for header in [
+            format!(r#"{{"alg":"none",{good}}}"#),
+            format!(r#"{{"alg":"HS256",{good}}}"#),
+            format!(r#"{{"alg":"RS256","typ":"at+jwt",{good}}}"#),
+            format!(r#"{{"alg":"RS256","typ":1,{good}}}"#),
+            format!(r#"{{"alg":"RS256","crit":["exp"],{good}}}"#),
+            format!(r#"{{"alg":"RS256","b64":false,{good}}}"#),
+            format!(r#"{{"alg":"RS256","kid":"{kid}","cat":"cl_B7d4PD111AAA"}}"#),
+            format!(r#"{{"alg":"RS256","kid":"{kid}"}}"#),
+            format!(r#"{{"alg":"RS256","kid":"../etc","cat":"{M2M_CATEGORY}"}}"#),
+        ] {
+            assert_eq!(parse(header.clone()), Err(JwtError::WrongKind), "{header}");
+        }
+        assert_eq!(parse(format!(r#"{{"alg":"RS256","alg":"RS256",{good}}}"#)), Err(JwtError::Malformed));
+    }
+
+    #[test]
+    fn a_key_of_another_pair_does_not_verify() {
+        let other = SigningKey::from_pkcs8(
+            SigningKeyId::generate(Timestamp::EPOCH, &SeededRandom::new(1)),
+            &generate_rsa_key().expect("a key"),
+        )
+        .expect("parses");
+        let token = sign(None);
+        let jwt = UnverifiedJwt::parse(&token).expect("well formed");
+        assert_eq!(jwt.verify(&other.verifying_key()).err(), Some(JwtError::BadSignature));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_changed_token_never_verifies(place in 0_usize..600, digit in 0_u8..62) {
+            let mut bytes = sign(None).into_bytes();
+            let place = place % bytes.len();
+            let digit = crate::base62::digit_of(digit);
+            prop_assume!(bytes[place] != digit && bytes[place] != b'.');
+            bytes[place] = digit;
+            let changed = String::from_utf8(bytes).expect("ASCII");
+            let accepted = UnverifiedJwt::parse(&changed).and_then(|jwt| jwt.verify(&KEY.verifying_key()));
+            prop_assert!(accepted.is_err());
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "[A-Za-z0-9_.-]{0,80}") {
+            let _ = UnverifiedJwt::parse(&text);
+        }
+    }
+}

@@ -1,0 +1,244 @@
+// Shared by the tests: starts the real executable and speaks to it.
+//
+// The packages under test are the published ones, pinned and unmodified. Run from this folder:
+//
+//   npm ci
+//   COUNTERSIGN_BIN=../../target/debug/countersign npm test
+//
+// Every test file starts its own authority on a free port with fresh data, because more than twenty failed
+// authentications within ten seconds are answered with 429 and files must not disturb each other.
+
+import assert from 'node:assert/strict';
+import { execFile, spawn } from 'node:child_process';
+import { createPublicKey } from 'node:crypto';
+import { once } from 'node:events';
+import { closeSync, openSync } from 'node:fs';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
+import { promisify } from 'node:util';
+
+process.env.CLERK_TELEMETRY_DISABLED = '1';
+const { createClerkClient } = await import('@clerk/backend');
+
+const START_DEADLINE_MS = 30_000;
+const STOP_DEADLINE_MS = 20_000;
+
+/** The formats promised for identifiers and secrets. */
+export const FORMAT = {
+  instanceId: /^ins_[0-9A-Za-z]{27}$/,
+  machineId: /^mch_[0-9A-Za-z]{27}$/,
+  machineKey: /^ak_[0-9A-Za-z]{48}$/,
+  tokenId: /^mt_[0-9a-f]{32}$/,
+  token: /^mt_[0-9A-Za-z]{43}$/,
+  traceId: /^[0-9a-f]{32}$/,
+};
+
+/** Well-formed identifiers that belong to nothing. */
+export const UNKNOWN = {
+  machineId: `mch_${'0'.repeat(27)}`,
+  tokenId: `mt_${'0'.repeat(32)}`,
+};
+
+/** Starts an authority for the calling test file; it is stopped, and must end well, after the last test. */
+export async function startAuthority() {
+  const executable = process.env.COUNTERSIGN_BIN;
+  if (!executable) {
+    throw new Error('COUNTERSIGN_BIN is not set. It must hold the path of the countersign executable to test.');
+  }
+  const folder = await mkdtemp(join(tmpdir(), 'countersign-sdk-js-'));
+  const authority = new Authority(executable, folder);
+  after(() => authority.stop());
+  await authority.start();
+  return authority;
+}
+
+class Authority {
+  #executable;
+  #folder;
+  #process;
+  #ended;
+  #names = 0;
+
+  constructor(executable, folder) {
+    this.#executable = executable;
+    this.#folder = folder;
+  }
+
+  async start() {
+    const data = join(this.#folder, 'data');
+    const portFile = join(this.#folder, 'port');
+    const env = environmentWithoutOurs();
+
+    const { stdout } = await promisify(execFile)(this.#executable, ['init', '--data', data, '--json'], { env });
+    const made = JSON.parse(stdout);
+    this.instanceId = made.instance_id;
+    this.secretKey = made.secret_key;
+    this.publishableKey = made.publishable_key;
+
+    const log = openSync(this.#log, 'w');
+    this.#process = spawn(
+      this.#executable,
+      ['serve', '--data', data, '--listen', '127.0.0.1:0', '--port-file', portFile],
+      { env, stdio: ['ignore', log, log] },
+    );
+    closeSync(log);
+    this.#ended = once(this.#process, 'exit');
+    const child = this.#process;
+    process.once('exit', () => child.kill('SIGKILL'));
+
+    const deadline = Date.now() + START_DEADLINE_MS;
+    for (;;) {
+      const port = (await readFile(portFile, 'utf8').catch(() => '')).trim();
+      if (/^\d+$/.test(port)) {
+        this.url = `http://127.0.0.1:${port}`;
+        return;
+      }
+      if (this.#process.exitCode !== null || Date.now() > deadline) {
+        throw new Error(`The authority did not start. End of its log:\n${await this.#tail()}`);
+      }
+      await pause(50);
+    }
+  }
+
+  async stop() {
+    try {
+      if (!this.#process) return;
+      this.#process.kill('SIGTERM');
+      const ended = await Promise.race([this.#ended, pause(STOP_DEADLINE_MS, undefined, { ref: false })]);
+      assert.ok(ended, `The authority did not end after SIGTERM. End of its log:\n${await this.#tail()}`);
+      const [code, signal] = ended;
+      assert.equal(code, 0, `The authority ended with ${code ?? signal}. End of its log:\n${await this.#tail()}`);
+    } catch (error) {
+      process.exitCode = 1;
+      throw error;
+    } finally {
+      await rm(this.#folder, { recursive: true, force: true });
+    }
+  }
+
+  get #log() {
+    return join(this.#folder, 'log');
+  }
+
+  async #tail() {
+    const text = await readFile(this.#log, 'utf8').catch(() => '');
+    return text.split('\n').slice(-30).join('\n');
+  }
+
+  /** A current client that holds the instance key, or whatever `options` say. */
+  client(options = { secretKey: this.secretKey }) {
+    return createClerkClient({ apiUrl: this.url, telemetry: { disabled: true }, ...options });
+  }
+
+  /** A current client that holds nothing but this machine's key, as a sender or receiver would. */
+  clientOf(machine) {
+    return this.client({ machineSecretKey: machine.secretKey });
+  }
+
+  /** Creates a machine; `name` need not be given. */
+  machine(options = {}) {
+    this.#names += 1;
+    return this.client().machines.create({ name: `machine ${this.#names}`, ...options });
+  }
+
+  /** Creates a receiver, a sender that may call it, and a stranger that may not. */
+  async trio() {
+    const receiver = await this.machine();
+    const sender = await this.machine({ scopedMachines: [receiver.id] });
+    const stranger = await this.machine();
+    return { receiver, sender, stranger };
+  }
+
+  /** Mints a token with the key of `machine`. */
+  mint(machine, options = {}) {
+    return this.client().m2m.createToken({ machineSecretKey: machine.secretKey, ...options });
+  }
+
+  /** Sends a request without an SDK, for what no SDK can say or show. */
+  async raw(method, path, { key = this.secretKey, body, headers = {} } = {}) {
+    const response = await fetch(this.url + path, {
+      method,
+      headers: {
+        ...(key ? { Authorization: `Bearer ${key}` } : {}),
+        ...(body === undefined ? {} : { 'Content-Type': 'application/json' }),
+        ...headers,
+      },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+    const text = await response.text();
+    return { status: response.status, headers: response.headers, body: text ? JSON.parse(text) : null };
+  }
+
+  /** Asks the server itself about a token; SDKs check JWTs on their own. */
+  rawVerify(token, key = this.secretKey) {
+    return this.raw('POST', '/m2m_tokens/verify', { key, body: { token } });
+  }
+
+  /** The public key of the instance as SDKs want it for `jwtKey`. */
+  async pem() {
+    const { keys } = await this.client().jwks.getJwks();
+    return createPublicKey({ key: keys[0], format: 'jwk' }).export({ type: 'spki', format: 'pem' });
+  }
+}
+
+function environmentWithoutOurs() {
+  const foreign = Object.entries(process.env).filter(([name]) => !/^(COUNTERSIGN|CLERK)_/.test(name));
+  return Object.fromEntries(foreign);
+}
+
+/** Awaits the SDK's API error and checks its status, code and general shape; returns it. */
+export async function refused(call, status, code) {
+  const error = await call.then(
+    value => assert.fail(`expected status ${status}, got the value ${JSON.stringify(value)}`),
+    reason => reason,
+  );
+  assert.equal(error.clerkError, true, `not an API error: ${error}`);
+  const [first] = error.errors;
+  assert.deepEqual({ status: error.status, code: first?.code }, { status, code: code ?? first?.code });
+  assert.ok(first.code, 'a code is missing');
+  assert.ok(first.message, 'a message is missing');
+  assert.ok(first.longMessage, 'a long message is missing');
+  assert.match(error.clerkTraceId, FORMAT.traceId);
+  return error;
+}
+
+/** Repeats `probe` until it holds; fails once the deadline has passed. */
+export async function eventually(what, probe, deadlineMs = 10_000) {
+  const deadline = Date.now() + deadlineMs;
+  for (;;) {
+    const found = await probe();
+    if (found) return found;
+    assert.ok(Date.now() < deadline, `not within ${deadlineMs} ms: ${what}`);
+    await pause(100);
+  }
+}
+
+/** Whether a call is refused with this status; any other error is passed on. */
+export function isRefused(call, status) {
+  return call.then(
+    () => false,
+    error => {
+      if (error.status !== status) throw error;
+      return true;
+    },
+  );
+}
+
+export const ids = list => list.map(item => item.id);
+
+/** Both parts of a JWT that are not its signature. */
+export function decodeJwt(token) {
+  const [header, payload] = token
+    .split('.')
+    .slice(0, 2)
+    .map(part => JSON.parse(Buffer.from(part, 'base64url')));
+  return { header, payload };
+}
+
+export function assertNow(milliseconds) {
+  assert.ok(Number.isInteger(milliseconds), `${milliseconds} is not an integer`);
+  assert.ok(Math.abs(Date.now() - milliseconds) < 60_000, `${milliseconds} is not the present in milliseconds`);
+}
