@@ -65,10 +65,7 @@ impl Requests {
     }
 
     /// Takes the request that `build` makes of a token and exchanges the token each time.
-    pub fn random_token(
-        tokens: &Arc<Tokens>,
-        build: impl FnOnce(&str) -> Vec<u8>,
-    ) -> Result<Self> {
+    pub fn random_token(tokens: &Arc<Tokens>, build: impl FnOnce(&str) -> Vec<u8>) -> Result<Self> {
         ensure!(!tokens.is_empty(), "no tokens to choose from");
         let sample = tokens.at(0);
         let request = build(std::str::from_utf8(sample)?);

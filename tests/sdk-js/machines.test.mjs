@@ -142,7 +142,7 @@ describe('machines.delete', () => {
   });
 });
 
-describe('machines.list', async () => {
+describe('machines.list', () => {
   const names = Array.from({ length: 12 }, (_, n) => `Page ${String.fromCharCode(65 + n)}`);
   const made = [];
   const query = 'page';

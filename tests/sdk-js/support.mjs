@@ -12,7 +12,7 @@ import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
 import { createPublicKey } from 'node:crypto';
 import { once } from 'node:events';
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, openSync, rmSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -50,8 +50,13 @@ export async function startAuthority() {
   }
   const folder = await mkdtemp(join(tmpdir(), 'countersign-sdk-js-'));
   const authority = new Authority(executable, folder);
+  try {
+    await authority.start();
+  } catch (error) {
+    await rm(folder, { recursive: true, force: true });
+    throw error;
+  }
   after(() => authority.stop());
-  await authority.start();
   return authority;
 }
 
@@ -87,7 +92,13 @@ class Authority {
     closeSync(log);
     this.#ended = once(this.#process, 'exit');
     const child = this.#process;
-    process.once('exit', () => child.kill('SIGKILL'));
+    // Where a test file breaks outside its tests, no hook runs any more.
+    const cleanUp = () => {
+      child.kill('SIGKILL');
+      rmSync(this.#folder, { recursive: true, force: true });
+    };
+    process.once('exit', cleanUp);
+    process.once('uncaughtExceptionMonitor', cleanUp);
 
     const deadline = Date.now() + START_DEADLINE_MS;
     for (;;) {
@@ -97,6 +108,7 @@ class Authority {
         return;
       }
       if (this.#process.exitCode !== null || Date.now() > deadline) {
+        this.#process.kill('SIGKILL');
         throw new Error(`The authority did not start. End of its log:\n${await this.#tail()}`);
       }
       await pause(50);
@@ -105,7 +117,6 @@ class Authority {
 
   async stop() {
     try {
-      if (!this.#process) return;
       this.#process.kill('SIGTERM');
       const ended = await Promise.race([this.#ended, pause(STOP_DEADLINE_MS, undefined, { ref: false })]);
       assert.ok(ended, `The authority did not end after SIGTERM. End of its log:\n${await this.#tail()}`);

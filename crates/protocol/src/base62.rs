@@ -20,7 +20,9 @@ pub(crate) fn encode<const N: usize>(mut value: u128) -> [u8; N] {
 pub(crate) fn decode_u64(digits: &[u8]) -> Option<u64> {
     digits.iter().try_fold(0_u64, |number, digit| {
         let value = ALPHABET.iter().position(|candidate| candidate == digit)?;
-        number.checked_mul(62)?.checked_add(u64::try_from(value).ok()?)
+        number
+            .checked_mul(62)?
+            .checked_add(u64::try_from(value).ok()?)
     })
 }
 
@@ -42,7 +44,10 @@ pub(crate) fn encode_160(bytes: &[u8; 20]) -> [u8; 27] {
 
 /// The digit for a value below 62; larger values wrap.
 pub(crate) fn digit_of(value: u8) -> u8 {
-    ALPHABET.get(usize::from(value % 62)).copied().unwrap_or(b'0')
+    ALPHABET
+        .get(usize::from(value % 62))
+        .copied()
+        .unwrap_or(b'0')
 }
 
 #[cfg(test)]

@@ -47,7 +47,11 @@ impl Claims {
     /// Where the text is no JSON.
     pub fn from_stored(text: String) -> Result<Option<Self>, JsonError> {
         let value = RawValue::from_string(text)?;
-        Ok(if value.get() == "null" { None } else { Some(Self(Arc::from(value))) })
+        Ok(if value.get() == "null" {
+            None
+        } else {
+            Some(Self(Arc::from(value)))
+        })
     }
 
     /// The compact JSON.
@@ -65,13 +69,19 @@ impl Claims {
     /// The names of the members, where the value is an object.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        Object::parse(self.as_str().as_bytes()).map(|object| object.names().map(str::to_owned).collect()).unwrap_or_default()
+        Object::parse(self.as_str().as_bytes())
+            .map(|object| object.names().map(str::to_owned).collect())
+            .unwrap_or_default()
     }
 
     /// A member's text, where the value is an object that has it and it is a string.
     #[must_use]
     pub fn text_member(&self, name: &str) -> Option<String> {
-        let value = Object::parse(self.as_str().as_bytes()).ok()?.take(name)?.get().to_owned();
+        let value = Object::parse(self.as_str().as_bytes())
+            .ok()?
+            .take(name)?
+            .get()
+            .to_owned();
         serde_json::from_str(&value).ok()
     }
 
@@ -111,10 +121,15 @@ mod tests {
 
     #[test]
     fn claims_keep_their_text_and_order() {
-        let claims = claims("{ \"b\": 1.0,\n \"a\": [\"x y\"] }").expect("good").expect("some");
+        let claims = claims("{ \"b\": 1.0,\n \"a\": [\"x y\"] }")
+            .expect("good")
+            .expect("some");
         assert_eq!(claims.as_str(), r#"{"b":1.0,"a":["x y"]}"#);
         assert_eq!(claims.names(), ["b", "a"]);
-        assert_eq!(serde_json::to_string(&claims).expect("serialises"), claims.as_str());
+        assert_eq!(
+            serde_json::to_string(&claims).expect("serialises"),
+            claims.as_str()
+        );
     }
 
     #[test]
@@ -126,7 +141,10 @@ mod tests {
     fn the_size_counts_without_white_space() {
         let longest = format!("\"{}\"", "x".repeat(MAX_CLAIMS_BYTES - 2));
         assert!(claims(&format!("   {longest}")).is_ok());
-        assert_eq!(claims(&format!("\"x{}", &longest[1..])), Err(ClaimsError::TooLarge));
+        assert_eq!(
+            claims(&format!("\"x{}", &longest[1..])),
+            Err(ClaimsError::TooLarge)
+        );
     }
 
     #[test]

@@ -99,13 +99,19 @@ const fn row(
     long_message: &'static str,
     when: &'static str,
 ) -> ErrorRow {
-    ErrorRow { code, name, status, message, long_message, when }
+    ErrorRow {
+        code,
+        name,
+        status,
+        message,
+        long_message,
+        when,
+    }
 }
 
 const CLERK_KEY_INVALID: &str =
     "The provided Clerk Secret Key is invalid. Make sure that your Clerk Secret Key is correct.";
-const MACHINE_SECRET_KEY_INVALID: &str =
-    "The provided Machine Secret Key is invalid. Make sure that your Machine Secret Key is correct.";
+const MACHINE_SECRET_KEY_INVALID: &str = "The provided Machine Secret Key is invalid. Make sure that your Machine Secret Key is correct.";
 
 /// The table.
 #[rustfmt::skip]
@@ -176,7 +182,10 @@ impl ErrorCode {
     /// The row of the table.
     #[must_use]
     pub fn row(self) -> &'static ErrorRow {
-        ERROR_TABLE.iter().find(|row| row.code == self).expect("each code has a row, as a test shows")
+        ERROR_TABLE
+            .iter()
+            .find(|row| row.code == self)
+            .expect("each code has a row, as a test shows")
     }
 
     /// The code as the wire carries it.
@@ -269,7 +278,10 @@ impl ErrorEnvelope {
     /// Puts one error into an envelope.
     #[must_use]
     pub fn new(item: ErrorItem, trace_id: String) -> Self {
-        Self { errors: vec![item], clerk_trace_id: Some(trace_id) }
+        Self {
+            errors: vec![item],
+            clerk_trace_id: Some(trace_id),
+        }
     }
 }
 
@@ -283,7 +295,11 @@ pub fn error_reference() -> String {
          | Status | Code | Message | When, and what to do |\n|---|---|---|---|\n",
     );
     for row in ERROR_TABLE {
-        let _ = writeln!(page, "| {} | `{}` | {} | {} |", row.status, row.name, row.message, row.when);
+        let _ = writeln!(
+            page,
+            "| {} | `{}` | {} | {} |",
+            row.status, row.name, row.message, row.when
+        );
     }
     page
 }

@@ -112,10 +112,17 @@ impl<K: Kind> FromStr for Id<K> {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let error = IdError { noun: K::NOUN, prefix: K::PREFIX, rest: "27 letters, digits or underscores" };
+        let error = IdError {
+            noun: K::NOUN,
+            prefix: K::PREFIX,
+            rest: "27 letters, digits or underscores",
+        };
         let bytes: [u8; ID_LENGTH] = text.as_bytes().try_into().map_err(|_| error)?;
         let body = bytes.strip_prefix(K::PREFIX.as_bytes()).ok_or(error)?;
-        if body.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_') {
+        if body
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+        {
             Ok(Self(bytes, PhantomData))
         } else {
             Err(error)
@@ -158,7 +165,11 @@ impl Locator {
     /// Takes the number. It must fit 63 bits, because SQL integers are signed.
     #[must_use]
     pub const fn new(number: u64) -> Option<Self> {
-        if number <= i64::MAX as u64 { Some(Self(number)) } else { None }
+        if number <= i64::MAX as u64 {
+            Some(Self(number))
+        } else {
+            None
+        }
     }
 
     /// The number.
@@ -184,7 +195,10 @@ impl TokenId {
     /// Makes the id of the token at `locator` with 64 random bits.
     #[must_use]
     pub fn generate(locator: Locator, random: &dyn Random) -> Self {
-        Self { locator, rest: u64::from_be_bytes(random_bytes(random)) }
+        Self {
+            locator,
+            rest: u64::from_be_bytes(random_bytes(random)),
+        }
     }
 
     /// Puts an id together from its stored parts.
@@ -210,8 +224,9 @@ impl TokenId {
     /// Ids are compared case-sensitively: one with upper-case digits is well formed and names nothing.
     #[must_use]
     pub fn is_well_formed(text: &str) -> bool {
-        text.strip_prefix(Self::PREFIX)
-            .is_some_and(|digits| digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        text.strip_prefix(Self::PREFIX).is_some_and(|digits| {
+            digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+        })
     }
 }
 
@@ -219,14 +234,24 @@ impl FromStr for TokenId {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let error = IdError { noun: "token id", prefix: Self::PREFIX, rest: "32 lower-case hexadecimal digits" };
+        let error = IdError {
+            noun: "token id",
+            prefix: Self::PREFIX,
+            rest: "32 lower-case hexadecimal digits",
+        };
         if !Self::is_well_formed(text) || text.bytes().any(|byte| byte.is_ascii_uppercase()) {
             return Err(error);
         }
         let digits = text.get(Self::PREFIX.len()..).ok_or(error)?;
         let number = u128::from_str_radix(digits, 16).map_err(|_| error)?;
-        let [high, low] = [(number >> 64) as u64, (number & u128::from(u64::MAX)) as u64];
-        Ok(Self { locator: Locator::new(high).ok_or(error)?, rest: low })
+        let [high, low] = [
+            (number >> 64) as u64,
+            (number & u128::from(u64::MAX)) as u64,
+        ];
+        Ok(Self {
+            locator: Locator::new(high).ok_or(error)?,
+            rest: low,
+        })
     }
 }
 
@@ -270,17 +295,36 @@ mod tests {
 
     #[test]
     fn a_generated_machine_id_is_one() {
-        let id = MachineId::generate(Timestamp::from_millis(1_767_225_600_000), &SeededRandom::new(1));
+        let id = MachineId::generate(
+            Timestamp::from_millis(1_767_225_600_000),
+            &SeededRandom::new(1),
+        );
         assert_eq!(id.as_str().parse(), Ok(id));
         assert_eq!(id.as_str().len(), ID_LENGTH);
     }
 
     #[test]
     fn an_instance_id_is_no_machine_id() {
-        assert!("ins_2GIoQhbUpy0hX7B2cVkuTMinXoD".parse::<MachineId>().is_err());
-        assert!("ins_2GIoQhbUpy0hX7B2cVkuTMinXoD".parse::<InstanceId>().is_ok());
-        assert!("mch_2xhFjEI5X2qWRvtV13BzSj8H6D".parse::<MachineId>().is_err());
-        assert!("mch_2xhFjEI5X2qWRvtV13BzSj8H6D-".parse::<MachineId>().is_err());
+        assert!(
+            "ins_2GIoQhbUpy0hX7B2cVkuTMinXoD"
+                .parse::<MachineId>()
+                .is_err()
+        );
+        assert!(
+            "ins_2GIoQhbUpy0hX7B2cVkuTMinXoD"
+                .parse::<InstanceId>()
+                .is_ok()
+        );
+        assert!(
+            "mch_2xhFjEI5X2qWRvtV13BzSj8H6D"
+                .parse::<MachineId>()
+                .is_err()
+        );
+        assert!(
+            "mch_2xhFjEI5X2qWRvtV13BzSj8H6D-"
+                .parse::<MachineId>()
+                .is_err()
+        );
     }
 
     #[test]

@@ -58,7 +58,10 @@ impl<'a> Object<'a> {
 pub fn check(value: &RawValue) -> Result<(), JsonError> {
     let mut deserializer = serde_json::Deserializer::from_str(value.get());
     // One level is spent on the object that holds the value.
-    Strict { levels_left: MAX_JSON_DEPTH - 1 }.deserialize(&mut deserializer)?;
+    Strict {
+        levels_left: MAX_JSON_DEPTH - 1,
+    }
+    .deserialize(&mut deserializer)?;
     Ok(())
 }
 
@@ -99,8 +102,14 @@ fn unify_numbers(value: &mut serde_json::Value) {
         serde_json::Value::Array(items) => items.iter_mut().for_each(unify_numbers),
         serde_json::Value::Object(members) => members.values_mut().for_each(unify_numbers),
         serde_json::Value::Number(number) => {
-            if let Some(float) = number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0 && float.abs() <= EXACT) {
-                #[expect(clippy::cast_possible_truncation, reason = "a whole number of at most 53 bits")]
+            if let Some(float) = number
+                .as_f64()
+                .filter(|float| number.is_f64() && float.fract() == 0.0 && float.abs() <= EXACT)
+            {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "a whole number of at most 53 bits"
+                )]
                 let integer = float as i64;
                 *number = integer.into();
             }
@@ -166,10 +175,11 @@ struct Strict {
 
 impl Strict {
     fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
-        let levels_left = self
-            .levels_left
-            .checked_sub(1)
-            .ok_or_else(|| E::custom(format_args!("nested more than {MAX_JSON_DEPTH} levels deep")))?;
+        let levels_left = self.levels_left.checked_sub(1).ok_or_else(|| {
+            E::custom(format_args!(
+                "nested more than {MAX_JSON_DEPTH} levels deep"
+            ))
+        })?;
         Ok(Self { levels_left })
     }
 }
@@ -250,7 +260,19 @@ mod tests {
 
     #[test]
     fn what_is_no_single_object_is_refused() {
-        for text in ["", "null", "[]", "1", "\"a\"", "{", "{} {}", "{}x", "{\"a\":}", "{\"a\":NaN}", "{'a':1}"] {
+        for text in [
+            "",
+            "null",
+            "[]",
+            "1",
+            "\"a\"",
+            "{",
+            "{} {}",
+            "{}x",
+            "{\"a\":}",
+            "{\"a\":NaN}",
+            "{'a':1}",
+        ] {
             assert!(Object::parse(text.as_bytes()).is_err(), "{text}");
         }
         assert!(Object::parse(b"{\"a\":\"\xff\"}").is_err());

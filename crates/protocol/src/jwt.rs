@@ -111,8 +111,12 @@ impl SigningKey {
         if pair.public_modulus_len() < 256 {
             return Err(KeyError);
         }
-        let header = format!(r#"{{"alg":"RS256","cat":"{M2M_CATEGORY}","kid":"{id}","typ":"JWT"}}"#);
-        Ok(Self { pair, header: URL_SAFE_NO_PAD.encode(header) })
+        let header =
+            format!(r#"{{"alg":"RS256","cat":"{M2M_CATEGORY}","kid":"{id}","typ":"JWT"}}"#);
+        Ok(Self {
+            pair,
+            header: URL_SAFE_NO_PAD.encode(header),
+        })
     }
 
     /// Signs. This is the one costly act of the authority, about half a millisecond of processor time.
@@ -127,7 +131,12 @@ impl SigningKey {
         URL_SAFE_NO_PAD.encode_string(payload, &mut token);
         let mut signature = vec![0; self.pair.public_modulus_len()];
         self.pair
-            .sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), token.as_bytes(), &mut signature)
+            .sign(
+                &RSA_PKCS1_SHA256,
+                &SystemRandom::new(),
+                token.as_bytes(),
+                &mut signature,
+            )
             .map_err(|_| KeyError)?;
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut token);
@@ -167,9 +176,12 @@ impl VerifyingKey {
     }
 
     fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), JwtError> {
-        PublicKeyComponents { n: &self.modulus, e: &self.exponent }
-            .verify(&RSA_PKCS1_2048_8192_SHA256, message, signature)
-            .map_err(|_| JwtError::BadSignature)
+        PublicKeyComponents {
+            n: &self.modulus,
+            e: &self.exponent,
+        }
+        .verify(&RSA_PKCS1_2048_8192_SHA256, message, signature)
+        .map_err(|_| JwtError::BadSignature)
     }
 }
 
@@ -193,10 +205,19 @@ impl<'a> UnverifiedJwt<'a> {
         }
         let (signed, signature) = token.rsplit_once('.').ok_or(JwtError::Malformed)?;
         let (header, payload) = signed.split_once('.').ok_or(JwtError::Malformed)?;
-        let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| JwtError::Malformed)?;
+        let header = URL_SAFE_NO_PAD
+            .decode(header)
+            .map_err(|_| JwtError::Malformed)?;
         let key_id = read_header(&header)?;
-        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| JwtError::Malformed)?;
-        Ok(Self { key_id, signed, payload, signature })
+        let signature = URL_SAFE_NO_PAD
+            .decode(signature)
+            .map_err(|_| JwtError::Malformed)?;
+        Ok(Self {
+            key_id,
+            signed,
+            payload,
+            signature,
+        })
     }
 
     /// The `kid` of the header.
@@ -211,7 +232,9 @@ impl<'a> UnverifiedJwt<'a> {
     /// [`JwtError::BadSignature`] or [`JwtError::BadClaims`].
     pub fn verify(self, key: &VerifyingKey) -> Result<VerifiedJwt, JwtError> {
         key.verify(self.signed.as_bytes(), &self.signature)?;
-        let payload = URL_SAFE_NO_PAD.decode(self.payload).map_err(|_| JwtError::Malformed)?;
+        let payload = URL_SAFE_NO_PAD
+            .decode(self.payload)
+            .map_err(|_| JwtError::Malformed)?;
         read_payload(&payload)
     }
 }
@@ -255,7 +278,13 @@ impl VerifiedJwt {
 fn write_payload(claims: &JwtClaims<'_>) -> String {
     let issuer = serde_json::Value::from(claims.issuer);
     let not_before = claims.issued_at.saturating_sub(NOT_BEFORE_SECONDS);
-    let JwtClaims { subject, issued_at, expires_at, id, .. } = claims;
+    let JwtClaims {
+        subject,
+        issued_at,
+        expires_at,
+        id,
+        ..
+    } = claims;
     let mut payload = format!(
         r#"{{"iss":{issuer},"sub":"{subject}","iat":{issued_at},"nbf":{not_before},"exp":{expires_at},"jti":"{id}""#
     );
@@ -264,7 +293,9 @@ fn write_payload(claims: &JwtClaims<'_>) -> String {
         payload.push_str(scopes.as_str());
         payload.push('"');
     }
-    let members = claims.custom.and_then(|custom| custom.as_str().strip_prefix('{')?.strip_suffix('}'));
+    let members = claims
+        .custom
+        .and_then(|custom| custom.as_str().strip_prefix('{')?.strip_suffix('}'));
     if let Some(members) = members.filter(|members| !members.is_empty()) {
         payload.push(',');
         payload.push_str(members);
@@ -275,7 +306,12 @@ fn write_payload(claims: &JwtClaims<'_>) -> String {
 
 fn read_header(header: &[u8]) -> Result<SigningKeyId, JwtError> {
     let mut header = Object::parse(header).map_err(|_| JwtError::Malformed)?;
-    let mut text = |name: &str| header.take(name).map(|value| text_of(value).ok_or(JwtError::WrongKind)).transpose();
+    let mut text = |name: &str| {
+        header
+            .take(name)
+            .map(|value| text_of(value).ok_or(JwtError::WrongKind))
+            .transpose()
+    };
     let is_m2m = text("alg")?.as_deref() == Some("RS256")
         && text("typ")?.is_none_or(|kind| kind == "JWT")
         && text("cat")?.as_deref() == Some(M2M_CATEGORY);
@@ -288,7 +324,8 @@ fn read_header(header: &[u8]) -> Result<SigningKeyId, JwtError> {
 
 fn read_payload(payload: &[u8]) -> Result<VerifiedJwt, JwtError> {
     let mut claims = Object::parse(payload).map_err(|_| JwtError::BadClaims)?;
-    let [issuer, subject, expires_at, not_before, issued_at, id] = RESERVED_CLAIMS.map(|name| claims.take(name));
+    let [issuer, subject, expires_at, not_before, issued_at, id] =
+        RESERVED_CLAIMS.map(|name| claims.take(name));
     let text = |value: Option<&RawValue>| value.and_then(text_of).ok_or(JwtError::BadClaims);
     let time = |value: &RawValue| seconds_of(value).ok_or(JwtError::BadClaims);
     let required = |value: Option<&RawValue>| value.ok_or(JwtError::BadClaims).and_then(time);
@@ -299,7 +336,10 @@ fn read_payload(payload: &[u8]) -> Result<VerifiedJwt, JwtError> {
         not_before: not_before.map(time).transpose()?,
         expires_at: required(expires_at)?,
         id: text(id)?.parse().map_err(|_| JwtError::BadClaims)?,
-        scopes: claims.take("scopes").and_then(text_of).and_then(|scopes| Scopes::parse(&scopes).ok()),
+        scopes: claims
+            .take("scopes")
+            .and_then(text_of)
+            .and_then(|scopes| Scopes::parse(&scopes).ok()),
     })
 }
 
@@ -315,7 +355,10 @@ fn seconds_of(value: &RawValue) -> Option<Timestamp> {
         return Timestamp::from_seconds(seconds);
     }
     let millis = serde_json::from_str::<f64>(text).ok()? * 1000.0;
-    #[expect(clippy::cast_possible_truncation, reason = "the line before bounds the number")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the line before bounds the number"
+    )]
     (millis.abs() < 9e15).then(|| Timestamp::from_millis(millis.floor() as i64))
 }
 
@@ -341,7 +384,11 @@ mod tests {
     }
 
     fn sign(custom: Option<&str>) -> String {
-        let custom = custom.map(|text| Claims::from_stored(text.to_owned()).expect("JSON").expect("some"));
+        let custom = custom.map(|text| {
+            Claims::from_stored(text.to_owned())
+                .expect("JSON")
+                .expect("some")
+        });
         let scopes: Scopes = [subject()].into_iter().collect();
         let claims = JwtClaims {
             issuer: "https://auth.example.com",
@@ -358,18 +405,30 @@ mod tests {
     #[test]
     fn a_signed_token_verifies_and_keeps_its_claims() {
         let token = sign(Some(r#"{"role":"bot","n":1.0}"#));
-        let jwt = UnverifiedJwt::parse(&token).expect("well formed").verify(&KEY.verifying_key()).expect("verifies");
+        let jwt = UnverifiedJwt::parse(&token)
+            .expect("well formed")
+            .verify(&KEY.verifying_key())
+            .expect("verifies");
         assert_eq!(jwt.subject, subject());
         assert_eq!(jwt.id, id());
         assert!(jwt.scopes.expect("scopes").contains(&subject()));
-        let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).expect("payload")).expect("base64url");
-        assert!(String::from_utf8(payload).expect("UTF-8").ends_with(r#","role":"bot","n":1.0}"#));
+        let payload = URL_SAFE_NO_PAD
+            .decode(token.split('.').nth(1).expect("payload"))
+            .expect("base64url");
+        assert!(
+            String::from_utf8(payload)
+                .expect("UTF-8")
+                .ends_with(r#","role":"bot","n":1.0}"#)
+        );
     }
 
     #[test]
     fn times_have_their_leeway_and_no_more() {
         let token = sign(None);
-        let jwt = UnverifiedJwt::parse(&token).expect("well formed").verify(&KEY.verifying_key()).expect("verifies");
+        let jwt = UnverifiedJwt::parse(&token)
+            .expect("well formed")
+            .verify(&KEY.verifying_key())
+            .expect("verifies");
         let at = |seconds| Timestamp::from_seconds(seconds).expect("fits");
         assert!(!jwt.is_expired(at(1_700_003_604)));
         assert!(jwt.is_expired(at(1_700_003_605)));
@@ -399,7 +458,10 @@ mod tests {
         ] {
             assert_eq!(parse(header.clone()), Err(JwtError::WrongKind), "{header}");
         }
-        assert_eq!(parse(format!(r#"{{"alg":"RS256","alg":"RS256",{good}}}"#)), Err(JwtError::Malformed));
+        assert_eq!(
+            parse(format!(r#"{{"alg":"RS256","alg":"RS256",{good}}}"#)),
+            Err(JwtError::Malformed)
+        );
     }
 
     #[test]
@@ -411,7 +473,10 @@ mod tests {
         .expect("parses");
         let token = sign(None);
         let jwt = UnverifiedJwt::parse(&token).expect("well formed");
-        assert_eq!(jwt.verify(&other.verifying_key()).err(), Some(JwtError::BadSignature));
+        assert_eq!(
+            jwt.verify(&other.verifying_key()).err(),
+            Some(JwtError::BadSignature)
+        );
     }
 
     proptest! {

@@ -51,7 +51,10 @@ impl Scopes {
     /// Whether `machine` is one of them.
     #[must_use]
     pub fn contains(&self, machine: &MachineId) -> bool {
-        self.0.as_bytes().chunks(ID_LENGTH + 1).any(|part| part.get(..ID_LENGTH) == Some(machine.as_str().as_bytes()))
+        self.0
+            .as_bytes()
+            .chunks(ID_LENGTH + 1)
+            .any(|part| part.get(..ID_LENGTH) == Some(machine.as_str().as_bytes()))
     }
 
     /// The ids.

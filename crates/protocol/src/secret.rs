@@ -62,7 +62,10 @@ impl TokenString {
     pub fn generate(locator: Locator, random: &dyn Random) -> Self {
         let mut text = String::with_capacity(Self::LENGTH);
         text.push_str(Self::PREFIX);
-        push_digits(&mut text, &base62::encode::<LOCATOR>(u128::from(locator.get())));
+        push_digits(
+            &mut text,
+            &base62::encode::<LOCATOR>(u128::from(locator.get())),
+        );
         push_random(&mut text, TOKEN_RANDOM, random);
         push_checksum(&mut text);
         Self(Secret::new(text))
@@ -135,7 +138,10 @@ impl InstanceKey {
     /// Makes a new key of 250 random bits, `sk_live_…` or, for development, `sk_test_…`.
     #[must_use]
     pub fn generate(is_live: bool, random: &dyn Random) -> Self {
-        Self(generate_key(if is_live { "sk_live_" } else { "sk_test_" }, random))
+        Self(generate_key(
+            if is_live { "sk_live_" } else { "sk_test_" },
+            random,
+        ))
     }
 
     /// Takes a key from a user.
@@ -225,7 +231,10 @@ mod tests {
 
     #[test]
     fn a_token_id_is_no_token_string() {
-        assert_eq!(TokenString::locate("mt_f7f0ba8c3b4843ce7d85fcdd5e71853e"), None);
+        assert_eq!(
+            TokenString::locate("mt_f7f0ba8c3b4843ce7d85fcdd5e71853e"),
+            None
+        );
     }
 
     proptest! {

@@ -15,7 +15,10 @@ impl SeededRandom {
 
 impl Random for SeededRandom {
     fn fill(&self, buffer: &mut [u8]) {
-        let mut state = self.0.lock().expect("no test panics while it holds the lock");
+        let mut state = self
+            .0
+            .lock()
+            .expect("no test panics while it holds the lock");
         for chunk in buffer.chunks_mut(8) {
             *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
             let mut mixed = *state;

@@ -1,1 +1,154 @@
+//! The HTTP face of an authority: the wire protocol, its OpenAPI document, health and metrics.
+//!
+//! A request goes three hops: a handler in `api` parses and wraps, one method of `countersign_authority` decides, one
+//! operation of the store remembers. The server runs hyper directly, one single-threaded runtime per core, because the
+//! answer to a verification costs less than a hand-over between threads.
 
+mod accept;
+mod api;
+mod app;
+mod fields;
+mod metrics;
+mod openapi;
+mod reply;
+mod route;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::thread::JoinHandle;
+
+use countersign_authority::Authority;
+use countersign_protocol::random::Random;
+use tokio::runtime;
+use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+
+use crate::accept::Listener;
+use crate::app::App;
+use crate::metrics::Metrics;
+
+/// How many requests are worked on at once.
+const MAX_IN_FLIGHT: usize = 1_024;
+/// How many connections may wait to be accepted.
+const BACKLOG: i32 = 4_096;
+
+/// What an operator decides about the server.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// Where to listen; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// Where to show the metrics; `None` for the same place where that is loopback, else nowhere.
+    pub admin_listen: Option<SocketAddr>,
+    /// How many threads answer requests.
+    pub threads: usize,
+    /// TLS, where the server does it itself.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpAddr>,
+}
+
+/// A server that listens.
+pub struct Server {
+    address: SocketAddr,
+    admin_address: Option<SocketAddr>,
+    stop: watch::Sender<bool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Server").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Begins to listen and to answer, on threads of its own.
+    ///
+    /// # Errors
+    /// Where an address cannot be listened on, a thread or runtime cannot be started.
+    pub fn start(authority: Arc<Authority>, random: Arc<dyn Random>, options: &ServerOptions) -> io::Result<Self> {
+        let (stop, stopping) = watch::channel(false);
+        let socket = listen(options.listen)?;
+        let address = socket.local_addr()?;
+        let metrics = Arc::new(Metrics::new());
+        let openapi = openapi::document();
+        let turns = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
+        let app = |is_admin| {
+            Arc::new(App {
+                authority: Arc::clone(&authority),
+                metrics: Arc::clone(&metrics),
+                random: Arc::clone(&random),
+                turns: Arc::clone(&turns),
+                trusted_proxies: options.trusted_proxies.clone(),
+                is_admin,
+                openapi: openapi.clone(),
+            })
+        };
+        let connections = Arc::new(AtomicUsize::new(0));
+        let listener = |is_admin, tls: Option<TlsAcceptor>| {
+            let (connections, stop) = (Arc::clone(&connections), stopping.clone());
+            Arc::new(Listener { app: app(is_admin), tls, connections, stop })
+        };
+        let is_admin = options.admin_listen.is_none() && address.ip().is_loopback();
+        let main = listener(is_admin, options.tls.clone().map(TlsAcceptor::from));
+        let mut server = Self { address, admin_address: None, stop, threads: Vec::new() };
+        for number in 0..options.threads.max(1) {
+            server.spawn(format!("http-{number}"), Arc::clone(&main), socket.try_clone()?)?;
+        }
+        if let Some(admin) = options.admin_listen {
+            let socket = listen(admin)?;
+            server.admin_address = Some(socket.local_addr()?);
+            server.spawn("admin".to_owned(), listener(true, None), socket)?;
+        }
+        Ok(server)
+    }
+
+    fn spawn(&mut self, name: String, listener: Arc<Listener>, socket: std::net::TcpListener) -> io::Result<()> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let serve = move || {
+            runtime.block_on(async move {
+                match tokio::net::TcpListener::from_std(socket) {
+                    Ok(socket) => accept::run(listener, socket).await,
+                    Err(error) => tracing::error!(%error, "cannot watch the listening socket"),
+                }
+            });
+        };
+        self.threads.push(std::thread::Builder::new().name(name).spawn(serve)?);
+        Ok(())
+    }
+
+    /// Where the server listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where the metrics are, if apart.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
+    }
+
+    /// Takes no new connection, answers what was asked, and ends. Blocks for that time, at most about 12 s.
+    pub fn stop(self) {
+        // Nobody receives where all threads have ended already.
+        let _ = self.stop.send(true);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a server thread panicked");
+            }
+        }
+    }
+}
+
+/// Listens, and fails where somebody else does.
+fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}

@@ -1,0 +1,227 @@
+//! Instances, their keys and settings.
+
+use std::sync::Arc;
+
+use countersign_protocol::ids::InstanceId;
+use countersign_protocol::limits::{MAX_INSTANCE_KEYS, MAX_NAME_LENGTH, MAX_TOKEN_TTL_SECONDS};
+use countersign_protocol::random::random_bytes;
+use countersign_protocol::secret::InstanceKey;
+use countersign_protocol::time::Timestamp;
+use countersign_store::{
+    ChangeKind, Instance, InstanceKeyRow, InstanceSettings, NewChange, NewInstance, SigningKeyState, StoreError,
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::actor::Actor;
+use crate::error::{Error, Invalid, Problem, invalid};
+use crate::Authority;
+
+/// A new instance and its first key.
+#[derive(Debug)]
+pub struct CreatedInstance {
+    /// The instance.
+    pub instance: Arc<Instance>,
+    /// Its key. It is shown once.
+    pub key: InstanceKey,
+}
+
+/// A new key of an instance.
+#[derive(Debug)]
+pub struct CreatedInstanceKey {
+    /// What may be told about it.
+    pub info: InstanceKeyInfo,
+    /// The key. It is shown once.
+    pub key: InstanceKey,
+}
+
+/// What may be told about a key of an instance.
+#[derive(Clone, Debug, Serialize)]
+pub struct InstanceKeyInfo {
+    /// Its name, `key_` and 12 characters.
+    pub id: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+}
+
+impl From<&InstanceKeyRow> for InstanceKeyInfo {
+    fn from(row: &InstanceKeyRow) -> Self {
+        Self { id: row.id.clone(), created_at: row.created_at, revoked_at: row.revoked_at }
+    }
+}
+
+impl Authority {
+    /// Makes an instance with a first key, `sk_live_…` or `sk_test_…`, and an active signing key. For the operator of the
+    /// authority, who belongs to no instance; hence no actor.
+    ///
+    /// # Errors
+    /// Where the name is empty or too long, or the store's error.
+    pub async fn create_instance(&self, name: &str, is_live: bool) -> Result<CreatedInstance, Error> {
+        check_name(name)?;
+        let now = self.now();
+        let id = InstanceId::generate(now, &*self.random);
+        let key = InstanceKey::generate(is_live, &*self.random);
+        let key_row = self.instance_key_row(id, &key);
+        let mut signing_key = self.new_signing_key(id, id.first_signing_key()).await?;
+        signing_key.state = SigningKeyState::Active;
+        signing_key.active_at = Some(now);
+        let change = NewChange {
+            instance: id,
+            at: now,
+            actor: "operator".to_owned(),
+            kind: ChangeKind::InstanceCreated,
+            subject: id.to_string(),
+            detail: json!({"name": name, "key": key_row.id, "signing_key": signing_key.id}).to_string(),
+            chain: self.vault.chain(),
+        };
+        let new = NewInstance { id, name: name.to_owned(), settings: InstanceSettings::default(), created_at: now };
+        let instance = self.store.insert_instance(new, key_row, signing_key, change).await?;
+        self.reload_ring(id).await?;
+        Ok(CreatedInstance { instance, key })
+    }
+
+    /// All instances, oldest first. For the operator.
+    ///
+    /// # Errors
+    /// The store's error.
+    pub async fn instances(&self) -> Result<Vec<Arc<Instance>>, Error> {
+        Ok(self.store.list_instances().await?)
+    }
+
+    /// The issuer of an instance's JWTs: what its settings say, else the public URL, with the instance's id behind it for
+    /// all but the first instance, so that each has its own key set.
+    #[must_use]
+    pub fn issuer(&self, instance: &Instance) -> String {
+        match &instance.settings.issuer {
+            Some(issuer) => issuer.clone(),
+            None if instance.number == 1 => self.options.public_url.clone(),
+            None => format!("{}/{}", self.options.public_url, instance.id),
+        }
+    }
+
+    /// Replaces settings. `changes` is an object of those that change; each is checked.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an unknown name or a value that is not allowed.
+    pub async fn update_instance_settings(&self, actor: &Actor, changes: &Value) -> Result<Arc<Instance>, Error> {
+        actor.require_instance()?;
+        let settings = merge(&actor.instance().settings, changes)?;
+        let change = self.change(actor, ChangeKind::InstanceUpdated, actor.instance_id(), changes);
+        self.store
+            .update_instance_settings(actor.instance_id(), settings, change)
+            .await?
+            .ok_or_else(|| Error::NotFound { noun: "instance", id: actor.instance_id().to_string() })
+    }
+
+    /// Adds a key to the actor's instance.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] where it has as many live keys as it may.
+    pub async fn create_instance_key(&self, actor: &Actor, is_live: bool) -> Result<CreatedInstanceKey, Error> {
+        actor.require_instance()?;
+        let key = InstanceKey::generate(is_live, &*self.random);
+        let row = self.instance_key_row(actor.instance_id(), &key);
+        let info = InstanceKeyInfo::from(&row);
+        let change = self.change(actor, ChangeKind::InstanceKeyCreated, &row.id, &json!({}));
+        if !self.store.insert_instance_key(row, MAX_INSTANCE_KEYS, change).await? {
+            return Err(Error::Conflict(format!(
+                "the instance has {MAX_INSTANCE_KEYS} live keys, which is the maximum; revoke one first"
+            )));
+        }
+        Ok(CreatedInstanceKey { info, key })
+    }
+
+    /// The keys of the actor's instance, oldest first.
+    ///
+    /// # Errors
+    /// Where the actor is a machine, or the store's error.
+    pub async fn instance_keys(&self, actor: &Actor) -> Result<Vec<InstanceKeyInfo>, Error> {
+        actor.require_instance()?;
+        let rows = self.store.list_instance_keys(actor.instance_id()).await?;
+        Ok(rows.iter().map(InstanceKeyInfo::from).collect())
+    }
+
+    /// Revokes a key of the actor's instance at once.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Conflict`] for the last live key.
+    pub async fn revoke_instance_key(&self, actor: &Actor, key_id: &str) -> Result<(), Error> {
+        actor.require_instance()?;
+        let change = self.change(actor, ChangeKind::InstanceKeyRevoked, key_id, &json!({}));
+        match self.store.revoke_instance_key(actor.instance_id(), key_id, self.now(), change).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::NotFound { noun: "instance key", id: key_id.chars().take(40).collect() }),
+            Err(StoreError::Conflict(_)) => Err(Error::Conflict(
+                "this is the only live key of the instance; create another one first".to_owned(),
+            )),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn instance_key_row(&self, instance: InstanceId, key: &InstanceKey) -> InstanceKeyRow {
+        let name = u64::from_be_bytes(random_bytes(&*self.random)) & 0xffff_ffff_ffff;
+        InstanceKeyRow {
+            id: format!("key_{name:012x}"),
+            instance,
+            digest: self.vault.digest(key.expose()),
+            created_at: self.now(),
+            revoked_at: None,
+        }
+    }
+}
+
+/// Checks a name for people: 1 to 255 characters, none of them NUL.
+pub(crate) fn check_name(name: &str) -> Result<(), Error> {
+    let length = name.chars().count();
+    if length == 0 {
+        return Err(invalid("name", Problem::TooShort(1)));
+    }
+    if length > MAX_NAME_LENGTH {
+        return Err(invalid("name", Problem::TooLong(MAX_NAME_LENGTH)));
+    }
+    if name.contains('\0') {
+        return Err(invalid("name", Problem::WrongFormat("must not contain the character U+0000".into())));
+    }
+    Ok(())
+}
+
+fn merge(settings: &InstanceSettings, changes: &Value) -> Result<InstanceSettings, Error> {
+    let Value::Object(changes) = changes else {
+        return Err(invalid("settings", Problem::WrongType("an object")));
+    };
+    let mut merged = serde_json::to_value(settings).map_err(|_| Error::Damaged("the settings of an instance"))?;
+    for (name, value) in changes {
+        let Some(member) = merged.get_mut(name) else {
+            return Err(Invalid::new(name.clone(), Problem::Unknown).into());
+        };
+        let previous = std::mem::replace(member, value.clone());
+        if serde_json::from_value::<InstanceSettings>(merged.clone()).is_err() {
+            let example = format!("must be written like {previous}");
+            return Err(Invalid::new(name.clone(), Problem::WrongFormat(example.into())).into());
+        }
+    }
+    let merged: InstanceSettings =
+        serde_json::from_value(merged).map_err(|_| invalid("settings", Problem::WrongType("an object")))?;
+    check_settings(&merged)?;
+    Ok(merged)
+}
+
+fn check_settings(settings: &InstanceSettings) -> Result<(), Error> {
+    if !(1..=MAX_TOKEN_TTL_SECONDS).contains(&settings.max_jwt_ttl) {
+        let rule = format!("must be between 1 and {MAX_TOKEN_TTL_SECONDS} seconds");
+        return Err(invalid("max_jwt_ttl", Problem::NotAllowed(rule.into())));
+    }
+    let is_url = |url: &String| (url.starts_with("https://") || url.starts_with("http://")) && !url.ends_with('/');
+    if !settings.issuer.as_ref().is_none_or(is_url) {
+        return Err(invalid("issuer", Problem::NotAllowed("must be a URL without a slash at its end".into())));
+    }
+    for (name, limit) in [("rate_limit", settings.rate_limit), ("machine_rate_limit", settings.machine_rate_limit)] {
+        if limit.is_some_and(|limit| limit.requests == 0 || !(1..=86_400).contains(&limit.seconds)) {
+            let rule = "must allow at least 1 request in 1 to 86400 seconds";
+            return Err(invalid(name, Problem::NotAllowed(rule.into())));
+        }
+    }
+    Ok(())
+}

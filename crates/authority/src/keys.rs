@@ -1,0 +1,236 @@
+//! Signing keys and their life: published, active, verify-only, deleted (contract: JWKS).
+//!
+//! A key is shown in the JWKS an hour before it signs, so that nobody meets an unknown `kid`, and afterwards until the last
+//! JWT that it signed is over. The first key's `kid` is the instance's own id, as at Clerk.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use countersign_protocol::body::Jwks;
+use countersign_protocol::ids::{InstanceId, SigningKeyId};
+use countersign_protocol::jwt::{SigningKey, VerifyingKey, generate_rsa_key};
+use countersign_protocol::time::Timestamp;
+use countersign_store::{ChangeKind, SealedBytes, SigningKeyRow, SigningKeyState};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::actor::Actor;
+use crate::error::Error;
+use crate::vault::SealContext;
+use crate::Authority;
+
+/// How long a key is published before it signs: longer than any receiver's cache lives.
+const PUBLISHED_MILLIS: i64 = 3_600_000;
+/// After how long the active key is replaced: 90 days.
+const ROTATION_MILLIS: i64 = 90 * 86_400_000;
+/// How long after its last JWT's end a key is kept.
+const KEPT_MILLIS: i64 = 60_000;
+
+/// An opened signing key.
+pub(crate) struct RingKey {
+    pub(crate) row: SigningKeyRow,
+    pub(crate) signing: Arc<SigningKey>,
+    pub(crate) verifying: VerifyingKey,
+}
+
+/// The signing keys of one instance, oldest first.
+pub(crate) struct Ring(Vec<RingKey>);
+
+impl Ring {
+    pub(crate) fn active(&self) -> Option<&RingKey> {
+        self.0.iter().find(|key| key.row.state == SigningKeyState::Active)
+    }
+
+    pub(crate) fn by_id(&self, id: SigningKeyId) -> Option<&RingKey> {
+        self.0.iter().find(|key| key.row.id == id)
+    }
+}
+
+/// The opened keys of all instances. The authority changes them only after the store has.
+#[derive(Default)]
+pub(crate) struct Rings(RwLock<HashMap<InstanceId, Arc<Ring>>>);
+
+impl Rings {
+    pub(crate) fn of(&self, instance: InstanceId) -> Option<Arc<Ring>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&instance).cloned()
+    }
+}
+
+/// What may be told about a signing key.
+#[derive(Clone, Debug, Serialize)]
+pub struct SigningKeyInfo {
+    /// The `kid`.
+    pub kid: SigningKeyId,
+    /// `published`, `active` or `verify_only`.
+    pub state: &'static str,
+    /// When it was published, in milliseconds since the Unix epoch.
+    pub published_at: Timestamp,
+    /// When it became active, or will.
+    pub active_at: Option<Timestamp>,
+    /// When it became verify-only.
+    pub retired_at: Option<Timestamp>,
+    /// When the last JWT that it signed is over.
+    pub last_expires_at: Option<Timestamp>,
+}
+
+impl From<&SigningKeyRow> for SigningKeyInfo {
+    fn from(row: &SigningKeyRow) -> Self {
+        let planned = row.published_at.plus_millis(PUBLISHED_MILLIS).filter(|_| row.state == SigningKeyState::Published);
+        Self {
+            kid: row.id,
+            state: row.state.as_str(),
+            published_at: row.published_at,
+            active_at: row.active_at.or(planned),
+            retired_at: row.retired_at,
+            last_expires_at: row.last_expires_at,
+        }
+    }
+}
+
+impl Authority {
+    /// The public keys of an instance; `None` where there is no such instance.
+    #[must_use]
+    pub fn jwks(&self, instance: InstanceId) -> Option<Jwks> {
+        let ring = self.rings.of(instance)?;
+        Some(Jwks { keys: ring.0.iter().map(|key| key.verifying.to_jwk(key.row.id)).collect() })
+    }
+
+    /// The signing keys, oldest first.
+    ///
+    /// # Errors
+    /// Where the actor is a machine, or the store's error.
+    pub async fn signing_keys(&self, actor: &Actor) -> Result<Vec<SigningKeyInfo>, Error> {
+        actor.require_instance()?;
+        let rows = self.store.list_signing_keys(actor.instance_id()).await?;
+        Ok(rows.iter().map(SigningKeyInfo::from).collect())
+    }
+
+    /// Publishes the next signing key. It signs after an hour, or at once where `is_immediate`; receivers that cache the
+    /// JWKS then meet an unknown `kid` and fetch again.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] where a next key is published already and shall not be used at once.
+    pub async fn rotate_signing_key(&self, actor: &Actor, is_immediate: bool) -> Result<SigningKeyInfo, Error> {
+        actor.require_instance()?;
+        let instance = actor.instance_id();
+        let rows = self.store.list_signing_keys(instance).await?;
+        let next = rows.iter().find(|row| row.state == SigningKeyState::Published);
+        let id = match next {
+            Some(next) if is_immediate => next.id,
+            Some(next) => {
+                return Err(Error::Conflict(format!(
+                    "the signing key {} is published already and becomes active by itself; to use it now, rotate at once",
+                    next.id
+                )));
+            }
+            None => {
+                let row = self.new_signing_key(instance, SigningKeyId::generate(self.now(), &*self.random)).await?;
+                let id = row.id;
+                let change = self.change(actor, ChangeKind::SigningKeyPublished, id, &json!({}));
+                self.store.insert_signing_key(row, change).await?;
+                id
+            }
+        };
+        if is_immediate {
+            let change = self.change(actor, ChangeKind::SigningKeyActivated, id, &json!({"immediate": true}));
+            self.store.activate_signing_key(instance, id, self.now(), change).await?;
+        }
+        self.reload_ring(instance).await?;
+        self.signing_key_info(instance, id)
+    }
+
+    /// Deletes a signing key at once: JWTs that it signed are refused from then on, here and, after their caches, everywhere.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Conflict`] for the active key.
+    pub async fn delete_signing_key(&self, actor: &Actor, id: SigningKeyId) -> Result<(), Error> {
+        actor.require_instance()?;
+        let instance = actor.instance_id();
+        let ring = self.rings.of(instance).ok_or(Error::NotInitialised)?;
+        if ring.active().is_some_and(|active| active.row.id == id) {
+            return Err(Error::Conflict(format!("{id} is the active signing key; rotate at once first, then delete it")));
+        }
+        let change = self.change(actor, ChangeKind::SigningKeyDeleted, id, &json!({}));
+        if !self.store.delete_signing_key(instance, id, change).await? {
+            return Err(Error::NotFound { noun: "signing key", id: id.to_string() });
+        }
+        self.reload_ring(instance).await
+    }
+
+    /// Moves every signing key on whose time has come.
+    pub(crate) async fn advance_signing_keys(&self) -> Result<(), Error> {
+        for instance in self.store.list_instances().await? {
+            let actor = Self::operator(instance);
+            let now = self.now();
+            let since = |at: Option<Timestamp>| at.map_or(i64::MIN, |at| now.millis_since(at));
+            let rows = self.store.list_signing_keys(actor.instance_id()).await?;
+            let next = rows.iter().find(|row| row.state == SigningKeyState::Published);
+            let active = rows.iter().find(|row| row.state == SigningKeyState::Active);
+            let mut has_changed = false;
+            if let Some(next) = next.filter(|next| since(Some(next.published_at)) >= PUBLISHED_MILLIS) {
+                let change = self.change(&actor, ChangeKind::SigningKeyActivated, next.id, &json!({"immediate": false}));
+                has_changed |= self.store.activate_signing_key(actor.instance_id(), next.id, now, change).await?;
+            } else if next.is_none()
+                && active.is_none_or(|active| since(active.active_at) >= ROTATION_MILLIS - PUBLISHED_MILLIS)
+            {
+                self.rotate_signing_key(&actor, active.is_none()).await?;
+            }
+            for row in rows.iter().filter(|row| row.state == SigningKeyState::VerifyOnly) {
+                let last_use = row.last_expires_at.max(row.retired_at);
+                if since(last_use) > KEPT_MILLIS {
+                    let change = self.change(&actor, ChangeKind::SigningKeyDeleted, row.id, &json!({"unused": true}));
+                    has_changed |= self.store.delete_signing_key(actor.instance_id(), row.id, change).await?;
+                }
+            }
+            if has_changed {
+                self.reload_ring(actor.instance_id()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the signing keys of an instance anew.
+    pub(crate) async fn reload_ring(&self, instance: InstanceId) -> Result<(), Error> {
+        let mut keys = Vec::new();
+        for row in self.store.list_signing_keys(instance).await? {
+            let pkcs8 = self.vault.open_sealed(&context(instance.as_str(), row.id.as_str()), &row.sealed)?;
+            let signing = SigningKey::from_pkcs8(row.id, &pkcs8).map_err(|_| Error::Damaged("a signing key"))?;
+            keys.push(RingKey { row, verifying: signing.verifying_key(), signing: Arc::new(signing) });
+        }
+        self.rings.0.write().unwrap_or_else(PoisonError::into_inner).insert(instance, Arc::new(Ring(keys)));
+        Ok(())
+    }
+
+    /// Makes a key that is only published; generation is costly and runs beside the requests.
+    pub(crate) async fn new_signing_key(&self, instance: InstanceId, id: SigningKeyId) -> Result<SigningKeyRow, Error> {
+        let pkcs8 = self
+            .signer
+            .run(generate_rsa_key)
+            .await?
+            .map_err(|_| Error::Damaged("a signing key that was being made"))?;
+        Ok(SigningKeyRow {
+            id,
+            instance,
+            sealed: self.seal_signing_key(instance, id, &pkcs8),
+            state: SigningKeyState::Published,
+            published_at: self.now(),
+            active_at: None,
+            retired_at: None,
+            last_expires_at: None,
+        })
+    }
+
+    fn seal_signing_key(&self, instance: InstanceId, id: SigningKeyId, pkcs8: &[u8]) -> SealedBytes {
+        self.vault.seal(&context(instance.as_str(), id.as_str()), pkcs8)
+    }
+
+    fn signing_key_info(&self, instance: InstanceId, id: SigningKeyId) -> Result<SigningKeyInfo, Error> {
+        let ring = self.rings.of(instance).ok_or(Error::NotInitialised)?;
+        let key = ring.by_id(id).ok_or_else(|| Error::NotFound { noun: "signing key", id: id.to_string() })?;
+        Ok(SigningKeyInfo::from(&key.row))
+    }
+}
+
+fn context<'a>(instance: &'a str, id: &'a str) -> SealContext<'a> {
+    SealContext { purpose: "signing-key", instance, owner: instance, row: id }
+}

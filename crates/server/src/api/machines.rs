@@ -1,0 +1,192 @@
+//! `/machines` (contract: machines).
+
+use countersign_authority::{
+    Invalid, MachineOrder, MachineQuery, MachineRequest, MachineRow, MachineUpdate, MachineWithScopes, Problem, SortBy,
+};
+use countersign_protocol::body::{
+    DeletedMachine, ExposedSecret, Machine, MachineList, MachineScope, MachineScopeTag, MachineSecretKey,
+    MachineSecretKeyTag, MachineTag, NestedMachine,
+};
+use countersign_protocol::error::ErrorCode;
+use countersign_protocol::ids::MachineId;
+use countersign_protocol::limits::{DEFAULT_TOKEN_TTL_SECONDS, MAX_MACHINES_PAGE, MAX_SCOPES};
+
+use crate::api::tokens::page;
+use crate::app::Call;
+use crate::fields::{Body, Presence, Query};
+use crate::reply::{Answer, ApiError, Habit, ok};
+
+const HABIT: Habit = Habit::Parameters;
+
+/// `GET /machines`
+pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
+    let mut query = Query::parse(call.query, HABIT)?;
+    let text = query.text("query")?.filter(|text| !text.is_empty()).map(std::borrow::Cow::into_owned);
+    let order = match query.text("order_by")? {
+        None => MachineOrder { by: SortBy::CreatedAt, is_descending: true },
+        Some(text) => order(&text).ok_or_else(|| {
+            let rule = "must be name or created_at, with + or - in front or nothing";
+            query.wrong("order_by", Problem::NotAllowed(rule.into()))
+        })?,
+    };
+    let page = page(&mut query, MAX_MACHINES_PAGE)?;
+    let listed = call.app.authority.list_machines(call.actor()?, MachineQuery { text, order, page }).await;
+    let (machines, total) = listed.map_err(|error| call.refused(error))?;
+    let data = machines.iter().map(|machine| machine_body(machine, None)).collect();
+    ok(&MachineList { data, total_count: i64::try_from(total).unwrap_or(i64::MAX) })
+}
+
+/// `POST /machines`
+pub(crate) async fn create(call: &Call<'_>) -> Result<Answer, ApiError> {
+    let mut body = Body::parse(&call.body, HABIT, Presence::Required)?;
+    let name = body.text("name")?.ok_or_else(|| body.wrong("name", Problem::Missing))?.into_owned();
+    let scoped = body.texts("scoped_machines")?.unwrap_or_default();
+    if scoped.len() > MAX_SCOPES {
+        return Err(body.wrong("scoped_machines", Problem::TooMany(MAX_SCOPES)));
+    }
+    let default_token_ttl = body.integer("default_token_ttl")?.unwrap_or(DEFAULT_TOKEN_TTL_SECONDS);
+    body.finish()?;
+    let scoped_machines: Vec<MachineId> = scoped
+        .iter()
+        .map(|id| {
+            let missing = || Invalid::new("scoped_machines", Problem::NotFound(id.chars().take(40).collect()));
+            id.parse().map_err(|_| ApiError::invalid(HABIT, crate::reply::Place::Body, &missing()))
+        })
+        .collect::<Result<_, _>>()?;
+    let request = MachineRequest { name, scoped_machines, default_token_ttl };
+    let created = call.app.authority.create_machine(call.actor()?, request).await.map_err(|error| call.refused(error))?;
+    tracing::info!(machine.id = %created.machine.machine.id, actor = call.actor()?.name(), "machine created");
+    ok(&machine_body(&created.machine, Some(created.key.expose())))
+}
+
+/// `GET /machines/{machine_id}`
+pub(crate) async fn get(call: &Call<'_>) -> Result<Answer, ApiError> {
+    let id = machine_id(call, 0)?;
+    let machine = call.app.authority.machine(call.actor()?, id).await.map_err(|error| call.refused(error))?;
+    ok(&machine_body(&machine, None))
+}
+
+/// `PATCH /machines/{machine_id}`
+pub(crate) async fn update(call: &Call<'_>) -> Result<Answer, ApiError> {
+    let mut body = Body::parse(&call.body, HABIT, Presence::Optional)?;
+    let name = body.text("name")?.map(std::borrow::Cow::into_owned);
+    let default_token_ttl = body.integer("default_token_ttl")?;
+    body.finish()?;
+    let id = machine_id(call, 0)?;
+    let update = MachineUpdate { name, default_token_ttl };
+    let machine = call.app.authority.update_machine(call.actor()?, id, update).await.map_err(|error| call.refused(error))?;
+    tracing::info!(machine.id = %id, actor = call.actor()?.name(), "machine updated");
+    ok(&machine_body(&machine, None))
+}
+
+/// `DELETE /machines/{machine_id}`
+pub(crate) async fn delete(call: &Call<'_>) -> Result<Answer, ApiError> {
+    let id = machine_id(call, 0)?;
+    call.app.authority.delete_machine(call.actor()?, id).await.map_err(|error| call.refused(error))?;
+    tracing::info!(machine.id = %id, actor = call.actor()?.name(), "machine deleted");
+    ok(&DeletedMachine { object: MachineTag::Tag, id, deleted: true })
+}
+
+/// `GET /machines/{machine_id}/secret_key`
+pub(crate) async fn secret_key(call: &Call<'_>) -> Result<Answer, ApiError> {
+    let id = machine_id(call, 0)?;
+    let key = call.app.authority.reveal_machine_key(call.actor()?, id).await.map_err(|error| call.refused(error))?;
+    tracing::info!(machine.id = %id, actor = call.actor()?.name(), "machine key revealed");
+    ok(&secret_key_body(key.expose()))
+}
+
+/// `POST /machines/{machine_id}/secret_key/rotate`
+pub(crate) async fn rotate_secret_key(call: &Call<'_>) -> Result<Answer, ApiError> {
+    let mut body = Body::parse(&call.body, HABIT, Presence::Required)?;
+    let ttl = body.integer("previous_token_ttl")?.ok_or_else(|| body.wrong("previous_token_ttl", Problem::Missing))?;
+    body.finish()?;
+    let id = machine_id(call, 0)?;
+    let key = call.app.authority.rotate_machine_key(call.actor()?, id, ttl).await.map_err(|error| call.refused(error))?;
+    tracing::info!(machine.id = %id, actor = call.actor()?.name(), previous_token_ttl = ttl, "machine key rotated");
+    ok(&secret_key_body(key.expose()))
+}
+
+/// `POST /machines/{machine_id}/scopes`
+pub(crate) async fn create_scope(call: &Call<'_>) -> Result<Answer, ApiError> {
+    let mut body = Body::parse(&call.body, HABIT, Presence::Required)?;
+    let to = body.text("to_machine_id")?.ok_or_else(|| body.wrong("to_machine_id", Problem::Missing))?;
+    body.finish()?;
+    let from = machine_id(call, 0)?;
+    let to: MachineId = to.parse().map_err(|_| no_machine(&to))?;
+    let created_at = call.app.authority.create_scope(call.actor()?, from, to).await.map_err(|error| call.refused(error))?;
+    tracing::info!(from = %from, to = %to, actor = call.actor()?.name(), "scope created");
+    ok(&scope_body(from, to, Some(created_at), None))
+}
+
+/// `DELETE /machines/{machine_id}/scopes/{other_machine_id}`
+pub(crate) async fn delete_scope(call: &Call<'_>) -> Result<Answer, ApiError> {
+    let (from, to) = (machine_id(call, 0)?, machine_id(call, 1)?);
+    call.app.authority.delete_scope(call.actor()?, from, to).await.map_err(|error| call.refused(error))?;
+    tracing::info!(from = %from, to = %to, actor = call.actor()?.name(), "scope deleted");
+    ok(&scope_body(from, to, None, Some(true)))
+}
+
+/// A malformed id in a path names nothing: 404, like an unknown one.
+fn machine_id(call: &Call<'_>, place: usize) -> Result<MachineId, ApiError> {
+    let text = call.captures.get(place).copied().unwrap_or_default();
+    text.parse().map_err(|_| no_machine(text))
+}
+
+fn no_machine(id: &str) -> ApiError {
+    let id: String = id.chars().take(40).collect();
+    ApiError::saying(ErrorCode::ResourceNotFound, format!("Resource not found: no machine {id}"))
+}
+
+/// A sign and a field. A raw `+` in a query arrives as a space (contract: request conventions).
+fn order(text: &str) -> Option<MachineOrder> {
+    let (is_descending, field) = match text.strip_prefix('-') {
+        Some(field) => (true, field),
+        None => (false, text.strip_prefix(['+', ' ']).unwrap_or(text)),
+    };
+    let by = match field {
+        "created_at" => SortBy::CreatedAt,
+        "name" => SortBy::Name,
+        _ => return None,
+    };
+    Some(MachineOrder { by, is_descending })
+}
+
+fn machine_body(machine: &MachineWithScopes, key: Option<&str>) -> Machine {
+    let NestedMachine { object, id, name, instance_id, created_at, updated_at, default_token_ttl } = nested(&machine.machine);
+    Machine {
+        object,
+        id,
+        name,
+        instance_id,
+        created_at,
+        updated_at,
+        default_token_ttl,
+        scoped_machines: machine.scoped.iter().map(|scoped| nested(scoped)).collect(),
+        secret_key: key.map(|key| ExposedSecret(key.to_owned())),
+    }
+}
+
+fn nested(machine: &MachineRow) -> NestedMachine {
+    NestedMachine {
+        object: MachineTag::Tag,
+        id: machine.id,
+        name: machine.name.clone(),
+        instance_id: machine.instance,
+        created_at: machine.created_at,
+        updated_at: machine.updated_at,
+        default_token_ttl: machine.default_token_ttl,
+    }
+}
+
+fn secret_key_body(key: &str) -> MachineSecretKey {
+    MachineSecretKey { object: MachineSecretKeyTag::Tag, secret: ExposedSecret(key.to_owned()) }
+}
+
+fn scope_body(
+    from_machine_id: MachineId,
+    to_machine_id: MachineId,
+    created_at: Option<countersign_protocol::time::Timestamp>,
+    deleted: Option<bool>,
+) -> MachineScope {
+    MachineScope { object: MachineScopeTag::Tag, from_machine_id, to_machine_id, created_at, deleted }
+}

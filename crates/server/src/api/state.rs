@@ -1,0 +1,35 @@
+//! `/healthz`, `/readyz` and `/metrics`. The first two say nothing but the state.
+
+use countersign_protocol::error::ErrorCode;
+use http::HeaderValue;
+
+use crate::app::Call;
+use crate::reply::{Answer, ApiError, answer};
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const OPENMETRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+
+/// The process answers.
+pub(crate) fn healthz() -> Answer {
+    answer(200, TEXT, "ok\n".into())
+}
+
+/// The store can be read and written.
+pub(crate) async fn readyz(call: &Call<'_>) -> Result<Answer, ApiError> {
+    match call.app.authority.store().check().await {
+        Ok(()) => Ok(answer(200, TEXT, "ready\n".into())),
+        Err(error) => {
+            tracing::warn!(%error, "not ready");
+            Ok(answer(503, TEXT, "not ready\n".into()))
+        }
+    }
+}
+
+/// The counters, on an address for administration only; elsewhere the path does not exist.
+pub(crate) fn metrics(call: &Call<'_>) -> Result<Answer, ApiError> {
+    if !call.app.is_admin {
+        return Err(ApiError::saying(ErrorCode::ResourceNotFound, "Resource not found: there is no such path"));
+    }
+    let page = call.app.metrics.page(&call.app.authority.store().statistics());
+    Ok(answer(200, OPENMETRICS, page.into()))
+}

@@ -1,0 +1,383 @@
+//! One request from head to answer: route, version, credential, body, handler; and what is counted and logged about it.
+
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use countersign_authority::{Accepts, Actor, Authority, Error};
+use countersign_protocol::error::ErrorCode;
+use countersign_protocol::limits::MAX_BODY_BYTES;
+use countersign_protocol::random::{Random, random_bytes};
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, Method, Request};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body as _, Incoming};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::accept::{Phase, Watch};
+use crate::api;
+use crate::metrics::Metrics;
+use crate::reply::{Answer, ApiError, Habit};
+use crate::route::{Captures, Found, Operation, Row, find};
+
+/// The longest path and query.
+const MAX_TARGET_BYTES: usize = 8 * 1024;
+/// The time in which a request must be answered once its head was read.
+const HANDLER_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long a request waits for its turn.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
+const API_VERSION: HeaderName = HeaderName::from_static("clerk-api-version");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// What every request needs.
+pub(crate) struct App {
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) turns: Arc<Semaphore>,
+    pub(crate) trusted_proxies: Vec<IpAddr>,
+    /// Whether this listener may show the metrics.
+    pub(crate) is_admin: bool,
+    pub(crate) openapi: Bytes,
+}
+
+/// What a handler sees of a request. Its credential was checked before.
+pub(crate) struct Call<'a> {
+    pub(crate) app: &'a App,
+    pub(crate) row: &'static Row,
+    pub(crate) captures: Captures<'a>,
+    pub(crate) query: Option<&'a str>,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) address: IpAddr,
+    actor: Option<Actor>,
+}
+
+impl Call<'_> {
+    /// Who calls. Operations that are public in the table have nobody to ask for.
+    pub(crate) fn actor(&self) -> Result<&Actor, ApiError> {
+        self.actor.as_ref().ok_or_else(|| ApiError::new(ErrorCode::AuthorizationHeaderFormatInvalid))
+    }
+
+    /// Words a refusal as the route's service does.
+    pub(crate) fn refused(&self, error: Error) -> ApiError {
+        ApiError::from_authority(self.row.habit, error)
+    }
+
+    pub(crate) fn user_agent(&self) -> &str {
+        self.headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}
+
+/// Answers a request. It never fails: what goes wrong becomes an answer.
+pub(crate) async fn answer(app: &App, request: Request<Incoming>, peer: IpAddr, watch: &Watch) -> Answer {
+    let (head, incoming) = request.into_parts();
+    let found = find(&head.method, head.uri.path());
+    let (operation, habit) = match &found {
+        Found::Operation(row, _) => (Some(row.operation), row.habit),
+        Found::WrongMethod(_) | Found::Nothing => (None, habit_of_path(head.uri.path())),
+    };
+    let takes_body = !matches!(head.method, Method::GET | Method::HEAD | Method::DELETE);
+    let body = if takes_body {
+        watch.enter(Phase::Body);
+        read_body(incoming, &head.headers).await
+    } else {
+        Ok(Bytes::new())
+    };
+    watch.enter(Phase::Handling);
+    let stopwatch = app.metrics.start();
+    let outcome = match app.turn().await {
+        None => Err(overloaded()),
+        Some(_turn) => match guarded(serve(app, &head, found, body, peer)).await {
+            Guarded::Done(outcome) => outcome,
+            Guarded::TimedOut => Err(overloaded()),
+            Guarded::Panicked => {
+                Err(ApiError { source: Some("a handler panicked".to_owned()), ..ApiError::new(ErrorCode::InternalClerkError) })
+            }
+        },
+    };
+    let mut answer = outcome.unwrap_or_else(|error| app.refuse(operation, habit, error));
+    if head.method == Method::HEAD {
+        strip_body(&mut answer);
+    }
+    app.metrics.finish(operation, answer.status(), stopwatch);
+    watch.enter(Phase::Writing);
+    answer
+}
+
+async fn serve(
+    app: &App,
+    head: &Parts,
+    found: Found<'_>,
+    body: Result<Bytes, BodyProblem>,
+    peer: IpAddr,
+) -> Result<Answer, ApiError> {
+    if head.uri.path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET_BYTES) {
+        return Err(ApiError::new(ErrorCode::UriTooLong));
+    }
+    let (row, captures) = match found {
+        Found::Operation(row, captures) => (row, captures),
+        Found::WrongMethod(methods) => {
+            let allow = Some(methods.join(", "));
+            return Err(ApiError { allow, ..ApiError::new(ErrorCode::MethodNotAllowed) });
+        }
+        Found::Nothing => {
+            return Err(ApiError::saying(ErrorCode::ResourceNotFound, "Resource not found: there is no such path"));
+        }
+    };
+    check_api_version(&head.headers, head.uri.query())?;
+    let address = app.address_of(peer, &head.headers);
+    let actor = match row.accepts {
+        None => None,
+        Some(accepts) => Some(app.authenticate(&head.headers, accepts, address).await?),
+    };
+    let body = body.map_err(|problem| problem.worded(row.habit))?;
+    let call = Call { app, row, captures, query: head.uri.query(), headers: &head.headers, body, address, actor };
+    api::handle(&call).await
+}
+
+impl App {
+    /// The credential of the only `Authorization` header, which must be of the Bearer scheme (RFC 6750 section 2.1).
+    pub(crate) fn credential<'a>(&self, headers: &'a HeaderMap, address: IpAddr) -> Result<&'a str, ApiError> {
+        let mut lines = headers.get_all(AUTHORIZATION).iter();
+        let credential = match (lines.next(), lines.next()) {
+            (Some(line), None) => line.to_str().ok().and_then(bearer),
+            _ => None,
+        };
+        credential.ok_or_else(|| {
+            self.failed(address).err().unwrap_or_else(|| ApiError::new(ErrorCode::AuthorizationHeaderFormatInvalid))
+        })
+    }
+
+    async fn authenticate(&self, headers: &HeaderMap, accepts: Accepts, address: IpAddr) -> Result<Actor, ApiError> {
+        let credential = self.credential(headers, address)?;
+        match self.authority.authenticate(credential, accepts).await {
+            Ok(actor) => Ok(actor),
+            Err(error) => {
+                if matches!(error, Error::InstanceKeyInvalid | Error::MachineKeyInvalid) {
+                    self.failed(address)?;
+                }
+                Err(ApiError::from_authority(Habit::Parameters, error))
+            }
+        }
+    }
+
+    /// Counts a failed authentication; an error where the address has failed too often.
+    pub(crate) fn failed(&self, address: IpAddr) -> Result<(), ApiError> {
+        self.authority.note_failure(address).map_err(|error| ApiError::from_authority(Habit::Parameters, error))
+    }
+
+    /// The address that counts for limits: the peer's, or what a trusted proxy says.
+    fn address_of(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        if self.trusted_proxies.is_empty() || !self.trusted_proxies.contains(&peer.to_canonical()) {
+            return peer;
+        }
+        // The last entry is the one that the trusted proxy itself wrote.
+        let forwarded = headers.get_all(FORWARDED_FOR).iter().next_back().and_then(|line| line.to_str().ok());
+        forwarded.and_then(|line| line.rsplit(',').next()?.trim().parse().ok()).unwrap_or(peer)
+    }
+
+    /// A place among the requests in flight; `None` where none becomes free in time.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        match self.turns.try_acquire() {
+            Ok(turn) => Some(turn),
+            Err(_) => tokio::time::timeout(QUEUE_TIMEOUT, self.turns.acquire()).await.ok()?.ok(),
+        }
+    }
+
+    /// Turns an error into an answer and writes what only the log may know.
+    fn refuse(&self, operation: Option<Operation>, habit: Habit, error: ApiError) -> Answer {
+        let trace_id = new_trace_id(&*self.random);
+        let error = if habit == Habit::BadRequest { error.in_token_statuses() } else { error };
+        match &error.source {
+            Some(source) => tracing::error!(
+                trace_id, ?operation, code = error.code.name(), source = source.as_str(), "request failed"
+            ),
+            None => tracing::debug!(trace_id, ?operation, code = error.code.name(), "request refused"),
+        }
+        error.into_answer(trace_id)
+    }
+}
+
+/// 32 hexadecimal digits.
+fn new_trace_id(random: &dyn Random) -> String {
+    format!("{:032x}", u128::from_be_bytes(random_bytes(random)))
+}
+
+/// How errors about a path are worded that no operation answers for.
+fn habit_of_path(path: &str) -> Habit {
+    let path = path.strip_prefix("/v1").unwrap_or(path);
+    if path.starts_with("/m2m_tokens") { Habit::BadRequest } else { Habit::Parameters }
+}
+
+fn overloaded() -> ApiError {
+    ApiError { retry_after_seconds: Some(1), ..ApiError::new(ErrorCode::ServiceUnavailable) }
+}
+
+/// The credential of `Bearer <credential>`; the scheme in any case.
+fn bearer(line: &str) -> Option<&str> {
+    let (scheme, credential) = line.split_once(' ')?;
+    let credential = credential.trim_matches(' ');
+    (scheme.eq_ignore_ascii_case("bearer") && !credential.is_empty() && !credential.contains(' ')).then_some(credential)
+}
+
+/// Accepts any well-formed date, once, in the header or the query (contract: request conventions).
+fn check_api_version(headers: &HeaderMap, query: Option<&str>) -> Result<(), ApiError> {
+    let mut lines = headers.get_all(API_VERSION).iter();
+    let header = lines.next();
+    let has_query = query.is_some_and(|query| query.contains("__clerk_api_version"));
+    if header.is_none() && !has_query {
+        return Ok(());
+    }
+    let mut given: Vec<String> = header.into_iter().chain(lines).map(|line| line.to_str().unwrap_or_default().to_owned()).collect();
+    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        if name == "__clerk_api_version" {
+            given.push(value.into_owned());
+        }
+    }
+    match given.as_slice() {
+        [] => Ok(()),
+        [version] if is_date(version) => Ok(()),
+        _ => Err(ApiError::new(ErrorCode::ApiVersionInvalid)),
+    }
+}
+
+/// Whether `text` is a date of the form `2026-05-12`.
+fn is_date(text: &str) -> bool {
+    let mut parts = text.split('-');
+    let mut number = |digits: usize| {
+        parts.next().filter(|part| part.len() == digits && part.bytes().all(|byte| byte.is_ascii_digit()))?.parse::<u32>().ok()
+    };
+    let (year, month, day) = (number(4), number(2), number(2));
+    year.is_some() && month.is_some_and(|month| (1..=12).contains(&month)) && day.is_some_and(|day| (1..=31).contains(&day))
+        && parts.next().is_none()
+}
+
+/// What is wrong with a body before anybody reads it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum BodyProblem {
+    TooLarge,
+    WrongType,
+    Broken,
+}
+
+impl BodyProblem {
+    fn worded(self, habit: Habit) -> ApiError {
+        let code = match (self, habit) {
+            (Self::Broken, _) => ErrorCode::RequestBodyInvalid,
+            (_, Habit::BadRequest) => ErrorCode::BadRequest,
+            (Self::TooLarge, Habit::Parameters) => ErrorCode::RequestBodyTooLarge,
+            (Self::WrongType, Habit::Parameters) => ErrorCode::UnsupportedContentType,
+        };
+        match self {
+            Self::TooLarge => ApiError::saying(code, format!("The request body must not exceed {MAX_BODY_BYTES} bytes")),
+            Self::WrongType => ApiError::saying(code, "The Content-Type must be application/json, without compression"),
+            Self::Broken => ApiError::saying(code, "The request body ended before its time"),
+        }
+    }
+}
+
+async fn read_body(mut incoming: Incoming, headers: &HeaderMap) -> Result<Bytes, BodyProblem> {
+    let mut first: Option<Bytes> = None;
+    let mut rest = BytesMut::new();
+    if incoming.size_hint().lower() > MAX_BODY_BYTES as u64 {
+        return Err(BodyProblem::TooLarge);
+    }
+    while let Some(frame) = incoming.frame().await {
+        let Ok(data) = frame.map_err(|_| BodyProblem::Broken)?.into_data() else { continue };
+        if first.as_ref().map_or(0, Bytes::len) + rest.len() + data.len() > MAX_BODY_BYTES {
+            return Err(BodyProblem::TooLarge);
+        }
+        // A small body comes in one piece and is not copied.
+        match &first {
+            None => first = Some(data),
+            Some(_) => rest.extend_from_slice(&data),
+        }
+    }
+    let body = match first {
+        None => Bytes::new(),
+        Some(first) if rest.is_empty() => first,
+        Some(first) => [first.as_ref(), rest.as_ref()].concat().into(),
+    };
+    if !body.is_empty() && !is_json(headers) { Err(BodyProblem::WrongType) } else { Ok(body) }
+}
+
+/// Whether the body is declared as JSON, or not at all, and is not compressed.
+fn is_json(headers: &HeaderMap) -> bool {
+    let is_plain = headers.get(CONTENT_ENCODING).is_none_or(|encoding| encoding == "identity");
+    let is_json = headers.get(CONTENT_TYPE).is_none_or(|kind| {
+        let kind = kind.to_str().unwrap_or_default();
+        kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
+    });
+    is_plain && is_json
+}
+
+/// Keeps the head of an answer to HEAD and drops its body.
+fn strip_body(answer: &mut Answer) {
+    let length = http_body::Body::size_hint(answer.body()).exact().unwrap_or_default();
+    answer.headers_mut().insert(CONTENT_LENGTH, length.into());
+    *answer.body_mut() = Full::new(Bytes::new());
+}
+
+enum Guarded<T> {
+    Done(T),
+    TimedOut,
+    Panicked,
+}
+
+/// Runs a handler with a limit of time, and turns a panic into an answer. Most handlers never wait, and only those that do
+/// pay for a timer.
+async fn guarded<T>(handler: impl Future<Output = T>) -> Guarded<T> {
+    let mut handler = pin!(handler);
+    let mut timer = None;
+    std::future::poll_fn(|context| {
+        match std::panic::catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(context))) {
+            Ok(Poll::Ready(outcome)) => return Poll::Ready(Guarded::Done(outcome)),
+            Ok(Poll::Pending) => {}
+            Err(_) => return Poll::Ready(Guarded::Panicked),
+        }
+        let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(HANDLER_TIMEOUT)));
+        timer.as_mut().poll(context).map(|()| Guarded::TimedOut)
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scheme_is_bearer_in_any_case_with_one_credential() {
+        assert_eq!(bearer("Bearer ak_1"), Some("ak_1"));
+        assert_eq!(bearer("bearer ak_1"), Some("ak_1"));
+        for line in ["", "Bearer", "Bearer ", "ak_1", "Basic ak_1", "Bearer a b", "Bearer\tak_1"] {
+            assert_eq!(bearer(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn an_api_version_is_any_date_given_once() {
+        let check = |header: &[&'static str], query: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            for line in header {
+                headers.append(API_VERSION, http::HeaderValue::from_static(line));
+            }
+            check_api_version(&headers, query).is_ok()
+        };
+        assert!(check(&[], None));
+        assert!(check(&["2026-05-12"], None));
+        assert!(check(&["1999-01-01"], Some("limit=1")));
+        assert!(check(&[], Some("__clerk_api_version=2025-11-10")));
+        assert!(!check(&["2026-05-12"], Some("__clerk_api_version=2025-11-10")));
+        assert!(!check(&["2026-05-12", "2026-05-12"], None));
+        assert!(!check(&["latest"], None));
+        assert!(!check(&["2026-13-12"], None));
+        assert!(!check(&["2026-05-12-1"], None));
+        assert!(!check(&[], Some("__clerk_api_version=")));
+    }
+}

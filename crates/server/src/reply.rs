@@ -1,0 +1,213 @@
+//! Answers: JSON with exactly `application/json`, never cached, and the error envelope with its trace id.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use countersign_authority::{Error, Invalid, Problem, Refusal, StoreError};
+use countersign_protocol::error::{ErrorCode, ErrorEnvelope, ErrorItem};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use serde::Serialize;
+
+/// What a handler answers with.
+pub(crate) type Answer = Response<Full<Bytes>>;
+
+/// The header that repeats the trace id of an error.
+pub(crate) const TRACE_ID: HeaderName = HeaderName::from_static("clerk-trace-id");
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// How a route words what is wrong with a request: Clerk runs two services with two habits (contract: error envelope).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Habit {
+    /// 422 with a code per problem and `meta.param_name`: machines, JWKS and the extensions.
+    Parameters,
+    /// 400 `bad_request` with the place in the long message: tokens.
+    BadRequest,
+}
+
+/// Where a parameter stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Path,
+    Query,
+    Body,
+}
+
+impl Place {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Path => "url_parameter",
+            Self::Query => "query",
+            Self::Body => "body",
+        }
+    }
+}
+
+/// An error on its way to a caller. What only the log may read is `source`.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    pub(crate) code: ErrorCode,
+    pub(crate) item: ErrorItem,
+    pub(crate) retry_after_seconds: Option<u32>,
+    pub(crate) allow: Option<String>,
+    pub(crate) source: Option<String>,
+}
+
+impl ApiError {
+    pub(crate) fn new(code: ErrorCode) -> Self {
+        Self { code, item: ErrorItem::new(code), retry_after_seconds: None, allow: None, source: None }
+    }
+
+    pub(crate) fn saying(code: ErrorCode, long_message: impl Into<Cow<'static, str>>) -> Self {
+        let mut error = Self::new(code);
+        error.item = error.item.with_long_message(long_message);
+        error
+    }
+
+    /// Words a problem with a parameter as the route's service does.
+    pub(crate) fn invalid(habit: Habit, place: Place, invalid: &Invalid) -> Self {
+        let name = &invalid.name;
+        match habit {
+            Habit::BadRequest => {
+                Self::saying(ErrorCode::BadRequest, format!("{}.{name} {}", place.as_str(), invalid.problem))
+            }
+            Habit::Parameters => {
+                let (code, long_message) = parameter_problem(name, &invalid.problem);
+                let mut error = Self::saying(code, long_message);
+                error.item = error.item.with_param(name.clone());
+                error
+            }
+        }
+    }
+
+    /// Translates a refusal of the authority. This is the only place where refusals become statuses.
+    pub(crate) fn from_authority(habit: Habit, error: Error) -> Self {
+        match error {
+            Error::InstanceKeyInvalid => Self::new(ErrorCode::ClerkKeyInvalid),
+            Error::MachineKeyInvalid => Self::new(ErrorCode::MachineSecretKeyInvalid),
+            Error::Forbidden(why) => {
+                Self::saying(ErrorCode::AuthorizationInvalid, format!("You are not authorized to perform this request: {why}"))
+            }
+            Error::NotFound { noun, id } => {
+                Self::saying(ErrorCode::ResourceNotFound, format!("Resource not found: no {noun} {id}"))
+            }
+            Error::TokenRefused { refusal, is_disclosed, .. } => {
+                let mut answer = Self::new(ErrorCode::ResourceNotFound);
+                if is_disclosed {
+                    let text = match refusal {
+                        Refusal::Unknown => "Resource not found: the token is unknown",
+                        Refusal::Revoked => "Resource not found: the token was revoked",
+                        Refusal::Expired => "Resource not found: the token is expired",
+                        Refusal::NotInScope => "Resource not found: the token is not for this machine",
+                    };
+                    answer.item = answer.item.with_long_message(text).with_reason(refusal.as_str());
+                }
+                answer
+            }
+            Error::Invalid(invalid) => Self::invalid(habit, Place::Body, &invalid),
+            Error::ReservedClaim(name) => {
+                let text = format!("You can't use the reserved claim: '{name}'");
+                let mut answer = Self::saying(ErrorCode::MachineTokenReservedClaim, text);
+                answer.item = answer.item.with_param(name);
+                answer
+            }
+            Error::NotChangeable(why) => Self::saying(ErrorCode::BadRequest, why),
+            Error::Conflict(why) => Self::saying(ErrorCode::Conflict, why),
+            Error::RateLimited { retry_after_seconds } => {
+                Self { retry_after_seconds: Some(retry_after_seconds), ..Self::new(ErrorCode::TooManyRequests) }
+            }
+            Error::Overloaded => {
+                Self { retry_after_seconds: Some(1), ..Self::new(ErrorCode::ServiceUnavailable) }
+            }
+            error @ Error::Store(_) if is_passing(&error) => Self {
+                retry_after_seconds: Some(1),
+                source: Some(error.to_string()),
+                ..Self::new(ErrorCode::ServiceUnavailable)
+            },
+            error => Self { source: Some(error.to_string()), ..Self::new(ErrorCode::InternalClerkError) },
+        }
+    }
+
+    /// The token service declares neither 413, 415 nor 422 (contract: request conventions): what would be one is 400 there.
+    pub(crate) fn in_token_statuses(self) -> Self {
+        if !matches!(self.code.status(), 413 | 415 | 422) {
+            return self;
+        }
+        Self { item: ErrorItem::new(ErrorCode::BadRequest).with_long_message(self.item.long_message), code: ErrorCode::BadRequest, ..self }
+    }
+
+    /// Writes the envelope.
+    pub(crate) fn into_answer(self, trace_id: String) -> Answer {
+        let trace_header = HeaderValue::from_str(&trace_id);
+        let mut answer = json(self.code.status(), &ErrorEnvelope::new(self.item, trace_id));
+        let headers = answer.headers_mut();
+        if let Ok(trace_header) = trace_header {
+            headers.insert(TRACE_ID, trace_header);
+        }
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(Ok(allow)) = self.allow.map(|allow| HeaderValue::from_str(&allow)) {
+            headers.insert(ALLOW, allow);
+        }
+        if answer.status() == StatusCode::UNAUTHORIZED {
+            answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        answer
+    }
+}
+
+/// Whether the caller may try again: the store could not answer. Anything else about it is a fault.
+fn is_passing(error: &Error) -> bool {
+    matches!(error, Error::Store(StoreError::Unavailable(_)))
+}
+
+/// The code and text of a problem, as the service for machines words it.
+fn parameter_problem(name: &str, problem: &Problem) -> (ErrorCode, String) {
+    match problem {
+        Problem::Missing => (ErrorCode::FormParamMissing, format!("{name} must be included.")),
+        Problem::Unknown => (ErrorCode::FormParamUnknown, format!("{name} is not a valid parameter for this request.")),
+        Problem::Duplicate => (ErrorCode::FormParamDuplicate, format!("{name} must be included once.")),
+        Problem::WrongType(right) => (ErrorCode::FormParamTypeInvalid, format!("`{name}` must be {right}.")),
+        Problem::WrongFormat(rule) => (ErrorCode::FormParamFormatInvalid, format!("{name} {rule}.")),
+        Problem::NotAllowed(rule) => (ErrorCode::FormParamValueInvalid, format!("{name} {rule}.")),
+        Problem::TooLong(most) => {
+            (ErrorCode::FormParamMaxLengthExceeded, format!("{name} should not exceed {most} characters."))
+        }
+        Problem::TooShort(least) => {
+            (ErrorCode::FormParamMinLengthExceeded, format!("{name} should have at least {least} characters."))
+        }
+        Problem::TooMany(most) => (ErrorCode::FormParamArraySizeExceeded, format!("{name} should not exceed {most} items.")),
+        Problem::TooLarge(most) => (ErrorCode::FormParamValueTooLarge, format!("{name} must be at most {most}.")),
+        Problem::NotFound(_) => {
+            (ErrorCode::FormResourceNotFound, format!("The resource associated with the supplied {name} was not found."))
+        }
+        problem => (ErrorCode::FormParamValueInvalid, format!("{name} {problem}.")),
+    }
+}
+
+/// A JSON answer.
+pub(crate) fn json<T: Serialize>(status: u16, body: &T) -> Answer {
+    let mut bytes = Vec::with_capacity(512);
+    // The bodies have string keys and no failing serialisers, so this cannot fail; an empty body would show if it did.
+    let _ = serde_json::to_writer(&mut bytes, body);
+    answer(status, JSON, Bytes::from(bytes))
+}
+
+/// An answer that is no JSON or is ready-made.
+pub(crate) fn answer(status: u16, content_type: HeaderValue, body: Bytes) -> Answer {
+    let mut answer = Response::new(Full::new(body));
+    *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, content_type);
+    headers.insert(CACHE_CONTROL, NO_STORE);
+    answer
+}
+
+/// Success.
+pub(crate) fn ok<T: Serialize>(body: &T) -> Result<Answer, ApiError> {
+    Ok(json(200, body))
+}

@@ -1,0 +1,346 @@
+//! The rows that are kept in memory, so that a verify does not ask the database.
+//!
+//! A cache that may show an old row would let a revoked token pass, so each one is a [`GuardedCache`], for which this holds:
+//! *once a change was acknowledged, no read that starts later returns what was there before.*
+//!
+//! Why: keys are spread over stripes, each with an epoch under a lock. A reader that misses notes the epoch **before** it
+//! reads the database ([`GuardedCache::watch`]) and puts what it read into the cache only if, under the stripe's lock, the
+//! epoch is still the same ([`GuardedCache::fill`]). The writer, after the commit and before any answer leaves, takes the lock,
+//! moves the epoch and puts the new row in or takes the old one out. Say a reader's snapshot is older than the commit. Then it
+//! noted the epoch before the commit, so before the writer moved it. If its fill comes after the writer's step, the epoch
+//! differs and nothing is put in. If it comes before, the writer's step replaces what it put in, and only then is the change
+//! acknowledged. A snapshot that is not older than the commit holds the new row. There is one writer and it applies its
+//! effects in the order of commits, so no older effect follows a newer one.
+//!
+//! Hits take no stripe's lock. Absent rows are not remembered. A cache that is too small only misses more often: the writer
+//! takes the old row out before it puts the new one in, so a row that finds no room leaves nothing behind.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use countersign_protocol::ids::{InstanceId, Locator, MachineId};
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{OptionsBuilder, Weighter};
+
+use super::rows::Texts;
+use crate::instances::Instance;
+use crate::keys::{Digest, InstanceKeyRow, MachineKeyRow};
+use crate::machines::MachineRow;
+use crate::tokens::{LastUse, TokenRow};
+
+/// A bounded cache that never shows what an acknowledged change replaced.
+pub(super) struct GuardedCache<K, V, W, B = RandomState> {
+    cache: Cache<K, V, W, B>,
+    epochs: Box<[Mutex<u64>]>,
+    hasher: B,
+}
+
+/// The epoch that a reader noted before it read the database.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Watch(u64);
+
+impl<K, V, W, B> fmt::Debug for GuardedCache<K, V, W, B> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("GuardedCache").finish_non_exhaustive()
+    }
+}
+
+impl<K, V, W, B> GuardedCache<K, V, W, B>
+where
+    K: Eq + Hash + Clone,
+    V: Clone,
+    W: Weighter<K, V> + Clone,
+    B: BuildHasher + Clone + Default,
+{
+    const STRIPES: usize = 256;
+
+    /// Makes a cache for `bytes` by the reckoning of `weigher`, with about `item_bytes` for one row.
+    pub(super) fn new(bytes: u64, item_bytes: u64, weigher: W) -> Self {
+        let items = usize::try_from(bytes / item_bytes.max(1)).unwrap_or(usize::MAX).max(1);
+        let options = OptionsBuilder::new()
+            .weight_capacity(bytes)
+            .estimated_items_capacity(items)
+            .ghost_allocation(0.1)
+            .shards(16)
+            .build()
+            .expect("both capacities are given");
+        let hasher = B::default();
+        let cache = Cache::with_options(options, weigher, hasher.clone(), DefaultLifecycle::default());
+        Self { cache, epochs: (0..Self::STRIPES).map(|_| Mutex::new(0)).collect(), hasher }
+    }
+
+    fn epoch(&self, key: &K) -> MutexGuard<'_, u64> {
+        // The low bits choose the cache's bucket and the high ones its shard; any choice is right here.
+        let stripe = usize::try_from(self.hasher.hash_one(key) >> 16).unwrap_or_default() % Self::STRIPES;
+        let epoch = self.epochs.get(stripe).expect("the remainder is below the number of stripes");
+        epoch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The row, if it is here.
+    pub(super) fn get(&self, key: &K) -> Option<V> {
+        self.cache.get(key)
+    }
+
+    /// To be called before the database is read.
+    pub(super) fn watch(&self, key: &K) -> Watch {
+        Watch(*self.epoch(key))
+    }
+
+    /// Keeps what was read, unless it may have changed since `watch`.
+    pub(super) fn fill(&self, watch: Watch, key: K, value: V) {
+        let epoch = self.epoch(&key);
+        if *epoch == watch.0 {
+            self.cache.insert(key, value);
+        }
+    }
+
+    /// Puts a row in, in place of an older one. The writer calls it after the commit and before the answer.
+    pub(super) fn put(&self, key: K, value: V) {
+        let mut epoch = self.epoch(&key);
+        *epoch += 1;
+        self.cache.remove(&key);
+        self.cache.insert(key, value);
+    }
+
+    /// Takes a row out. The writer calls it after the commit and before the answer.
+    pub(super) fn remove(&self, key: &K) {
+        let mut epoch = self.epoch(key);
+        *epoch += 1;
+        self.cache.remove(key);
+    }
+
+    /// Shows the row to `look`, if it is here, and keeps readers from putting in what they read before.
+    fn visit(&self, key: &K, look: impl FnOnce(&V)) {
+        let mut epoch = self.epoch(key);
+        *epoch += 1;
+        if let Some(value) = self.cache.peek(key) {
+            look(&value);
+        }
+    }
+
+    /// How many rows are here.
+    pub(super) fn len(&self) -> usize {
+        self.cache.len()
+    }
+}
+
+/// A digest is random already: its first bytes are its hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DigestKey(pub(super) Digest);
+
+impl Hash for DigestKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let [a, b, c, d, e, f, g, h, ..] = self.0.bytes;
+        state.write_u64(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+    }
+}
+
+/// Hashes one number. Nobody outside chooses the numbers that get here: they are rows' keys or parts of keyed hashes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct NumberHash;
+
+/// The hasher of [`NumberHash`].
+#[derive(Debug, Default)]
+pub(super) struct NumberHasher(u64);
+
+impl BuildHasher for NumberHash {
+    type Hasher = NumberHasher;
+
+    fn build_hasher(&self) -> NumberHasher {
+        NumberHasher(0)
+    }
+}
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // Two rounds of multiplication and folding; every bit of the number reaches every bit of the hash.
+        let mixed = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = (mixed ^ (mixed >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        self.0 = mixed ^ (mixed >> 32);
+    }
+
+    fn write_i64(&mut self, number: i64) {
+        self.write_u64(number.cast_unsigned());
+    }
+}
+
+/// Reckons what rows cost, all in: the row, its allocations, and its share of the cache's own tables.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bytes;
+
+impl Bytes {
+    /// A token without claims: 160 for the row, the rest for the cache's tables, which grow by doubling.
+    pub(super) const TOKEN: u64 = 232;
+    const MACHINE: u64 = 320;
+    const KEY: u64 = 288;
+    /// Texts of scopes are shared, so only long ones count; else a few machines with many scopes could fill the memory.
+    const FREE_SCOPES: usize = 128;
+}
+
+impl Weighter<Locator, Arc<TokenRow>> for Bytes {
+    fn weight(&self, _: &Locator, row: &Arc<TokenRow>) -> u64 {
+        let claims = row.claims.as_ref().map_or(0, |claims| claims.as_str().len() + 32);
+        let reason = row.revoked.as_ref().map_or(0, |revoked| 64 + revoked.reason.as_ref().map_or(0, |text| text.len() + 32));
+        let scopes = row.scopes.as_str().len().saturating_sub(Self::FREE_SCOPES);
+        Self::TOKEN + (claims + reason + scopes) as u64
+    }
+}
+
+impl<K> Weighter<K, Arc<MachineRow>> for Bytes {
+    fn weight(&self, _: &K, row: &Arc<MachineRow>) -> u64 {
+        Self::MACHINE + (row.name.len() + row.scopes.as_str().len()) as u64
+    }
+}
+
+impl Weighter<DigestKey, Arc<MachineKeyRow>> for Bytes {
+    fn weight(&self, _: &DigestKey, _: &Arc<MachineKeyRow>) -> u64 {
+        Self::KEY
+    }
+}
+
+impl Weighter<DigestKey, Arc<InstanceKeyRow>> for Bytes {
+    fn weight(&self, _: &DigestKey, _: &Arc<InstanceKeyRow>) -> u64 {
+        Self::KEY
+    }
+}
+
+/// What a committed change means for the index.
+#[derive(Debug)]
+pub(super) enum Effect {
+    /// A token is new or changed.
+    PutToken(Arc<TokenRow>),
+    /// A token is gone.
+    RemoveToken(Locator),
+    /// A token was used.
+    Touch(LastUse),
+    /// A machine is new or changed.
+    PutMachine(Arc<MachineRow>),
+    /// A machine is gone.
+    RemoveMachine(i64, MachineId),
+    /// A machine's key is new or changed.
+    PutMachineKey(Arc<MachineKeyRow>),
+    /// A machine's key is gone.
+    RemoveMachineKey(Digest),
+    /// An instance is new or changed.
+    PutInstance(Arc<Instance>),
+    /// An instance's key is new.
+    PutInstanceKey(Arc<InstanceKeyRow>),
+    /// An instance's key is gone or revoked.
+    RemoveInstanceKey(Digest),
+}
+
+/// All that is kept in memory.
+#[derive(Debug)]
+pub(super) struct Index {
+    pub(super) tokens: GuardedCache<Locator, Arc<TokenRow>, Bytes, NumberHash>,
+    pub(super) machines: GuardedCache<i64, Arc<MachineRow>, Bytes, NumberHash>,
+    pub(super) machines_by_id: GuardedCache<MachineId, Arc<MachineRow>, Bytes>,
+    pub(super) machine_keys: GuardedCache<DigestKey, Arc<MachineKeyRow>, Bytes, NumberHash>,
+    pub(super) instance_keys: GuardedCache<DigestKey, Arc<InstanceKeyRow>, Bytes, NumberHash>,
+    instances: RwLock<HashMap<InstanceId, Arc<Instance>>>,
+    pub(super) texts: Texts,
+    pub(super) hits: AtomicU64,
+    pub(super) misses: AtomicU64,
+}
+
+impl Index {
+    /// Makes an empty index with room for `token_bytes` of tokens and `other_bytes` of each other kind of row.
+    pub(super) fn new(token_bytes: u64, other_bytes: u64) -> Self {
+        Self {
+            tokens: GuardedCache::new(token_bytes, Bytes::TOKEN, Bytes),
+            machines: GuardedCache::new(other_bytes, Bytes::MACHINE, Bytes),
+            machines_by_id: GuardedCache::new(other_bytes, Bytes::MACHINE, Bytes),
+            machine_keys: GuardedCache::new(other_bytes, Bytes::KEY, Bytes),
+            instance_keys: GuardedCache::new(other_bytes, Bytes::KEY, Bytes),
+            instances: RwLock::default(),
+            texts: Texts::default(),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        }
+    }
+
+    /// One instance. All of them are here.
+    pub(super) fn instance(&self, id: &InstanceId) -> Option<Arc<Instance>> {
+        self.instances.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    /// All instances, oldest first.
+    pub(super) fn instances(&self) -> Vec<Arc<Instance>> {
+        let mut all: Vec<_> = self.instances.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        all.sort_unstable_by_key(|instance| instance.number);
+        all
+    }
+
+    /// Answers from `cache`, or from the database through `read`.
+    pub(super) fn read_through<K, V, W, B, E>(
+        &self,
+        cache: &GuardedCache<K, V, W, B>,
+        key: &K,
+        read: impl FnOnce() -> Result<Option<V>, E>,
+    ) -> Result<Option<V>, E>
+    where
+        K: Eq + Hash + Clone,
+        V: Clone,
+        W: Weighter<K, V> + Clone,
+        B: BuildHasher + Clone + Default,
+    {
+        if let Some(value) = cache.get(key) {
+            self.hits.fetch_add(1, Ordering::Relaxed);
+            return Ok(Some(value));
+        }
+        self.misses.fetch_add(1, Ordering::Relaxed);
+        let watch = cache.watch(key);
+        let found = read()?;
+        if let Some(value) = &found {
+            cache.fill(watch, key.clone(), value.clone());
+        }
+        Ok(found)
+    }
+
+    /// Tells a row that was read from the database when it was last used, where that is not written yet.
+    pub(super) fn copy_last_use(&self, row: &TokenRow) {
+        if let Some(at) = self.tokens.cache.peek(&row.id.locator()).and_then(|here| here.last_used_at()) {
+            row.touch(at);
+        }
+    }
+
+    /// Brings the index up to date. The writer calls it after each commit, in the order of commits, before any answer.
+    pub(super) fn apply(&self, effect: Effect) {
+        match effect {
+            Effect::PutToken(row) => {
+                self.copy_last_use(&row);
+                self.tokens.put(row.id.locator(), row);
+            }
+            Effect::RemoveToken(locator) => self.tokens.remove(&locator),
+            Effect::Touch(LastUse { locator, at }) => self.tokens.visit(&locator, |row| row.touch(at)),
+            Effect::PutMachine(row) => {
+                self.machines.put(row.number, Arc::clone(&row));
+                self.machines_by_id.put(row.id, row);
+            }
+            Effect::RemoveMachine(number, id) => {
+                self.machines.remove(&number);
+                self.machines_by_id.remove(&id);
+            }
+            Effect::PutMachineKey(row) => self.machine_keys.put(DigestKey(row.digest), row),
+            Effect::RemoveMachineKey(digest) => self.machine_keys.remove(&DigestKey(digest)),
+            Effect::PutInstance(instance) => {
+                self.instances.write().unwrap_or_else(PoisonError::into_inner).insert(instance.id, instance);
+            }
+            Effect::PutInstanceKey(row) => self.instance_keys.put(DigestKey(row.digest), row),
+            Effect::RemoveInstanceKey(digest) => self.instance_keys.remove(&DigestKey(digest)),
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The SQLite back end: one process, one file, one thread that writes.
+//!
+//! [`writer`] makes commits durable, in groups. [`readers`] reads beside it. [`index`] answers most point reads from memory
+//! and is never stale. The other files hold the statements, one for each noun.
+//!
+//! [`writer`]: self::writer
+//! [`readers`]: self::readers
+//! [`index`]: self::index
+
+mod changes;
+mod index;
+mod instances;
+mod machine_keys;
+mod machines;
+mod open;
+mod readers;
+mod rows;
+mod schema;
+mod scopes;
+mod signing_keys;
+mod store;
+#[cfg(test)]
+mod tests;
+mod tokens;
+mod writer;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use countersign_protocol::ids::InstanceId;
+use countersign_protocol::time::Timestamp;
+use rusqlite::Connection;
+
+pub use open::OpenError;
+
+use self::index::{Effect, Index};
+use self::readers::Readers;
+use self::tokens::{Attempt, CountedUpTo};
+use self::writer::{Write, Writer};
+use crate::machines::MachineRow;
+use crate::tokens::{InsertToken, NewToken};
+use crate::{Result, Statistics, StoreError};
+
+/// How a store is opened.
+pub struct SqliteOptions {
+    /// How much memory the index of tokens may take, in bytes.
+    pub token_index_bytes: u64,
+    /// How many connections may read at a time.
+    pub readers: usize,
+    /// Called once with the reason when the disk or the file fails. The process should end, and look at the disk afresh.
+    pub on_fatal: Box<dyn Fn(&str) + Send + Sync>,
+    /// Acknowledges what a power cut may lose. Only there to show that the tests would notice.
+    #[doc(hidden)]
+    pub synchronous_normal_for_proof: bool,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self {
+            token_index_bytes: 256 << 20,
+            readers: 32,
+            on_fatal: Box::new(|_| {}),
+            synchronous_normal_for_proof: false,
+        }
+    }
+}
+
+impl fmt::Debug for SqliteOptions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("SqliteOptions")
+            .field("token_index_bytes", &self.token_index_bytes)
+            .field("readers", &self.readers)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A store in a data folder of its own.
+#[derive(Debug)]
+pub struct SqliteStore {
+    // The writer ends first: it moves the log's content to the database file while the folder is still held.
+    writer: Writer,
+    shared: Arc<Shared>,
+    /// When the tokens of a machine at its limit were last counted.
+    counts: tokio::sync::Mutex<HashMap<i64, Timestamp>>,
+}
+
+/// What reads on other threads hold on to.
+#[derive(Debug)]
+struct Shared {
+    readers: Readers,
+    index: Arc<Index>,
+    _lock: File,
+}
+
+impl SqliteStore {
+    /// How much memory the index may take for each kind of row other than tokens.
+    const OTHER_INDEX_BYTES: u64 = 16 << 20;
+    /// How long the count of a machine's tokens stands, in milliseconds.
+    const COUNT_STANDS_MILLIS: i64 = 10_000;
+
+    /// Opens the store in `folder`.
+    ///
+    /// # Errors
+    /// Where there is none, or it cannot be used by this process.
+    pub fn open(folder: &Path, options: SqliteOptions) -> Result<Self, OpenError> {
+        let opened = open::open(folder, !options.synchronous_normal_for_proof)?;
+        Self::start(opened, options)
+    }
+
+    /// Makes an empty store in `folder`, and the folder. What an earlier attempt left is completed; a store that is there
+    /// already is opened.
+    ///
+    /// # Errors
+    /// Where it cannot be made, or something else is there.
+    pub fn create(folder: &Path, options: SqliteOptions) -> Result<Self, OpenError> {
+        let opened = open::create(folder, !options.synchronous_normal_for_proof)?;
+        Self::start(opened, options)
+    }
+
+    fn start(opened: open::Opened, options: SqliteOptions) -> Result<Self, OpenError> {
+        let index = Arc::new(Index::new(options.token_index_bytes, Self::OTHER_INDEX_BYTES));
+        let instances = instances::all(&opened.connection).map_err(|error| OpenError::Damaged(error.to_string()))?;
+        for instance in instances {
+            index.apply(Effect::PutInstance(Arc::new(instance)));
+        }
+        let readers = Readers::new(&opened.path, options.readers);
+        let writer = Writer::start(opened.connection, Arc::clone(&index), options.on_fatal)
+            .map_err(|error| OpenError::Unreadable(format!("the writer's thread cannot be started: {error}")))?;
+        let shared = Arc::new(Shared { readers, index, _lock: opened.lock });
+        Ok(Self { writer, shared, counts: tokio::sync::Mutex::default() })
+    }
+
+    /// The number of an instance. All instances are in memory.
+    fn instance_number(&self, id: &InstanceId) -> Option<i64> {
+        self.shared.index.instance(id).map(|instance| instance.number)
+    }
+
+    /// Reads a list from one snapshot, on a thread where that may take its time.
+    async fn list<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection, &Index) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let permit = self.shared.readers.list_permit().await?;
+        let shared = Arc::clone(&self.shared);
+        let result = tokio::task::spawn_blocking(move || {
+            shared.readers.read_snapshot(|connection| query(connection, &shared.index))
+        })
+        .await;
+        drop(permit);
+        result.unwrap_or_else(|_| Err(StoreError::Unavailable("a list could not be read".to_owned())))
+    }
+
+    fn machine_by_number(&self, number: i64) -> Result<Option<Arc<MachineRow>>> {
+        let Shared { readers, index, .. } = &*self.shared;
+        index.read_through(&index.machines, &number, || {
+            readers.read(|connection| machines::by_number(connection, &index.texts, number))
+        })
+    }
+
+    async fn attempt_token(&self, token: NewToken) -> Result<Attempt> {
+        if token.signing_key.is_some() {
+            let attempt = self.writer.write(move |write| tokens::insert_jwt(write, token)).await;
+            return match attempt {
+                Err(StoreError::Conflict(name)) if name == tokens::CHANGED => Ok(Attempt::Decided(InsertToken::Changed)),
+                attempt => attempt,
+            };
+        }
+        if token.pool.is_some() {
+            return self.writer.write_single(move |write| tokens::insert_pooled(write, token)).await;
+        }
+        self.writer.write_single(move |write| tokens::insert_plain(write, token)).await
+    }
+
+    /// Inserts a token; where its machine seems to hold too many, counts them and tries once more.
+    async fn insert_within_limit(&self, token: NewToken) -> Result<InsertToken> {
+        let (token, since) = match self.attempt_token(token).await? {
+            Attempt::Decided(outcome) => return Ok(outcome),
+            Attempt::AtLimit(token, since) => (token, since),
+        };
+        if !self.count_tokens(&token, since).await? {
+            return Ok(InsertToken::TooMany);
+        }
+        match self.attempt_token(*token).await? {
+            Attempt::Decided(outcome) => Ok(outcome),
+            Attempt::AtLimit(..) => Ok(InsertToken::TooMany),
+        }
+    }
+
+    /// Counts the live tokens of a machine, beside the writer, for a count may take a second. `false` where that was done a
+    /// short while ago.
+    async fn count_tokens(&self, token: &NewToken, since: CountedUpTo) -> Result<bool> {
+        let (machine, limit, now) = (token.machine.number, token.max_live, token.created_at);
+        let Ok(mut counts) = self.counts.try_lock() else {
+            // Somebody counts, perhaps this machine's. When that is done the token has its second attempt.
+            drop(self.counts.lock().await);
+            return Ok(true);
+        };
+        let stands = |last: &Timestamp| (0..Self::COUNT_STANDS_MILLIS).contains(&now.millis_since(*last));
+        if counts.get(&machine).is_some_and(stands) {
+            return Ok(false);
+        }
+        counts.retain(|_, last| stands(last));
+        counts.insert(machine, now);
+        let counted = self.list(move |connection, _| tokens::count_live(connection, machine, now, limit)).await?;
+        let correct = move |write: &mut Write<'_>| {
+            write.live.correct(machine, counted, since);
+            Ok(())
+        };
+        self.writer.write_single(correct).await?;
+        Ok(true)
+    }
+
+    fn count_statistics(&self) -> Statistics {
+        let writer = self.writer.shared();
+        Statistics {
+            commits: writer.commits.load(Ordering::Relaxed),
+            committed_operations: writer.committed_operations.load(Ordering::Relaxed),
+            commit_micros: writer.commit_micros.load(Ordering::Relaxed),
+            index_hits: self.shared.index.hits.load(Ordering::Relaxed),
+            index_misses: self.shared.index.misses.load(Ordering::Relaxed),
+            indexed_tokens: self.shared.index.tokens.len() as u64,
+        }
+    }
+}

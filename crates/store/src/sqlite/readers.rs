@@ -1,0 +1,112 @@
+//! The connections that read, apart from the one that writes.
+//!
+//! Point reads run where they are called: they take microseconds. Lists run on the threads for blocking work, a few at a
+//! time, so that they leave connections to the point reads.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::Semaphore;
+
+use super::rows::store_error;
+use crate::{Result, StoreError};
+
+/// How many lists are read at a time.
+const LISTS: usize = 4;
+
+/// Connections that can only read.
+#[derive(Debug)]
+pub(super) struct Readers {
+    path: PathBuf,
+    limit: usize,
+    pool: Mutex<Pool>,
+    returned: Condvar,
+    lists: Semaphore,
+}
+
+#[derive(Debug, Default)]
+struct Pool {
+    idle: Vec<Connection>,
+    open: usize,
+}
+
+impl Readers {
+    /// Prepares a pool for at most `limit` connections; they are opened when they are needed.
+    pub(super) fn new(path: &Path, limit: usize) -> Self {
+        Self {
+            path: path.to_owned(),
+            limit: limit.max(LISTS + 1),
+            pool: Mutex::default(),
+            returned: Condvar::new(),
+            lists: Semaphore::new(LISTS),
+        }
+    }
+
+    /// Reads in place.
+    pub(super) fn read<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        let lease = self.lease()?;
+        let connection = lease.connection.as_ref().expect("a lease holds a connection until it ends");
+        query(connection).map_err(|error| store_error(&error))
+    }
+
+    /// Reads from one snapshot.
+    pub(super) fn read_snapshot<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        self.read(|connection| {
+            let transaction = connection.unchecked_transaction()?;
+            query(&transaction)
+        })
+    }
+
+    /// Waits until a list may be read.
+    pub(super) async fn list_permit(&self) -> Result<tokio::sync::SemaphorePermit<'_>> {
+        self.lists.acquire().await.map_err(|_| StoreError::Unavailable("the store is closed".to_owned()))
+    }
+
+    fn lease(&self) -> Result<Lease<'_>> {
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(connection) = pool.idle.pop() {
+                return Ok(Lease { readers: self, connection: Some(connection) });
+            }
+            if pool.open < self.limit {
+                pool.open += 1;
+                break;
+            }
+            pool = self.returned.wait(pool).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(pool);
+        // The lease counts the connection down again if it cannot be opened.
+        let mut lease = Lease { readers: self, connection: None };
+        lease.connection = Some(open(&self.path).map_err(|error| store_error(&error))?);
+        Ok(lease)
+    }
+}
+
+struct Lease<'a> {
+    readers: &'a Readers,
+    connection: Option<Connection>,
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        let mut pool = self.readers.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.connection.take() {
+            Some(connection) => pool.idle.push(connection),
+            None => pool.open -= 1,
+        }
+        drop(pool);
+        self.readers.returned.notify_one();
+    }
+}
+
+fn open(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    connection.busy_timeout(std::time::Duration::from_millis(500))?;
+    connection.execute_batch(
+        "PRAGMA query_only = ON; PRAGMA mmap_size = 0; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;
+         PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192;",
+    )?;
+    Ok(connection)
+}

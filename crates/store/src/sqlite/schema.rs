@@ -1,0 +1,44 @@
+//! The schema: numbered migrations, each applied in one transaction.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+/// Marks the file as ours: "CSgn".
+pub(super) const APPLICATION_ID: i64 = 0x4353_676e;
+
+/// The migrations, the first one first. One that was released is never edited.
+const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_first.sql")];
+
+/// The number of the newest migration.
+pub(super) const NEWEST: usize = MIGRATIONS.len();
+
+/// All tables, each with the order of its key.
+pub(super) const TABLES: [(&str, &str); 10] = [
+    ("meta", "key"),
+    ("data_keys", "purpose"),
+    ("instances", "number"),
+    ("instance_keys", "number"),
+    ("signing_keys", "number"),
+    ("machines", "number"),
+    ("machine_keys", "number"),
+    ("scopes", "from_machine"),
+    ("tokens", "locator"),
+    ("changes", "instance"),
+];
+
+/// Which migration a database has reached.
+pub(super) fn version(connection: &Connection) -> rusqlite::Result<usize> {
+    connection.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0)).map(|version| version as usize)
+}
+
+/// Applies the migrations that are missing.
+pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    let reached = version(connection)?;
+    for (number, sql) in MIGRATIONS.iter().enumerate().skip(reached) {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(sql)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", i64::try_from(number + 1).unwrap_or(i64::MAX))?;
+        transaction.commit()?;
+    }
+    Ok(())
+}

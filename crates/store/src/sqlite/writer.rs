@@ -1,0 +1,498 @@
+//! The one thread that writes: it puts waiting operations into one durable commit.
+//!
+//! For each batch: begin, run the operations, commit (SQLite syncs the log), bring the index up to date, answer. Nothing is
+//! answered with success before that. An operation that fails alone is undone alone, by a savepoint. What concerns the
+//! file as a whole (no room, a failed write or sync) fails the whole batch; after a failed write or sync the store writes no
+//! more, because a second sync may report success for pages that were lost.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::thread::{JoinHandle, ThreadId};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::index::{Effect, Index};
+use super::rows::WriteError;
+use super::tokens::LiveTokens;
+use crate::{Result, StoreError};
+
+/// How many operations share a commit at most.
+const BATCH: usize = 256;
+/// How many operations wait at most; further ones are refused.
+const QUEUE: usize = 4096;
+/// How long a batch waits for clients that the batch before has answered, at most.
+const GATHER: Duration = Duration::from_millis(2);
+/// How many pages the log may hold before its content is moved to the database file, 32 MiB.
+const CHECKPOINT_PAGES: i64 = 8192;
+/// The log may grow while a long read holds on to it; beyond this, writing waits for the read, 256 MiB.
+const RESTART_PAGES: i64 = 65536;
+
+/// Told once why the store stopped writing.
+pub(super) type OnFatal = Box<dyn Fn(&str) + Send + Sync>;
+
+/// What an operation sees of the writer.
+pub(super) struct Write<'a> {
+    /// The connection, inside a transaction.
+    pub(super) connection: &'a Connection,
+    /// For the texts that rows share.
+    pub(super) index: &'a Index,
+    /// How many live tokens machines have at most. What it says after a rollback is still an upper bound.
+    pub(super) live: &'a mut LiveTokens,
+    effects: &'a mut Vec<Effect>,
+}
+
+impl Write<'_> {
+    /// Notes what the index must learn once this is committed.
+    pub(super) fn effect(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    /// Runs one statement and says how many rows it changed.
+    pub(super) fn execute(&self, sql: &str, parameters: impl rusqlite::Params) -> rusqlite::Result<usize> {
+        self.connection.prepare_cached(sql)?.execute(parameters)
+    }
+}
+
+/// How an operation ended, before the commit.
+enum Ended {
+    Done,
+    /// Undo this one.
+    Refused,
+    /// Undo all.
+    Full,
+    Fatal(String),
+}
+
+/// An operation that waits, runs, and is answered.
+trait Job: Send {
+    /// Whether it consists of one statement, which SQLite undoes by itself when it fails.
+    fn is_single(&self) -> bool;
+    /// The thread that asked.
+    fn thread(&self) -> ThreadId;
+    fn run(&mut self, write: &mut Write<'_>) -> Ended;
+    /// Sends the result, or `failure` in its place. Whoever takes the answer sends `others` too.
+    fn answer(self: Box<Self>, failure: Option<&str>, others: Answers);
+}
+
+/// Answers that wait to be sent; they are sent when this is dropped.
+///
+/// To wake a task from a foreign thread costs a system call, so the writer wakes one task for each thread that asked, and
+/// that one wakes the others at home. Wherever the answers end up, even in a task that was given up, they are sent.
+struct Answers {
+    jobs: Vec<Box<dyn Job>>,
+    failure: Option<Arc<str>>,
+}
+
+impl Answers {
+    const NONE: Self = Self { jobs: Vec::new(), failure: None };
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        for job in self.jobs.drain(..) {
+            job.answer(self.failure.as_deref(), Self::NONE);
+        }
+    }
+}
+
+struct Task<T, F> {
+    operation: Option<F>,
+    is_single: bool,
+    thread: ThreadId,
+    result: Option<Result<T>>,
+    sender: oneshot::Sender<(Result<T>, Answers)>,
+}
+
+impl<T, F> Job for Task<T, F>
+where
+    T: Send,
+    F: FnOnce(&mut Write<'_>) -> Result<T, WriteError> + Send,
+{
+    fn is_single(&self) -> bool {
+        self.is_single
+    }
+
+    fn thread(&self) -> ThreadId {
+        self.thread
+    }
+
+    fn run(&mut self, write: &mut Write<'_>) -> Ended {
+        let Some(operation) = self.operation.take() else { return Ended::Refused };
+        match operation(write) {
+            Ok(value) => {
+                self.result = Some(Ok(value));
+                Ended::Done
+            }
+            Err(WriteError::Refused(error)) => {
+                self.result = Some(Err(error));
+                Ended::Refused
+            }
+            Err(WriteError::Full) => Ended::Full,
+            Err(WriteError::Fatal(text)) => Ended::Fatal(text),
+        }
+    }
+
+    fn answer(self: Box<Self>, failure: Option<&str>, others: Answers) {
+        let result = match (failure, self.result) {
+            (None, Some(result)) => result,
+            (failure, _) => Err(StoreError::Unavailable(failure.unwrap_or("the operation did not run").to_owned())),
+        };
+        // Whoever asked may have gone away; the answers to the others are sent by the drop.
+        drop(self.sender.send((result, others)));
+    }
+}
+
+/// What the writer shares with those who ask.
+pub(super) struct Shared {
+    queue: Mutex<Queue>,
+    arrived: Condvar,
+    fatal: OnceLock<String>,
+    is_full: AtomicBool,
+    on_fatal: OnFatal,
+    pub(super) commits: AtomicU64,
+    pub(super) committed_operations: AtomicU64,
+    pub(super) commit_micros: AtomicU64,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: Vec<Box<dyn Job>>,
+    is_closed: bool,
+    /// The writer sleeps until this many wait; 0 while it is awake.
+    wake_at: usize,
+}
+
+/// The writer's thread.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Writer").finish_non_exhaustive()
+    }
+}
+
+impl Writer {
+    /// Starts the thread; it owns the connection.
+    pub(super) fn start(connection: Connection, index: Arc<Index>, on_fatal: OnFatal) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            arrived: Condvar::new(),
+            fatal: OnceLock::new(),
+            is_full: AtomicBool::new(false),
+            on_fatal,
+            commits: AtomicU64::new(0),
+            committed_operations: AtomicU64::new(0),
+            commit_micros: AtomicU64::new(0),
+        });
+        let mut batches = Batches {
+            connection,
+            index,
+            shared: Arc::clone(&shared),
+            live: LiveTokens::default(),
+            effects: Vec::new(),
+            last_commit: Duration::ZERO,
+        };
+        let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || batches.run())?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// The counters.
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Runs an operation of several statements: all of them take effect or none.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&mut Write<'_>) -> Result<T, WriteError> + Send + 'static,
+    ) -> Result<T> {
+        self.submit(false, operation).await
+    }
+
+    /// Runs an operation that changes something by at most one statement.
+    pub(super) async fn write_single<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&mut Write<'_>) -> Result<T, WriteError> + Send + 'static,
+    ) -> Result<T> {
+        self.submit(true, operation).await
+    }
+
+    async fn submit<T: Send + 'static>(
+        &self,
+        is_single: bool,
+        operation: impl FnOnce(&mut Write<'_>) -> Result<T, WriteError> + Send + 'static,
+    ) -> Result<T> {
+        let (sender, receiver) = oneshot::channel();
+        let thread = std::thread::current().id();
+        self.shared.push(Box::new(Task { operation: Some(operation), is_single, thread, result: None, sender }))?;
+        match receiver.await {
+            Ok((result, others)) => {
+                drop(others);
+                result
+            }
+            Err(_) => Err(StoreError::Unavailable("the writer ended".to_owned())),
+        }
+    }
+
+    /// Whether the last commit found no room.
+    pub(super) fn is_full(&self) -> bool {
+        self.shared.is_full.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.shared.close();
+        if let Some(thread) = self.thread.take() {
+            // A panic in the thread was reported where it happened.
+            drop(thread.join());
+        }
+    }
+}
+
+impl Shared {
+    fn push(&self, job: Box<dyn Job>) -> Result<()> {
+        if let Some(reason) = self.fatal.get() {
+            return Err(StoreError::Unavailable(reason.clone()));
+        }
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.is_closed {
+            return Err(StoreError::Unavailable("the store is closed".to_owned()));
+        }
+        if queue.jobs.len() >= QUEUE {
+            return Err(StoreError::Unavailable("too many writes are waiting".to_owned()));
+        }
+        queue.jobs.push(job);
+        if queue.wake_at != 0 && queue.jobs.len() >= queue.wake_at {
+            queue.wake_at = 0;
+            drop(queue);
+            self.arrived.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Waits for operations. Where `expected` are likely to come soon, waits up to `patience` for them. `None` at the end.
+    fn take(&self, expected: usize, patience: Duration) -> Option<Vec<Box<dyn Job>>> {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        while queue.jobs.is_empty() {
+            if queue.is_closed {
+                return None;
+            }
+            queue.wake_at = 1;
+            queue = self.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        if queue.jobs.len() < expected && !queue.is_closed {
+            queue.wake_at = expected;
+            (queue, _) = self
+                .arrived
+                .wait_timeout_while(queue, patience, |queue| queue.wake_at != 0 && !queue.is_closed)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        queue.wake_at = 0;
+        if queue.jobs.len() <= BATCH {
+            let room = Vec::with_capacity(queue.jobs.capacity());
+            Some(std::mem::replace(&mut queue.jobs, room))
+        } else {
+            Some(queue.jobs.drain(..BATCH).collect())
+        }
+    }
+
+    fn close(&self) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).is_closed = true;
+        self.arrived.notify_one();
+    }
+
+    fn fail(&self, reason: &str) {
+        if self.fatal.set(reason.to_owned()).is_ok() {
+            tracing::error!(reason, "the store stops writing");
+            (self.on_fatal)(reason);
+        }
+    }
+}
+
+/// Ends the store if the writer's thread panics.
+struct PanicGuard(Arc<Shared>);
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail("the writer's thread panicked");
+        }
+        self.0.close();
+        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner).jobs.clear();
+    }
+}
+
+struct Batches {
+    connection: Connection,
+    index: Arc<Index>,
+    shared: Arc<Shared>,
+    live: LiveTokens,
+    effects: Vec<Effect>,
+    last_commit: Duration,
+}
+
+impl Batches {
+    fn run(&mut self) {
+        let guard = PanicGuard(Arc::clone(&self.shared));
+        let mut expected = 1;
+        while let Some(mut jobs) = self.shared.take(expected, self.patience()) {
+            // Those who were just answered are likely to ask again, all at once. A lone client is never waited for.
+            expected = jobs.len();
+            let outcome = self.batch(&mut jobs);
+            answer(jobs, outcome.as_ref().err().map(|reason| Arc::from(reason.as_str())));
+            if outcome.is_ok() {
+                self.checkpoint("PASSIVE");
+            }
+        }
+        if self.shared.fatal.get().is_none() {
+            self.checkpoint("TRUNCATE");
+        }
+        drop(guard);
+    }
+
+    fn patience(&self) -> Duration {
+        (self.last_commit * 2).min(GATHER)
+    }
+
+    /// Runs a batch; the error is what all of it is answered with.
+    fn batch(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), String> {
+        if let Some(reason) = self.shared.fatal.get() {
+            return Err(reason.clone());
+        }
+        self.effects.clear();
+        let result = self.transaction(jobs);
+        if let Err(error) = result {
+            self.effects.clear();
+            if !self.connection.is_autocommit()
+                && let Err(error) = self.connection.execute_batch("ROLLBACK")
+            {
+                self.shared.fail(&format!("a rollback failed: {error}"));
+            }
+            return Err(match error {
+                WriteError::Full => {
+                    self.shared.is_full.store(true, Ordering::Relaxed);
+                    tracing::warn!("the disk is full; nothing can be written until there is room");
+                    "the disk is full".to_owned()
+                }
+                WriteError::Fatal(reason) => {
+                    self.shared.fail(&reason);
+                    reason
+                }
+                WriteError::Refused(error) => error.to_string(),
+            });
+        }
+        self.shared.is_full.store(false, Ordering::Relaxed);
+        for effect in self.effects.drain(..) {
+            self.index.apply(effect);
+        }
+        Ok(())
+    }
+
+    fn transaction(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), WriteError> {
+        let before = self.connection.total_changes();
+        execute(&self.connection, "BEGIN IMMEDIATE")?;
+        for job in &mut *jobs {
+            self.job(job.as_mut())?;
+        }
+        #[expect(clippy::disallowed_methods, reason = "only for the metrics and for how long a batch gathers")]
+        let start = Instant::now();
+        execute(&self.connection, "COMMIT").map_err(|error| match WriteError::from(error) {
+            // Whatever else a commit may report, it is not known to have failed alone.
+            WriteError::Refused(error) => WriteError::Fatal(format!("a commit failed: {error}")),
+            error => error,
+        })?;
+        // Batches that only looked cost no sync and say nothing about how long one takes.
+        if self.connection.total_changes() != before {
+            self.last_commit = start.elapsed();
+            self.shared.commits.fetch_add(1, Ordering::Relaxed);
+            self.shared.committed_operations.fetch_add(jobs.len() as u64, Ordering::Relaxed);
+            let micros = u64::try_from(self.last_commit.as_micros()).unwrap_or(u64::MAX);
+            self.shared.commit_micros.fetch_add(micros, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn job(&mut self, job: &mut dyn Job) -> Result<(), WriteError> {
+        let effects = self.effects.len();
+        let needs_savepoint = !job.is_single();
+        if needs_savepoint {
+            execute(&self.connection, "SAVEPOINT job")?;
+        }
+        let mut write = Write {
+            connection: &self.connection,
+            index: &self.index,
+            live: &mut self.live,
+            effects: &mut self.effects,
+        };
+        match job.run(&mut write) {
+            Ended::Done => {}
+            Ended::Refused => {
+                // Some errors make SQLite roll back the whole transaction by itself.
+                if self.connection.is_autocommit() {
+                    return Err(WriteError::Refused(StoreError::Unavailable("a transaction was rolled back".to_owned())));
+                }
+                self.effects.truncate(effects);
+                if needs_savepoint {
+                    execute(&self.connection, "ROLLBACK TO job")?;
+                }
+            }
+            Ended::Full => return Err(WriteError::Full),
+            Ended::Fatal(reason) => return Err(WriteError::Fatal(reason)),
+        }
+        if needs_savepoint {
+            execute(&self.connection, "RELEASE job")?;
+        }
+        Ok(())
+    }
+
+    /// Moves the log's content to the database file where it has become long, or where the store is closed.
+    ///
+    /// Done here and not by SQLite within a commit, which would keep the answers waiting and pass over a failed sync.
+    fn checkpoint(&self, mode: &str) {
+        let pragma = |mode: &str| {
+            self.connection
+                .prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?
+                .query_row([], |row| row.get::<_, i64>(1))
+        };
+        let result = match mode {
+            "PASSIVE" => match pragma("NOOP") {
+                Ok(..CHECKPOINT_PAGES) => return,
+                Ok(CHECKPOINT_PAGES..RESTART_PAGES) => pragma("PASSIVE"),
+                Ok(_) => pragma("RESTART"),
+                Err(error) => Err(error),
+            },
+            mode => pragma(mode),
+        };
+        match result.map_err(WriteError::from) {
+            Ok(_) => {}
+            Err(WriteError::Full) => self.shared.is_full.store(true, Ordering::Relaxed),
+            Err(WriteError::Refused(error)) => tracing::warn!(%error, "a checkpoint was put off"),
+            Err(WriteError::Fatal(reason)) => self.shared.fail(&reason),
+        }
+    }
+}
+
+fn execute(connection: &Connection, sql: &str) -> Result<(), WriteError> {
+    connection.prepare_cached(sql)?.execute([])?;
+    Ok(())
+}
+
+/// Sends the answers of a batch, one wake-up for each thread that asked.
+fn answer(jobs: Vec<Box<dyn Job>>, failure: Option<Arc<str>>) {
+    let mut threads: HashMap<ThreadId, Vec<Box<dyn Job>>> = HashMap::new();
+    for job in jobs {
+        threads.entry(job.thread()).or_default().push(job);
+    }
+    for mut jobs in threads.into_values() {
+        let Some(first) = jobs.pop() else { continue };
+        first.answer(failure.as_deref(), Answers { jobs, failure: failure.clone() });
+    }
+}
