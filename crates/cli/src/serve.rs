@@ -1,0 +1,96 @@
+//! `countersign serve`, and what it shares with `dev`: run until told to stop, then end without losing anything.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use countersign_authority::{Authority, AuthorityOptions, FLUSH_INTERVAL, SystemRandom};
+use countersign_server::{Server, ServerOptions};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::exit::{Code, Failure};
+use crate::settings::Settings;
+use crate::{folder, tls};
+
+/// Serves an authority that `init` made.
+pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
+    let folder = settings.data_folder()?;
+    let options = authority_options(&settings);
+    let authority =
+        folder::open(&folder, settings.master_key_file.as_deref(), settings.token_index_mib, options).await?;
+    serve(authority, &settings, |_| Ok(())).await
+}
+
+/// What the settings say about the authority.
+pub(crate) fn authority_options(settings: &Settings) -> AuthorityOptions {
+    let scheme = if settings.tls_certificate.is_some() { "https" } else { "http" };
+    let public_url = settings.public_url.clone().unwrap_or_else(|| format!("{scheme}://{}", settings.listen()));
+    let defaults = AuthorityOptions::default();
+    AuthorityOptions {
+        public_url,
+        signers: cores(),
+        max_failures: settings.max_auth_failures.unwrap_or(defaults.max_failures),
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Serves until SIGTERM or SIGINT. `when_ready` is told the address.
+pub(crate) async fn serve(
+    authority: Authority,
+    settings: &Settings,
+    when_ready: impl FnOnce(SocketAddr) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let authority = Arc::new(authority);
+    let options = ServerOptions {
+        listen: settings.listen(),
+        admin_listen: settings.admin_listen,
+        threads: settings.threads.unwrap_or_else(cores),
+        tls: tls::config(settings)?,
+        trusted_proxies: settings.trusted_proxies.clone().unwrap_or_default(),
+    };
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+        return Err(Failure::new(Code::Failed, "signals cannot be watched", "this is a fault of the operating system"));
+    };
+    let server = Server::start(Arc::clone(&authority), Arc::new(SystemRandom), &options).map_err(|error| {
+        let hint = "stop the program that listens there, or choose another address with --listen; port 0 picks a free one";
+        Failure::new(Code::Address, format!("cannot listen on {}: {error}", options.listen), hint)
+    })?;
+    let scheme = if options.tls.is_some() { "https" } else { "http" };
+    announce(&server, scheme);
+    if let Some(path) = &settings.port_file {
+        folder::write_private(path, server.address().port().to_string().as_bytes())?;
+    }
+    when_ready(server.address())?;
+
+    let mut rounds = tokio::time::interval(FLUSH_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = rounds.tick() => {
+                if let Err(error) = authority.maintain().await {
+                    tracing::warn!(%error, "maintenance is put off");
+                }
+            }
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    tracing::info!("stopping: open requests are answered first");
+    server.stop();
+    if let Err(error) = authority.flush().await {
+        tracing::warn!(%error, "the latest uses of tokens were not written");
+    }
+    drop(authority);
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The line that scripts wait for, as it is whatever the log's level and format.
+fn announce(server: &Server, scheme: &str) {
+    anstream::eprintln!("listening on {scheme}://{}", server.address());
+    if let Some(admin) = server.admin_address() {
+        anstream::eprintln!("metrics on http://{admin}/metrics");
+    }
+}

@@ -1,0 +1,190 @@
+//! The settings of `serve` and `dev`: defaults < file < environment < flag. This is the only module that reads the environment.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Deserialize;
+
+use crate::exit::{Code, Failure};
+
+/// Where a server listens unless told otherwise.
+const DEFAULT_LISTEN: &str = "127.0.0.1:4840";
+
+/// What can be set by flag, environment and file; the same names everywhere (`--public-url`, `COUNTERSIGN_PUBLIC_URL`,
+/// `public_url`).
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// The address to listen on; port 0 picks a free one [default: 127.0.0.1:4840]
+    #[arg(long, env = "COUNTERSIGN_LISTEN", value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
+
+    /// The folder of the embedded store and, unless given elsewhere, the master key
+    #[arg(long, env = "COUNTERSIGN_DATA", value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+
+    /// The file with the master key, which nobody else may read [default: master.key in the data folder]. The key itself can
+    /// stand in the environment as COUNTERSIGN_MASTER_KEY
+    #[arg(long, env = "COUNTERSIGN_MASTER_KEY_FILE", value_name = "FILE")]
+    pub(crate) master_key_file: Option<PathBuf>,
+
+    /// Where senders and receivers reach this authority: the issuer of JWTs [default: the address it listens on]
+    #[arg(long, env = "COUNTERSIGN_PUBLIC_URL", value_name = "URL")]
+    pub(crate) public_url: Option<String>,
+
+    /// The address for /metrics [default: the listening address where that is loopback, else none]
+    #[arg(long, env = "COUNTERSIGN_ADMIN_LISTEN", value_name = "ADDRESS")]
+    pub(crate) admin_listen: Option<SocketAddr>,
+
+    /// The certificate chain for TLS, PEM
+    #[arg(long, env = "COUNTERSIGN_TLS_CERTIFICATE", value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_certificate: Option<PathBuf>,
+
+    /// The private key for TLS, PEM
+    #[arg(long, env = "COUNTERSIGN_TLS_KEY", value_name = "FILE", requires = "tls_certificate")]
+    pub(crate) tls_key: Option<PathBuf>,
+
+    /// Allows plain HTTP on an address that is not loopback, for instance behind a proxy that speaks TLS
+    #[arg(long, env = "COUNTERSIGN_INSECURE_HTTP", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub(crate) insecure_http: Option<bool>,
+
+    /// The addresses of proxies whose X-Forwarded-For is believed, separated by commas
+    #[arg(long, env = "COUNTERSIGN_TRUSTED_PROXIES", value_delimiter = ',', value_name = "ADDRESSES")]
+    pub(crate) trusted_proxies: Option<Vec<IpAddr>>,
+
+    /// How many threads answer requests [default: one per core]
+    #[arg(long, env = "COUNTERSIGN_THREADS", value_name = "N")]
+    pub(crate) threads: Option<usize>,
+
+    /// How much memory the index of tokens may take, in MiB [default: 256]
+    #[arg(long, env = "COUNTERSIGN_TOKEN_INDEX_MIB", value_name = "MIB")]
+    pub(crate) token_index_mib: Option<u64>,
+
+    /// How many failed authentications of one address are answered in 10 s before the rest get 429 [default: 20]
+    #[arg(long, env = "COUNTERSIGN_MAX_AUTH_FAILURES", value_name = "N")]
+    pub(crate) max_auth_failures: Option<u32>,
+
+    /// What to log: a level, or directives like `info,countersign::verification=debug` [default: info]
+    #[arg(long, env = "COUNTERSIGN_LOG", value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+
+    /// How to write the log: `text` or `json` [default: text]
+    #[arg(long, env = "COUNTERSIGN_LOG_FORMAT", value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
+
+    /// A file with these settings, TOML; flags and environment come first
+    #[arg(long, env = "COUNTERSIGN_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    pub(crate) config: Option<PathBuf>,
+
+    /// A file that receives the port as soon as the server listens
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub(crate) port_file: Option<PathBuf>,
+}
+
+/// How a log line is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+impl Settings {
+    /// Fills what flags and environment leave open from the file, if one is named.
+    pub(crate) fn with_file(self) -> Result<Self, Failure> {
+        let Some(path) = self.config.clone() else { return self.checked() };
+        let text = fs::read_to_string(&path).map_err(|error| {
+            Failure::new(Code::Settings, format!("cannot read {}: {error}", path.display()), "--config names a TOML file")
+        })?;
+        let file: Self = toml::from_str(&text).map_err(|error| {
+            let names = "the keys are the flags' names with underscores; see docs/reference/config.md";
+            Failure::new(Code::Settings, format!("{}: {}", path.display(), error.message()), names)
+        })?;
+        self.over(file).checked()
+    }
+
+    fn over(self, below: Self) -> Self {
+        Self {
+            listen: self.listen.or(below.listen),
+            data: self.data.or(below.data),
+            master_key_file: self.master_key_file.or(below.master_key_file),
+            public_url: self.public_url.or(below.public_url),
+            admin_listen: self.admin_listen.or(below.admin_listen),
+            tls_certificate: self.tls_certificate.or(below.tls_certificate),
+            tls_key: self.tls_key.or(below.tls_key),
+            insecure_http: self.insecure_http.or(below.insecure_http),
+            trusted_proxies: self.trusted_proxies.or(below.trusted_proxies),
+            threads: self.threads.or(below.threads),
+            token_index_mib: self.token_index_mib.or(below.token_index_mib),
+            max_auth_failures: self.max_auth_failures.or(below.max_auth_failures),
+            log: self.log.or(below.log),
+            log_format: self.log_format.or(below.log_format),
+            config: self.config,
+            port_file: self.port_file,
+        }
+    }
+
+    fn checked(self) -> Result<Self, Failure> {
+        if let Some(url) = &self.public_url {
+            let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+            if rest.is_none_or(|rest| rest.is_empty() || rest.ends_with('/') || rest.contains(['?', '#', ' '])) {
+                return Err(Failure::new(
+                    Code::Settings,
+                    format!("the public URL '{url}' cannot be used"),
+                    "write it like https://auth.example.com, without a slash at the end",
+                ));
+            }
+        }
+        let is_open = !self.listen().ip().is_loopback() && self.tls_certificate.is_none();
+        if is_open && !self.insecure_http.unwrap_or(false) {
+            return Err(Failure::new(
+                Code::Settings,
+                format!("{} is not loopback, and plain HTTP would show every key on the network", self.listen()),
+                "give --tls-certificate and --tls-key, or --insecure-http where a proxy in front speaks TLS",
+            ));
+        }
+        Ok(self)
+    }
+
+    pub(crate) fn listen(&self) -> SocketAddr {
+        self.listen.unwrap_or_else(|| DEFAULT_LISTEN.parse().expect("the default is an address"))
+    }
+
+    /// The folder of the embedded store.
+    pub(crate) fn data_folder(&self) -> Result<PathBuf, Failure> {
+        self.data.clone().ok_or_else(|| {
+            Failure::new(Code::Settings, "no store was named", "give --data DIR or COUNTERSIGN_DATA, the folder that `countersign init` made")
+        })
+    }
+}
+
+/// Reads the master key: the environment's value, else its file, else `master.key` in the data folder.
+pub(crate) fn master_key(folder: &Path, file: Option<&Path>) -> Result<countersign_authority::MasterKey, Failure> {
+    use countersign_authority::MasterKey;
+    let malformed = |place: &str| {
+        Failure::new(
+            Code::MasterKey,
+            format!("{place} holds no master key"),
+            "a master key is 64 hexadecimal digits; `countersign init` makes one in master.key of the data folder",
+        )
+    };
+    #[expect(clippy::disallowed_methods, reason = "this is the module that reads the environment")]
+    if let Ok(text) = std::env::var("COUNTERSIGN_MASTER_KEY") {
+        return MasterKey::parse(&text).map_err(|_| malformed("COUNTERSIGN_MASTER_KEY"));
+    }
+    let path = file.map_or_else(|| folder.join("master.key"), Path::to_path_buf);
+    crate::folder::refuse_loose_mode(&path)?;
+    let text = fs::read_to_string(&path).map_err(|error| {
+        Failure::new(
+            Code::MasterKey,
+            format!("cannot read the master key {}: {error}", path.display()),
+            "give its place with --master-key-file, or the key in COUNTERSIGN_MASTER_KEY; it is never made anew for existing data",
+        )
+    })?;
+    MasterKey::parse(&text).map_err(|_| malformed(&path.display().to_string()))
+}
