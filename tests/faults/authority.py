@@ -53,9 +53,12 @@ def wait_for(what: str, condition: Callable[[], object], seconds: float = 10.0, 
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
-    """The environment of a child: nothing of ours that the executable would read."""
+    """The environment of a child: nothing of ours that the executable would read, but room to look at every key.
+
+    The history checker reads the key of every machine back, more often than the ten times a minute that are the default.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("COUNTERSIGN", "CLERK", "OTEL"))}
-    return kept | extra
+    return kept | {"COUNTERSIGN_MAX_REVEALS": "1000000"} | extra
 
 
 def initialise(executable: Path, data: Path, environment: dict[str, str] | None = None) -> dict[str, str]:

@@ -146,8 +146,8 @@ pub enum Problem {
     #[error("must be at most {0}")]
     TooLarge(i64),
     /// It names a machine that does not exist here.
-    #[error("names {0}, which was not found")]
-    NotFound(String),
+    #[error("names a machine that was not found")]
+    NotFound,
 }
 
 impl Invalid {

@@ -152,7 +152,7 @@ impl Authority {
         let change = self.change(actor, ChangeKind::InstanceKeyRevoked, key_id, &json!({}));
         match self.store.revoke_instance_key(actor.instance_id(), key_id, self.now(), change).await {
             Ok(true) => Ok(()),
-            Ok(false) => Err(Error::NotFound { noun: "instance key", id: key_id.chars().take(40).collect() }),
+            Ok(false) => Err(Error::NotFound { noun: "instance key", id: "of this id".to_owned() }),
             Err(StoreError::Conflict(_)) => Err(Error::Conflict(
                 "this is the only live key of the instance; create another one first".to_owned(),
             )),
@@ -194,7 +194,7 @@ fn merge(settings: &InstanceSettings, changes: &Value) -> Result<InstanceSetting
     let mut merged = serde_json::to_value(settings).map_err(|_| Error::Damaged("the settings of an instance"))?;
     for (name, value) in changes {
         let Some(member) = merged.get_mut(name) else {
-            return Err(Invalid::new(name.clone(), Problem::Unknown).into());
+            return Err(invalid("settings", Problem::NotAllowed(format!("must be some of {}", names(&merged)).into())));
         };
         let previous = std::mem::replace(member, value.clone());
         if serde_json::from_value::<InstanceSettings>(merged.clone()).is_err() {
@@ -206,6 +206,11 @@ fn merge(settings: &InstanceSettings, changes: &Value) -> Result<InstanceSetting
         serde_json::from_value(merged).map_err(|_| invalid("settings", Problem::WrongType("an object")))?;
     check_settings(&merged)?;
     Ok(merged)
+}
+
+/// The names of all settings.
+fn names(settings: &Value) -> String {
+    settings.as_object().map(|members| members.keys().cloned().collect::<Vec<_>>().join(", ")).unwrap_or_default()
 }
 
 fn check_settings(settings: &InstanceSettings) -> Result<(), Error> {

@@ -38,7 +38,7 @@ pub use vault::{MasterKey, MasterKeyError};
 
 // What the callers of the authority meet of the store.
 pub use countersign_store::{
-    Change, Instance, InstanceSettings, MachineOrder, MachineQuery, MachineRow, MachineUpdate, MachineWithScopes, Page, SortBy,
+    Change, ChangeKind, Instance, InstanceSettings, MachineOrder, MachineQuery, MachineRow, MachineUpdate, MachineWithScopes, Page, SortBy,
     Statistics, StoreError, TokenFormat, TokenFormats,
 };
 
@@ -59,11 +59,13 @@ pub struct AuthorityOptions {
     pub signers: usize,
     /// How many failed authentications of one address are answered in ten seconds before the rest get 429.
     pub max_failures: u32,
+    /// How many secrets an instance may show in a minute.
+    pub max_reveals: u32,
 }
 
 impl Default for AuthorityOptions {
     fn default() -> Self {
-        Self { public_url: "http://127.0.0.1:4840".to_owned(), signers: 1, max_failures: 20 }
+        Self { public_url: "http://127.0.0.1:4840".to_owned(), signers: 1, max_failures: 20, max_reveals: 10 }
     }
 }
 
@@ -116,7 +118,7 @@ impl Authority {
         let vault = Vault::open(master, &store.data_keys().await?, Arc::clone(&random))?;
         let time = TimeKeeper::new(clock, store.clock_floor().await?);
         let signer = Signer::start(options.signers);
-        let limits = Limits::new(options.max_failures);
+        let limits = Limits::new(options.max_failures, options.max_reveals);
         let authority = Self {
             store,
             random,

@@ -18,8 +18,8 @@ use crate::error::Error;
 const MAX_WINDOWS: usize = 100_000;
 /// The window for failed authentications.
 const FAILURE_WINDOW_SECONDS: u32 = 10;
-/// How many secrets of an instance may be revealed in a minute.
-const REVEALS: RateLimit = RateLimit { requests: 10, seconds: 60 };
+/// The window for reveals of secrets.
+const REVEAL_WINDOW_SECONDS: u32 = 60;
 
 /// Counts per key.
 struct Windows<K>(Mutex<HashMap<K, Window>>);
@@ -60,6 +60,7 @@ impl<K: Eq + Hash> Windows<K> {
 
 pub(crate) struct Limits {
     max_failures: u32,
+    max_reveals: u32,
     failures: Windows<IpAddr>,
     instances: Windows<InstanceId>,
     machines: Windows<MachineId>,
@@ -67,9 +68,10 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    pub(crate) fn new(max_failures: u32) -> Self {
+    pub(crate) fn new(max_failures: u32, max_reveals: u32) -> Self {
         Self {
             max_failures,
+            max_reveals,
             failures: Windows::new(),
             instances: Windows::new(),
             machines: Windows::new(),
@@ -100,7 +102,8 @@ impl Authority {
     }
 
     pub(crate) fn limit_reveals(&self, instance: InstanceId) -> Result<(), Error> {
-        limited(self.limits.reveals.count(instance, REVEALS, self.time.monotonic_millis()))
+        let limit = RateLimit { requests: self.limits.max_reveals, seconds: REVEAL_WINDOW_SECONDS };
+        limited(self.limits.reveals.count(instance, limit, self.time.monotonic_millis()))
     }
 }
 

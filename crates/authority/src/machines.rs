@@ -72,7 +72,7 @@ impl Authority {
         };
         match self.store.insert_machine(new, change).await? {
             InsertMachine::Inserted(machine) => Ok(CreatedMachine { machine, key }),
-            InsertMachine::ScopeNotFound(missing) => Err(invalid("scoped_machines", Problem::NotFound(missing.to_string()))),
+            InsertMachine::ScopeNotFound(_) => Err(invalid("scoped_machines", Problem::NotFound)),
         }
     }
 

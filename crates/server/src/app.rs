@@ -25,6 +25,8 @@ use crate::metrics::Metrics;
 use crate::reply::{Answer, ApiError, Habit};
 use crate::route::{Captures, Found, Operation, Row, find};
 
+/// The largest block of headers, counted as names and values.
+const MAX_HEADER_BYTES: usize = 32 * 1024;
 /// The longest path and query.
 const MAX_TARGET_BYTES: usize = 8 * 1024;
 /// The time in which a request must be answered once its head was read.
@@ -119,6 +121,9 @@ async fn serve(
 ) -> Result<Answer, ApiError> {
     if head.uri.path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET_BYTES) {
         return Err(ApiError::new(ErrorCode::UriTooLong));
+    }
+    if head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>() > MAX_HEADER_BYTES {
+        return Err(ApiError::new(ErrorCode::RequestHeaderFieldsTooLarge));
     }
     let (row, captures) = match found {
         Found::Operation(row, captures) => (row, captures),

@@ -91,8 +91,9 @@ impl<'a> Body<'a> {
         match self.object.names().next() {
             None => Ok(()),
             Some(name) => {
-                // A name is echoed shortened: it is the caller's own text, of any length.
-                let name: String = name.chars().take(64).collect();
+                // Only what looks like a name is repeated; it could be anything, a secret in the wrong place included.
+                let is_name = name.len() <= 40 && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+                let name = if is_name { name.to_owned() } else { "(a member of another name)".to_owned() };
                 Err(ApiError::invalid(self.habit, Place::Body, &Invalid::new(name, Problem::Unknown)))
             }
         }

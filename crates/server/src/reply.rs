@@ -182,7 +182,7 @@ fn parameter_problem(name: &str, problem: &Problem) -> (ErrorCode, String) {
         }
         Problem::TooMany(most) => (ErrorCode::FormParamArraySizeExceeded, format!("{name} should not exceed {most} items.")),
         Problem::TooLarge(most) => (ErrorCode::FormParamValueTooLarge, format!("{name} must be at most {most}.")),
-        Problem::NotFound(_) => {
+        Problem::NotFound => {
             (ErrorCode::FormResourceNotFound, format!("The resource associated with the supplied {name} was not found."))
         }
         problem => (ErrorCode::FormParamValueInvalid, format!("{name} {problem}.")),
