@@ -143,7 +143,7 @@ impl Figures {
 }
 
 /// Returns the middle of sorted values, the upper one of two.
-fn median(sorted: &[f64]) -> f64 {
+pub(crate) fn median(sorted: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 

@@ -45,7 +45,7 @@ pub fn section(work: &Path) -> Result<Section> {
         .arg(folder.join("data"))
         .current_dir(&clone)
         .env_remove("CARGO_TARGET_DIR");
-    let server = Server::start(command, &folder, PATIENCE)?;
+    let mut server = Server::start(command, &folder, PATIENCE)?;
     wait_until_ready(&server, Duration::from_secs(60))?;
     let minutes = start.elapsed().as_secs_f64() / 60.0;
 

@@ -2,7 +2,8 @@
 //!
 //! Several senders share the minting because a machine may hold a million live tokens; all of them
 //! may call one receiver, whose key verifies. Nothing is seeded behind the server's back, so what is
-//! measured is a store as the product itself filled it.
+//! measured is a store as the product itself filled it. A measurement begins when the restarted server has
+//! its index in memory as full as it gets.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use crate::clock::now;
 use crate::http::{self, JSON};
 use crate::load::{Bound, Expected, Load};
+use crate::metrics::{IndexState, wait_until_filled};
 use crate::process::{SERVER_CORE, Server};
 use crate::requests::{Requests, Tokens};
 
@@ -41,12 +43,16 @@ pub struct Deployment {
     sender_keys: Vec<String>,
     receiver_key: String,
     tokens: Arc<Tokens>,
+    /// A bound of the index other than the default.
+    index_mib: Option<u32>,
     /// Resident memory before the first token.
     pub empty_bytes: u64,
     /// Issued tokens per second while the store was filled.
     pub seed_rate: f64,
     /// How long the filled store took to be served again.
     pub restart: Duration,
+    /// How long its index then took to fill.
+    pub index_fill: Duration,
 }
 
 impl Deployment {
@@ -61,7 +67,7 @@ impl Deployment {
         }
         fs::create_dir_all(folder)?;
         let instance_key = init(executable, folder)?;
-        let server = serve(program, folder)?;
+        let server = serve(program, folder, None)?;
         let machine = |name: &str, callees: &[&str]| {
             let body = json!({ "name": name, "scoped_machines": callees }).to_string();
             let request = http::post("/v1/machines", Some(&instance_key), JSON, &body);
@@ -83,17 +89,69 @@ impl Deployment {
             sender_keys,
             receiver_key,
             tokens: Arc::default(),
+            index_mib: None,
             seed_rate: 0.0,
             restart: Duration::ZERO,
+            index_fill: Duration::ZERO,
         };
         if tokens > 0 {
             deployment.seed(tokens)?;
-            deployment.server.stop()?;
-            let start = now();
-            deployment.server = serve(program, folder)?;
-            deployment.restart = start.elapsed();
+            deployment.restart(program)?;
         }
         Ok(deployment)
+    }
+
+    /// Copies the data to `folder` and serves both, the copy with another bound of its index.
+    pub fn with_copy(
+        mut self,
+        program: &Path,
+        folder: &Path,
+        index_mib: u32,
+    ) -> Result<(Self, Self)> {
+        self.stop()?;
+        copy(&self.data(), &data(folder))?;
+        let mut copy = Self {
+            server: serve(program, folder, Some(index_mib))?,
+            folder: folder.to_owned(),
+            sender_keys: self.sender_keys.clone(),
+            receiver_key: self.receiver_key.clone(),
+            tokens: Arc::clone(&self.tokens),
+            index_mib: Some(index_mib),
+            ..self
+        };
+        copy.restart(program)?;
+        self.restart(program)?;
+        Ok((self, copy))
+    }
+
+    /// Starts the server, afresh if it runs, and waits until its index is as full as it gets.
+    pub fn restart(&mut self, program: &Path) -> Result<()> {
+        self.stop()?;
+        let start = now();
+        self.server = serve(program, &self.folder, self.index_mib)?;
+        self.restart = start.elapsed();
+        let tokens = || Ok(self.index_state()?.tokens);
+        self.index_fill = wait_until_filled(self.stored(), tokens)?;
+        let in_memory = self.index_state()?.tokens;
+        eprintln!("  {}, {in_memory} of them in memory", self.label());
+        Ok(())
+    }
+
+    /// Ends the server, so that the data folder is free for somebody else.
+    pub fn stop(&mut self) -> Result<()> {
+        self.server.stop()
+    }
+
+    pub fn data(&self) -> PathBuf {
+        data(&self.folder)
+    }
+
+    pub fn receiver_key(&self) -> &str {
+        &self.receiver_key
+    }
+
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
     }
 
     pub fn server(&self) -> &Server {
@@ -104,10 +162,20 @@ impl Deployment {
         self.tokens.len()
     }
 
+    /// Names the deployment by what tells it from others.
+    pub fn label(&self) -> String {
+        let bound = self.index_mib.map(|mib| format!(", index up to {mib} MiB"));
+        format!("{} stored{}", self.stored(), bound.unwrap_or_default())
+    }
+
+    pub fn index_state(&self) -> Result<IndexState> {
+        IndexState::read(self.server.address())
+    }
+
     /// Returns the bytes of the data folder on disk.
     pub fn disk_bytes(&self) -> Result<u64> {
         let mut bytes = 0;
-        for entry in fs::read_dir(data(&self.folder))? {
+        for entry in fs::read_dir(self.data())? {
             bytes += entry?.metadata()?.len();
         }
         Ok(bytes)
@@ -167,11 +235,25 @@ fn init(executable: &Path, folder: &Path) -> Result<String> {
     member(&serde_json::from_slice(&output.stdout)?, "secret_key")
 }
 
+/// Copies a data folder, file by file, with the files' modes.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        fs::copy(entry.path(), to.join(entry.file_name()))?;
+    }
+    Ok(())
+}
+
 /// Serves the folder on the server's core and waits until the server calls itself ready.
-fn serve(program: &Path, folder: &Path) -> Result<Server> {
+fn serve(program: &Path, folder: &Path, index_mib: Option<u32>) -> Result<Server> {
     let data = data(folder);
     let data = data.to_str().context("the work folder is not UTF-8")?;
-    let arguments = ["serve", "--data", data, "--listen", "127.0.0.1:0"];
+    let mut arguments = vec!["serve", "--data", data, "--listen", "127.0.0.1:0"];
+    let mib = index_mib.map(|mib| mib.to_string());
+    if let Some(mib) = &mib {
+        arguments.extend(["--token-index-mib", mib]);
+    }
     let patience = Duration::from_secs(300);
     let server = Server::start_pinned(program, folder, &arguments, patience)
         .with_context(|| format!("on core {SERVER_CORE}"))?;

@@ -3,8 +3,10 @@
 //! `scripts/bench` runs it. From the outside in: `comparisons` says what is compared and which ratio
 //! is wanted; `candidate` alternates and takes medians; `load` and `requests` generate the load;
 //! `process` starts servers and reads their processor time; `deployment`, `oidc` and `signature` are
-//! what is measured, `cold` and `in_process` the two measurements without load; `report` prints.
+//! what is measured, `cold` and `in_process` the two measurements without load; `metrics` says where a
+//! server's answers came from; `authority` opens the product in this package's own processes; `report` prints.
 
+pub mod authority;
 pub mod candidate;
 pub mod clock;
 pub mod cold;
@@ -13,6 +15,7 @@ pub mod deployment;
 pub mod http;
 pub mod in_process;
 pub mod load;
+pub mod metrics;
 pub mod oidc;
 pub mod process;
 pub mod report;

@@ -107,8 +107,11 @@ impl Server {
         Ok(kibibytes * 1024)
     }
 
-    /// Asks the server to end and waits until it has.
-    pub fn stop(mut self) -> Result<()> {
+    /// Asks the server to end and waits until it has; nothing happens if it has ended already.
+    pub fn stop(&mut self) -> Result<()> {
+        if self.child.try_wait()?.is_some() {
+            return Ok(());
+        }
         kill_process(Pid::from_child(&self.child), Signal::TERM)?;
         let start = now();
         while self.child.try_wait()?.is_none() {

@@ -253,10 +253,9 @@ fn output(program: &Path, arguments: &[&str]) -> String {
         .map_or("not known".to_owned(), |text| text.trim().to_owned())
 }
 
-/// Looks a crate up in the lock file that this package is built with.
+/// Looks a crate up in the lock file.
 fn locked_version(name: &str) -> Option<String> {
-    let lock = fs::read_to_string("bench/Cargo.lock").or_else(|_| fs::read_to_string("Cargo.lock"));
-    let lock = lock.ok()?;
+    let lock = fs::read_to_string("Cargo.lock").ok()?;
     let (_, rest) = lock.split_once(&format!("name = \"{name}\"\nversion = \""))?;
     Some(rest.split_once('"')?.0.to_owned())
 }

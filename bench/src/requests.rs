@@ -75,7 +75,7 @@ impl Requests {
             request,
             place: start..start + sample.len(),
             tokens: Arc::clone(tokens),
-            random: Random(0),
+            random: Random::default(),
         })
     }
 
@@ -105,11 +105,11 @@ impl Requests {
 }
 
 /// SplitMix64: spreads look-ups over the store, and each run looks up the same tokens.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Random(u64);
 
 impl Random {
-    fn below(&mut self, limit: usize) -> usize {
+    pub fn below(&mut self, limit: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

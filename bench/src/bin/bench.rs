@@ -14,10 +14,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use countersign_bench::candidate::Plan;
+use countersign_bench::cold;
 use countersign_bench::comparisons::{Bench, Sizes};
 use countersign_bench::process::{LOAD_CORE, pin_this_thread};
 use countersign_bench::report::{self, Section};
-use countersign_bench::{cold, in_process};
 
 const REPORT: &str = "docs/reference/benchmarks.md";
 
@@ -55,10 +55,10 @@ enum Name {
     Verify,
     Introspection,
     Growth,
+    InProcess,
     Issue,
     Grant,
     Jwt,
-    InProcess,
 }
 
 impl Arguments {
@@ -87,7 +87,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<()> {
     let partial = arguments.quick || !arguments.only.is_empty();
     let own = std::env::current_exe()?;
-    let bench = Bench {
+    let mut bench = Bench {
         plan: plan(arguments.quick),
         sizes: sizes(arguments.quick),
         executable: arguments.executable.clone(),
@@ -107,13 +107,10 @@ fn run(arguments: &Arguments) -> Result<()> {
             .expect("no comparison is hidden from the command line");
         let text = text.get_name();
         eprintln!("[{} of {}] {text}", number + 1, wanted.len());
-        match measure(**name, &bench).with_context(|| format!("cannot measure {text}"))? {
-            Some(section) => {
-                section.print(colour)?;
-                sections.push(section);
-            }
-            None => eprintln!("  nothing measures this yet"),
-        }
+        let section =
+            measure(**name, &mut bench).with_context(|| format!("cannot measure {text}"))?;
+        section.print(colour)?;
+        sections.push(section);
     }
     if !partial {
         report::write(Path::new(REPORT), &bench.plan, &bench.executable, &sections)?;
@@ -128,21 +125,21 @@ fn run(arguments: &Arguments) -> Result<()> {
     })
 }
 
-fn measure(name: Name, bench: &Bench) -> Result<Option<Section>> {
+fn measure(name: Name, bench: &mut Bench) -> Result<Section> {
     if name != Name::Cold {
         // The build of the newcomer may use every core; all else starts from the load's core.
         pin_this_thread(LOAD_CORE)?;
     }
     match name {
-        Name::Cold => cold::section(&bench.work).map(Some),
-        Name::Noise => bench.noise().map(Some),
-        Name::Verify => bench.verify().map(Some),
-        Name::Introspection => bench.introspection().map(Some),
-        Name::Growth => bench.growth().map(Some),
-        Name::Issue => bench.issue().map(Some),
-        Name::Grant => bench.grant().map(Some),
-        Name::Jwt => bench.jwt().map(Some),
-        Name::InProcess => in_process::section(),
+        Name::Cold => cold::section(&bench.work),
+        Name::Noise => bench.noise(),
+        Name::Verify => bench.verify(),
+        Name::Introspection => bench.introspection(),
+        Name::Growth => bench.growth(),
+        Name::InProcess => bench.in_process(),
+        Name::Issue => bench.issue(),
+        Name::Grant => bench.grant(),
+        Name::Jwt => bench.jwt(),
     }
 }
 
@@ -161,14 +158,19 @@ fn plan(quick: bool) -> Plan {
 }
 
 fn sizes(quick: bool) -> Sizes {
-    let (small, usual, large) = if quick {
-        (1_000, 20_000, 50_000)
+    if quick {
+        Sizes {
+            small: 1_000,
+            usual: 20_000,
+            large: 50_000,
+            large_index_mib: 512,
+        }
     } else {
-        (10_000, 1_000_000, 5_000_000)
-    };
-    Sizes {
-        small,
-        usual,
-        large,
+        Sizes {
+            small: 10_000,
+            usual: 1_000_000,
+            large: 5_000_000,
+            large_index_mib: 1280,
+        }
     }
 }

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::Authority;
 use crate::error::Error;
+use crate::machines::machine_not_found;
 use crate::vault::same;
 
 /// Which kinds of key a request may come with.
@@ -22,6 +23,9 @@ pub enum Accepts {
     Machine,
     /// Either.
     Any,
+    /// Either, to read the public keys only: no rate limit counts such a request, and whatever is refused is refused as an
+    /// instance key would be.
+    AnyForKeySet,
 }
 
 /// Somebody who proved who they are.
@@ -90,7 +94,7 @@ impl Authority {
     pub async fn authenticate(&self, credential: &str, accepts: Accepts) -> Result<Actor, Error> {
         let is_machine = credential.starts_with(MachineKey::PREFIX);
         let refused = || match accepts {
-            Accepts::Instance => Error::InstanceKeyInvalid,
+            Accepts::Instance | Accepts::AnyForKeySet => Error::InstanceKeyInvalid,
             Accepts::Machine => Error::MachineKeyInvalid,
             Accepts::Any if is_machine => Error::MachineKeyInvalid,
             Accepts::Any => Error::InstanceKeyInvalid,
@@ -98,13 +102,16 @@ impl Authority {
         let is_wanted = match accepts {
             Accepts::Instance => credential.starts_with(InstanceKey::PREFIX),
             Accepts::Machine => is_machine,
-            Accepts::Any => is_machine || credential.starts_with(InstanceKey::PREFIX),
+            Accepts::Any | Accepts::AnyForKeySet => is_machine || credential.starts_with(InstanceKey::PREFIX),
         };
         if !is_wanted || credential.len() > MAX_SECRET_LENGTH {
             return Err(refused());
         }
         let found = if is_machine { self.find_machine(credential).await? } else { self.find_instance(credential).await? };
         let actor = found.ok_or_else(refused)?;
+        if accepts == Accepts::AnyForKeySet {
+            return Ok(actor);
+        }
         let settings = &actor.instance.settings;
         self.limit_instance(actor.instance_id(), settings.rate_limit)?;
         if let Some(machine) = actor.machine() {
@@ -117,6 +124,20 @@ impl Authority {
     #[must_use]
     pub fn operator(instance: Arc<Instance>) -> Actor {
         Actor { instance, role: Role::Operator }
+    }
+
+    /// The operator in the role of a machine of the same instance, to issue its tokens or to see what it may verify. Whoever
+    /// holds the store and the master key could read the machine's key anyway; nobody else gets here.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Forbidden`] for an actor that is not the operator.
+    pub async fn operator_as_machine(&self, operator: &Actor, machine: MachineId) -> Result<Actor, Error> {
+        if !matches!(operator.role, Role::Operator) {
+            return Err(Error::Forbidden("only the operator can act as a machine"));
+        }
+        let found = self.store.machine(operator.instance_id(), machine).await?;
+        let machine = found.ok_or_else(|| machine_not_found(machine))?;
+        Ok(Actor { instance: Arc::clone(&operator.instance), role: Role::Machine(machine) })
     }
 
     async fn find_instance(&self, credential: &str) -> Result<Option<Actor>, Error> {

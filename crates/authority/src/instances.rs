@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use countersign_protocol::ids::InstanceId;
-use countersign_protocol::limits::{MAX_INSTANCE_KEYS, MAX_NAME_LENGTH, MAX_TOKEN_TTL_SECONDS};
+use countersign_protocol::limits::{MAX_INSTANCE_KEYS, MAX_ISSUER_LENGTH, MAX_NAME_LENGTH, MAX_TOKEN_TTL_SECONDS};
 use countersign_protocol::random::random_bytes;
 use countersign_protocol::secret::InstanceKey;
 use countersign_protocol::time::Timestamp;
@@ -218,9 +218,13 @@ fn check_settings(settings: &InstanceSettings) -> Result<(), Error> {
         let rule = format!("must be between 1 and {MAX_TOKEN_TTL_SECONDS} seconds");
         return Err(invalid("max_jwt_ttl", Problem::NotAllowed(rule.into())));
     }
-    let is_url = |url: &String| (url.starts_with("https://") || url.starts_with("http://")) && !url.ends_with('/');
+    let is_url = |url: &String| {
+        let is_http = url.starts_with("https://") || url.starts_with("http://");
+        is_http && !url.ends_with('/') && url.bytes().all(|byte| byte.is_ascii_graphic()) && url.len() <= MAX_ISSUER_LENGTH
+    };
     if !settings.issuer.as_ref().is_none_or(is_url) {
-        return Err(invalid("issuer", Problem::NotAllowed("must be a URL without a slash at its end".into())));
+        let rule = format!("must be a URL in ASCII of at most {MAX_ISSUER_LENGTH} characters, without a slash at its end");
+        return Err(invalid("issuer", Problem::NotAllowed(rule.into())));
     }
     for (name, limit) in [("rate_limit", settings.rate_limit), ("machine_rate_limit", settings.machine_rate_limit)] {
         if limit.is_some_and(|limit| limit.requests == 0 || !(1..=86_400).contains(&limit.seconds)) {

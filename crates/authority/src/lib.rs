@@ -30,7 +30,7 @@ pub use clock::{Clock, SystemClock};
 pub use error::{Error, Invalid, Problem, Refusal};
 pub use instances::{CreatedInstance, CreatedInstanceKey, InstanceKeyInfo};
 pub use keys::SigningKeyInfo;
-pub use machines::{CreatedMachine, MachineRequest};
+pub use machines::{CreatedMachine, MachineRequest, machine_body};
 pub use maintenance::FLUSH_INTERVAL;
 pub use random::SystemRandom;
 pub use tokens::{IssueRequest, IssuedToken, UpdateRequest};

@@ -51,7 +51,8 @@ impl<K: Eq + Hash> Windows<K> {
         }
         if window.count >= limit.requests {
             let millis_left = window.ends_millis.saturating_sub(now_millis);
-            return Err(u32::try_from(millis_left / 1000 + 1).unwrap_or(u32::MAX));
+            // Rounded up: whoever comes then is welcome.
+            return Err(u32::try_from(millis_left.saturating_add(999) / 1000).unwrap_or(u32::MAX));
         }
         window.count += 1;
         Ok(())

@@ -2,12 +2,13 @@
 
 
 
+use countersign_protocol::body::{ExposedSecret, Machine, MachineTag, NestedMachine};
 use countersign_protocol::ids::{InstanceId, MachineId};
 use countersign_protocol::limits::{MAX_MACHINE_KEYS, MAX_PREVIOUS_TOKEN_TTL_SECONDS, MAX_SCOPES, MAX_TOKEN_TTL_SECONDS};
 use countersign_protocol::secret::MachineKey;
 use countersign_protocol::time::Timestamp;
 use countersign_store::{
-    ChangeKind, InsertMachine, InsertScope, MachineQuery, MachineUpdate, MachineWithScopes, NewMachine,
+    ChangeKind, InsertMachine, InsertScope, MachineQuery, MachineRow, MachineUpdate, MachineWithScopes, NewMachine,
     NewMachineKey,
 };
 use serde_json::json;
@@ -236,6 +237,35 @@ impl Authority {
 /// What a sealed machine key is bound to.
 fn context<'a>(instance: &'a InstanceId, machine: &'a MachineId) -> SealContext<'a> {
     SealContext { purpose: "machine-key", instance: instance.as_str(), owner: machine.as_str(), row: "" }
+}
+
+/// A machine as the wire shows it; with its key in the answer to its creation only.
+#[must_use]
+pub fn machine_body(machine: &MachineWithScopes, key: Option<&MachineKey>) -> Machine {
+    let NestedMachine { object, id, name, instance_id, created_at, updated_at, default_token_ttl } = nested_body(&machine.machine);
+    Machine {
+        object,
+        id,
+        name,
+        instance_id,
+        created_at,
+        updated_at,
+        default_token_ttl,
+        scoped_machines: machine.scoped.iter().map(|scoped| nested_body(scoped)).collect(),
+        secret_key: key.map(|key| ExposedSecret(key.expose().to_owned())),
+    }
+}
+
+fn nested_body(machine: &MachineRow) -> NestedMachine {
+    NestedMachine {
+        object: MachineTag::Tag,
+        id: machine.id,
+        name: machine.name.clone(),
+        instance_id: machine.instance,
+        created_at: machine.created_at,
+        updated_at: machine.updated_at,
+        default_token_ttl: machine.default_token_ttl,
+    }
 }
 
 pub(crate) fn machine_not_found(id: MachineId) -> Error {

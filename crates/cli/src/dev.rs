@@ -1,12 +1,15 @@
 //! `countersign dev`: the five-minute start. What is missing is made; a second start finds it again.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use countersign_authority::{Authority, Error};
+use countersign_protocol::secret::Secret;
+
+use crate::admin::output::print;
 use crate::exit::Failure;
-use crate::folder::{init, open, publishable_key, refuse_loose_mode, write_private};
-use crate::serve::{authority_options, serve};
+use crate::folder::{Prepared, init, open, publishable_key, refuse_loose_mode, write_private};
+use crate::serve::{Preparation, authority_options, serve};
 use crate::settings::Settings;
 
 /// Where `dev` keeps its data unless told otherwise.
@@ -16,52 +19,70 @@ const ENV_FILE: &str = "dev.env";
 
 /// Serves, and makes an authority first where there is none.
 pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
+    let prepared = Preparation::new(&settings)?;
     let folder = settings.data.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FOLDER));
     let env_file = folder.join(ENV_FILE);
     let options = authority_options(&settings);
-    let is_new = !folder.join("countersign.db").exists();
-    let authority = if is_new {
-        let public_url = options.public_url.clone();
-        let (authority, created) = init(&folder, options, false).await?;
-        write_env(&env_file, &public_url, created.key.expose())?;
-        authority
-    } else {
-        open(&folder, settings.master_key_file.as_deref(), settings.token_index_mib, options).await?
+    let master_key_file = settings.master_key_file.as_deref();
+    let (authority, key, state) = match init(&folder, master_key_file, options.clone(), false).await? {
+        Prepared::Made(authority, created) => {
+            (authority, Secret::new(created.key.expose().to_owned()), "Countersign is running, with a new authority.")
+        }
+        Prepared::Complete => {
+            let authority = open(&folder, master_key_file, settings.token_index_mib, options).await?;
+            let key = match read_key(&env_file)? {
+                Some(key) => key,
+                // The first start was interrupted, or `init` made the authority: a key of its own does no harm.
+                None => new_key(&authority).await?,
+            };
+            (authority, key, "Countersign is running again.")
+        }
     };
-    serve(authority, &settings, |address| {
-        greet(address, &env_file, is_new);
-        Ok(())
+    serve(authority, &settings, prepared, |address| {
+        let scheme = if settings.tls_certificate.is_some() { "https" } else { "http" };
+        let url = settings.public_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"));
+        let publishable_key = publishable_key(&url, false);
+        // Written at each start, because the address may be another one.
+        let text = format!(
+            "# Made by `countersign dev` for programs on this machine.\nCLERK_API_URL={url}\nCLERK_SECRET_KEY={}\n\
+             CLERK_PUBLISHABLE_KEY={publishable_key}\n",
+            key.expose()
+        );
+        write_private(&env_file, text.as_bytes())?;
+        greet(state, &url, key.expose(), &publishable_key, &env_file)
     })
     .await
 }
 
-fn write_env(path: &Path, public_url: &str, secret_key: &str) -> Result<(), Failure> {
-    let publishable_key = publishable_key(public_url, false);
-    let text = format!(
-        "# Made by `countersign dev` for programs on this machine.\nCLERK_API_URL={public_url}\nCLERK_SECRET_KEY={secret_key}\n\
-         CLERK_PUBLISHABLE_KEY={publishable_key}\n"
-    );
-    write_private(path, text.as_bytes())
+async fn new_key(authority: &Authority) -> Result<Secret, Failure> {
+    let first = authority.instances().await?.into_iter().next().ok_or(Error::NotInitialised)?;
+    let created = authority.create_instance_key(&Authority::operator(first), false).await?;
+    Ok(Secret::new(created.key.expose().to_owned()))
+}
+
+/// The key that an earlier start wrote.
+fn read_key(env_file: &Path) -> Result<Option<Secret>, Failure> {
+    refuse_loose_mode(env_file)?;
+    let text = Secret::new(fs::read_to_string(env_file).unwrap_or_default());
+    let key = text.expose().lines().find_map(|line| line.strip_prefix("CLERK_SECRET_KEY="));
+    Ok(key.map(|key| Secret::new(key.to_owned())))
 }
 
 /// Tells a newcomer what to do next. Standard output is for this; the log goes to standard error.
-fn greet(address: SocketAddr, env_file: &Path, is_new: bool) {
-    let _ = refuse_loose_mode(env_file);
-    let env = fs::read_to_string(env_file).unwrap_or_default();
-    let key = env.lines().find_map(|line| line.strip_prefix("CLERK_SECRET_KEY=")).unwrap_or("$CLERK_SECRET_KEY");
-    let publishable = env.lines().find_map(|line| line.strip_prefix("CLERK_PUBLISHABLE_KEY=")).unwrap_or_default();
-    let state = if is_new { "Countersign is running, with a new authority." } else { "Countersign is running again." };
-    anstream::println!(
+fn greet(state: &str, url: &str, key: &str, publishable_key: &str, env_file: &Path) -> Result<(), Failure> {
+    print(&format!(
         "\n\x1b[1m{state}\x1b[0m\n\n  \
-         API              http://{address}\n  \
-         Try it out       http://{address}/swagger\n  \
+         API              {url}\n  \
+         Try it out       {url}/swagger\n  \
          Secret key       {key}\n  \
-         Publishable key  {publishable}\n  \
+         Publishable key  {publishable_key}\n  \
          Keys in a file   {}\n\n\
          Make a first machine:\n\n  \
-         curl -s http://{address}/v1/machines \\\n    -H 'Authorization: Bearer {key}' \\\n    -H 'Content-Type: application/json' \\\n    \
+         curl -s {url}/v1/machines \\\n    -H 'Authorization: Bearer {key}' \\\n    -H 'Content-Type: application/json' \\\n    \
          -d '{{\"name\":\"my first machine\"}}'\n\n\
+         See it from another terminal:\n\n  \
+         countersign machine list --env-file {0}\n\n\
          Stop with Ctrl-C; the next start finds everything again.\n",
         env_file.display(),
-    );
+    ))
 }

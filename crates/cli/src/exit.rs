@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use countersign_authority::Refusal;
+use countersign_protocol::ids::TokenId;
 use countersign_store::sqlite::OpenError;
 
 /// A situation with an exit code.
@@ -21,6 +23,8 @@ pub(crate) enum Code {
     StoreFailed,
     Refused,
     Unreachable,
+    Unavailable,
+    No,
 }
 
 /// The codes, for `docs/reference/exit-codes.md`.
@@ -35,10 +39,12 @@ pub(crate) const CODES: &[(Code, u8, &str)] = &[
     (Code::MasterKey, 8, "The master key is missing, malformed, or of another authority."),
     (Code::Unreadable, 9, "A file cannot be opened, or others may read it: correct owner and mode."),
     (Code::Address, 10, "The address cannot be listened on."),
-    (Code::Settings, 11, "A setting is wrong; the message names it."),
+    (Code::Settings, 11, "A setting is wrong or missing; the message names it."),
     (Code::StoreFailed, 12, "The disk failed while the authority ran. Nothing unwritten was acknowledged; look at the disk, then start again."),
     (Code::Refused, 13, "The authority refused: the message has its code and text."),
-    (Code::Unreachable, 14, "The authority cannot be reached."),
+    (Code::Unreachable, 14, "The authority cannot be reached, or what answers there is none."),
+    (Code::Unavailable, 15, "The authority is overloaded, limits the rate, or failed: the same command may succeed later."),
+    (Code::No, 16, "The answer is no: the token does not verify, the machine may not call, the change log is broken."),
 ];
 
 impl Code {
@@ -60,6 +66,34 @@ impl Failure {
         Self { code, message: message.to_string(), hint: hint.to_string() }
     }
 
+    /// What clap says about a command line that it cannot understand, in our form.
+    pub(crate) fn from_clap(error: &clap::Error) -> Self {
+        let text = error.render().to_string();
+        let mut paragraphs = text.split("\n\n").map(str::trim).filter(|paragraph| !paragraph.is_empty());
+        let message = paragraphs.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let rest: Vec<&str> = paragraphs.collect();
+        let tip = rest.iter().find_map(|paragraph| paragraph.strip_prefix("tip: "));
+        let usage = rest.iter().find_map(|paragraph| paragraph.strip_prefix("Usage: "));
+        let hint = match (tip, usage) {
+            (Some(tip), _) => tip.to_owned(),
+            (None, Some(usage)) => format!("write `{}`; --help has an example", usage.lines().next().unwrap_or_default()),
+            (None, None) => "--help has an example".to_owned(),
+        };
+        Self::new(Code::Usage, message, hint)
+    }
+
+    /// Puts what was being done in front of the message.
+    pub(crate) fn context(mut self, what: impl fmt::Display) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
+    /// Replaces the hint by one that knows more.
+    pub(crate) fn with_hint(mut self, hint: impl fmt::Display) -> Self {
+        self.hint = hint.to_string();
+        self
+    }
+
     /// Writes the two lines to standard error.
     pub(crate) fn report(&self) {
         anstream::eprintln!("\x1b[1;31merror:\x1b[0m {}", one_line(&self.message));
@@ -67,8 +101,31 @@ impl Failure {
     }
 }
 
+/// One line without control characters, and without a secret that somebody gave in the wrong place.
 fn one_line(text: &str) -> String {
-    text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+    let line = text.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    let mut shown = String::with_capacity(line.len());
+    let mut rest = line.as_str();
+    while !rest.is_empty() {
+        let word = rest.find(|letter| !is_secret_letter(letter)).map_or(rest, |end| rest.get(..end).unwrap_or(rest));
+        shown.push_str(if is_secret(word) { "[redacted]" } else { word });
+        rest = rest.get(word.len()..).unwrap_or_default();
+        if let Some(letter) = rest.chars().next() {
+            shown.extend(if letter.is_control() { '\u{fffd}' } else { letter }.to_string().chars());
+            rest = rest.get(letter.len_utf8()..).unwrap_or_default();
+        }
+    }
+    shown
+}
+
+fn is_secret_letter(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '.')
+}
+
+/// Whether a word is a key, a token string or a JWT. Ids of tokens share the tokens' prefix and are none.
+fn is_secret(word: &str) -> bool {
+    let is_key = ["sk_", "ak_", "mt_"].iter().any(|prefix| word.starts_with(prefix)) && word.len() >= 16;
+    (is_key && !TokenId::is_well_formed(word)) || (word.starts_with("eyJ") && word.matches('.').count() == 2)
 }
 
 impl From<OpenError> for Failure {
@@ -101,13 +158,28 @@ impl From<countersign_authority::Error> for Failure {
             }
             Error::Damaged(_) => Self::new(Code::Damaged, error, "restore a backup"),
             Error::Store(_) => Self::new(Code::Failed, error, "look at the disk and its free space"),
+            Error::TokenRefused { refusal, .. } => Self::new(Code::No, refusal_text(*refusal), TOKEN_HINT),
+            Error::RateLimited { .. } | Error::Overloaded => Self::new(Code::Unavailable, error, "try again a little later"),
             Error::NotFound { .. } => Self::new(Code::Refused, error, "list what exists with the `list` command"),
             _ => Self::new(Code::Refused, error, "see the command's --help for what is allowed"),
         }
     }
 }
 
+/// What to do about a token that does not verify.
+pub(crate) const TOKEN_HINT: &str = "issue a new one with `countersign token create`; `countersign why` says who may call whom";
+
+fn refusal_text(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::Unknown => "the token is unknown",
+        Refusal::Revoked => "the token was revoked",
+        Refusal::Expired => "the token is expired",
+        Refusal::NotInScope => "the token is not for this machine",
+    }
+}
+
 /// The table as Markdown, for `docs/reference/exit-codes.md`.
+#[cfg(test)]
 pub(crate) fn exit_code_reference() -> String {
     let mut page = String::from(
         "# Exit codes\n\nEvery command ends with one of these. A failure writes one line `error: …` and one line `hint: …` to standard \
@@ -117,4 +189,26 @@ pub(crate) fn exit_code_reference() -> String {
         page.push_str(&format!("| {number} | {when} |\n"));
     }
     page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_situation_has_one_number() {
+        let mut numbers: Vec<u8> = CODES.iter().map(|(_, number, _)| *number).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), CODES.len());
+    }
+
+    #[test]
+    fn a_message_is_one_line_without_secrets_and_control_characters() {
+        let jwt = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJtY2gifQ.c2ln";
+        let text = format!("a\n  b 'sk_test_0123456789abcdef', mt_{} and\x1b[2J {jwt} mt_{}", "x".repeat(43), "0".repeat(32));
+        let expected = format!("a b '[redacted]', [redacted] and\u{fffd}[2J [redacted] mt_{}", "0".repeat(32));
+        assert_eq!(one_line(&text), expected);
+        assert_eq!(one_line("use sk_… or ak_…"), "use sk_… or ak_…");
+    }
 }

@@ -7,12 +7,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use base64::Engine as _;
-use countersign_authority::{Authority, AuthorityOptions, CreatedInstance, MasterKey, SystemClock, SystemRandom};
-use countersign_store::sqlite::{SqliteOptions, SqliteStore};
+use countersign_authority::{Authority, AuthorityOptions, CreatedInstance, Error, MasterKey, SystemClock, SystemRandom};
+use countersign_store::Store as _;
+use countersign_store::sqlite::{OpenError, SqliteOptions, SqliteStore};
 
 use crate::exit::{Code, Failure};
-use crate::settings::master_key;
+use crate::settings::{master_key, variable};
 
+/// The file of the store in a data folder.
+const DATABASE: &str = "countersign.db";
 /// The file of the master key in a data folder.
 const MASTER_KEY: &str = "master.key";
 
@@ -30,22 +33,36 @@ pub(crate) fn refuse_loose_mode(path: &Path) -> Result<(), Failure> {
     ))
 }
 
-/// Makes a data folder with an authority, a first instance and its key. Nothing is there where it fails half-way, but the
-/// master key, which a second try uses again.
-pub(crate) async fn init(folder: &Path, options: AuthorityOptions, is_live: bool) -> Result<(Authority, CreatedInstance), Failure> {
+/// What `init` found or made.
+pub(crate) enum Prepared {
+    /// A new authority with its first instance, or one that an interrupted `init` had begun.
+    Made(Authority, CreatedInstance),
+    /// An authority that was complete already. It is not opened, so that nothing of it changes.
+    Complete,
+}
+
+/// Makes a data folder with an authority, a first instance and its key, and finishes what an interrupted try has begun: the
+/// folder, the master key, the data keys and the instance come in this order, each durable before the next.
+pub(crate) async fn init(
+    folder: &Path,
+    master_key_file: Option<&Path>,
+    options: AuthorityOptions,
+    is_live: bool,
+) -> Result<Prepared, Failure> {
+    refuse_foreign(folder)?;
     let store = SqliteStore::create(folder, sqlite_options(None))?;
-    let master = first_master_key(folder)?;
-    Authority::initialise(&store, &master, &SystemClock::default(), &SystemRandom).await.map_err(|error| match error {
-        countersign_authority::Error::Store(countersign_store::StoreError::Conflict(_)) => Failure::new(
-            Code::Failed,
-            format!("{} holds an authority already", folder.display()),
-            "start it with `countersign serve --data DIR`, or choose another folder",
-        ),
-        error => error.into(),
-    })?;
+    let is_begun = !store.data_keys().await.map_err(Error::Store)?.is_empty();
+    if is_begun && !store.list_instances().await.map_err(Error::Store)?.is_empty() {
+        return Ok(Prepared::Complete);
+    }
+    let master = if is_begun { master_key(folder, master_key_file)? } else { first_master_key(folder, master_key_file)? };
+    if !is_begun {
+        Authority::initialise(&store, &master, &SystemClock::default(), &SystemRandom).await?;
+    }
     let authority = open_authority(Arc::new(store), &master, options).await?;
     let created = authority.create_instance("default", is_live).await?;
-    Ok((authority, created))
+    sync_names(folder)?;
+    Ok(Prepared::Made(authority, created))
 }
 
 /// Opens the authority of a data folder.
@@ -55,19 +72,78 @@ pub(crate) async fn open(
     token_index_mib: Option<u64>,
     options: AuthorityOptions,
 ) -> Result<Authority, Failure> {
-    // The store first: where it is missing, so is the key, and the store's message says more.
-    let store = SqliteStore::open(folder, sqlite_options(token_index_mib))?;
-    let master = master_key(folder, master_key_file)?;
+    // Whether there is an authority comes first: where it is missing, so is the key, and the message about it says more. The
+    // key comes before the store is opened, so that a refusal has touched nothing.
+    if !folder.join(DATABASE).exists() {
+        refuse_foreign(folder)?;
+        return Err(OpenError::Missing(folder.to_owned()).into());
+    }
+    let master = master_key(folder, master_key_file);
+    let (store, master) = match master {
+        Ok(master) => (SqliteStore::open(folder, sqlite_options(token_index_mib))?, master),
+        Err(failure) => return Err(without_key(folder, failure)),
+    };
     let authority = open_authority(Arc::new(store), &master, options).await?;
     if authority.instances().await?.is_empty() {
-        // `init` was cut off between its two steps; it is safe to finish them by hand.
         return Err(Failure::new(
             Code::NotInitialised,
-            format!("{} holds an authority without an instance", folder.display()),
-            "`countersign init` was interrupted here; remove the folder and run it again",
+            format!("{} holds an authority without an instance, because `countersign init` was interrupted", folder.display()),
+            "run `countersign init` on this folder again; it goes on where it stopped",
         ));
     }
     Ok(authority)
+}
+
+/// Where the key cannot be read, an empty database file explains more than the key: `init` was cut off before both.
+fn without_key(folder: &Path, failure: Failure) -> Failure {
+    let is_empty = fs::metadata(folder.join(DATABASE)).is_ok_and(|metadata| metadata.len() == 0);
+    if is_empty && !folder.join(MASTER_KEY).exists() { OpenError::Missing(folder.to_owned()).into() } else { failure }
+}
+
+/// Refuses a folder with files of others in it, and a path that is no folder.
+fn refuse_foreign(folder: &Path) -> Result<(), Failure> {
+    let unreadable = |error: std::io::Error| {
+        let hint = "--data names a folder that belongs to the user that runs this";
+        Failure::new(Code::Unreadable, format!("{} cannot be read: {error}", folder.display()), hint)
+    };
+    let foreign = |what: String| Failure::new(Code::Foreign, what, "choose another folder with --data; nothing was changed in this one");
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => return Err(foreign(format!("{} is no folder", folder.display()))),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let names = entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
+    if names.iter().any(|name| name == DATABASE) {
+        return Ok(());
+    }
+    match names.iter().find(|name| !is_ours(&name.to_string_lossy())) {
+        Some(name) => Err(foreign(format!("{} holds files of something else, for instance {}", folder.display(), name.to_string_lossy()))),
+        None => Ok(()),
+    }
+}
+
+/// What may lie in a data folder before there is an authority: our own files, what a new file system brings, and what an
+/// operator puts there beforehand.
+fn is_ours(name: &str) -> bool {
+    name.starts_with("countersign.") || name.starts_with('.') || name == MASTER_KEY || name == "lost+found" || name.ends_with(".pem")
+}
+
+/// Makes the names in a folder durable, and its own name, and so on upwards: a file that was synced is lost all the same
+/// when a name that leads to it is.
+fn sync_names(folder: &Path) -> Result<(), Failure> {
+    let sync = || -> std::io::Result<()> {
+        for place in fs::canonicalize(folder)?.ancestors() {
+            match File::open(place) {
+                Ok(place) => place.sync_all()?,
+                // Who may not read a folder did not make it.
+                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    };
+    sync().map_err(|error| Failure::new(Code::StoreFailed, format!("{} cannot be made durable: {error}", folder.display()), "look at the disk"))
 }
 
 async fn open_authority(store: Arc<SqliteStore>, master: &MasterKey, options: AuthorityOptions) -> Result<Authority, Failure> {
@@ -90,14 +166,11 @@ fn end_at_once(reason: &str) {
     std::process::exit(i32::from(Code::StoreFailed.number()));
 }
 
-fn first_master_key(folder: &Path) -> Result<MasterKey, Failure> {
-    let path = folder.join(MASTER_KEY);
-    if path.exists() {
-        return master_key(folder, None);
-    }
-    #[expect(clippy::disallowed_methods, reason = "a key from the environment takes the place of the file")]
-    if std::env::var_os("COUNTERSIGN_MASTER_KEY").is_some() {
-        return master_key(folder, None);
+/// The master key of a new authority: the one that was given, else a new one in its file.
+fn first_master_key(folder: &Path, file: Option<&Path>) -> Result<MasterKey, Failure> {
+    let path = file.map_or_else(|| folder.join(MASTER_KEY), Path::to_path_buf);
+    if path.exists() || variable("COUNTERSIGN_MASTER_KEY").is_some() {
+        return master_key(folder, file);
     }
     let key = MasterKey::generate(&SystemRandom);
     write_private(&path, format!("{}\n", *key.expose()).as_bytes())?;

@@ -3,11 +3,14 @@
 //! Data goes to standard output, everything else to standard error. Exit codes are documented in
 //! `docs/reference/exit-codes.md`.
 
+mod admin;
 mod dev;
 mod exit;
 mod folder;
 mod logs;
 mod process;
+#[cfg(test)]
+mod reference;
 mod serve;
 mod settings;
 mod tls;
@@ -15,15 +18,21 @@ mod tls;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use countersign_authority::AuthorityOptions;
+use countersign_protocol::body::ExposedSecret;
 
+use crate::admin::Admin;
+use crate::admin::bodies::NewInstanceBody;
+use crate::admin::output::{self, SecretOutput};
 use crate::exit::{Code, Failure};
+use crate::folder::Prepared;
 use crate::settings::Settings;
 
 /// A self-hosted authority for machine-to-machine tokens that speaks Clerk's wire protocol.
 #[derive(Debug, Parser)]
-#[command(name = "countersign", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(name = "countersign", version, max_term_width = 100, arg_required_else_help = true, args_override_self = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -40,6 +49,8 @@ enum Command {
     /// Serves an authority that `init` made
     #[command(after_help = "Example:\n  countersign serve --data /var/lib/countersign --public-url https://auth.example.com")]
     Serve(Settings),
+    #[command(flatten)]
+    Admin(Admin),
 }
 
 #[derive(Args, Debug)]
@@ -47,18 +58,31 @@ struct Init {
     /// The folder to make
     #[arg(long, env = "COUNTERSIGN_DATA", value_name = "DIR")]
     data: PathBuf,
+    /// The file for the master key, made where it is missing [default: master.key in the data folder]. The key itself can
+    /// stand in the environment as COUNTERSIGN_MASTER_KEY
+    #[arg(long, env = "COUNTERSIGN_MASTER_KEY_FILE", value_name = "FILE")]
+    master_key_file: Option<PathBuf>,
     /// Where senders and receivers will reach this authority
     #[arg(long, env = "COUNTERSIGN_PUBLIC_URL", value_name = "URL", default_value = "http://127.0.0.1:4840")]
     public_url: String,
     /// Prints one JSON object and nothing else
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    output: SecretOutput,
 }
 
 fn main() -> ExitCode {
     process::harden();
-    let cli = Cli::parse();
-    match run(cli.command) {
+    let outcome = match Cli::try_parse() {
+        Ok(cli) => run(cli.command),
+        Err(error) if error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            Err(Failure::from_clap(&error))
+        }
+        // The help and the version, which somebody asked for or needs.
+        Err(error) => error.exit(),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.report();
@@ -84,32 +108,37 @@ fn run(command: Command) -> Result<(), Failure> {
             runtime.block_on(serve::run(settings))
         }
         Command::Init(init) => runtime.block_on(run_init(&init)),
+        Command::Admin(admin) => runtime.block_on(admin::run(admin)),
     }
 }
 
 async fn run_init(init: &Init) -> Result<(), Failure> {
     let options = AuthorityOptions { public_url: init.public_url.clone(), ..AuthorityOptions::default() };
-    let (authority, created) = folder::init(&init.data, options, true).await?;
+    let output = init.output.prepare()?;
+    let Prepared::Made(authority, created) = folder::init(&init.data, init.master_key_file.as_deref(), options, true).await? else {
+        return Err(Failure::new(
+            Code::Failed,
+            format!("{} holds an authority already", init.data.display()),
+            "start it with `countersign serve --data DIR`, or choose another folder",
+        ));
+    };
     drop(authority);
+    let shown = output.path().is_none().then(|| ExposedSecret(created.key.expose().to_owned()));
+    output.write(created.key.expose()).map_err(|failure| {
+        failure.context("the authority is ready").with_hint("`countersign instance key create --data DIR` makes another key")
+    })?;
     let publishable_key = folder::publishable_key(&init.public_url, true);
+    let instance_id = created.instance.id;
     if init.json {
-        let keys = serde_json::json!({
-            "instance_id": created.instance.id,
-            "secret_key": created.key.expose(),
-            "publishable_key": publishable_key,
-        });
-        anstream::println!("{keys}");
-    } else {
-        anstream::println!(
-            "The authority in {} is ready.\n\n  Instance         {}\n  Secret key       {}\n  Publishable key  {publishable_key}\n\n\
-             The secret key is shown this once. The master key is in {}: without it the data cannot be opened.\n\
-             Start it with: countersign serve --data {}",
-            init.data.display(),
-            created.instance.id,
-            created.key.expose(),
-            init.data.join("master.key").display(),
-            init.data.display(),
-        );
+        return output::print_json(&NewInstanceBody { instance_id, secret_key: shown, publishable_key });
     }
-    Ok(())
+    let data = init.data.display();
+    let key = shown.map_or_else(String::new, |key| format!("  Secret key       {}\n", key.0));
+    let master = init.master_key_file.clone().unwrap_or_else(|| init.data.join("master.key"));
+    output::print(&format!(
+        "The authority in {data} is ready.\n\n  Instance         {instance_id}\n{key}  Publishable key  {publishable_key}\n\n\
+         The secret key is shown this once. The master key is in {}, unless it came from the\nenvironment: without it the data \
+         cannot be opened.\nStart it with: countersign serve --data {data}",
+        master.display(),
+    ))
 }

@@ -1,6 +1,6 @@
 //! `countersign serve`, and what it shares with `dev`: run until told to stop, then end without losing anything.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use countersign_authority::{Authority, AuthorityOptions, FLUSH_INTERVAL, SystemRandom};
@@ -14,10 +14,11 @@ use crate::{folder, tls};
 /// Serves an authority that `init` made.
 pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
     let folder = settings.data_folder()?;
+    let prepared = Preparation::new(&settings)?;
     let options = authority_options(&settings);
     let authority =
         folder::open(&folder, settings.master_key_file.as_deref(), settings.token_index_mib, options).await?;
-    serve(authority, &settings, |_| Ok(())).await
+    serve(authority, &settings, prepared, |_| Ok(())).await
 }
 
 /// What the settings say about the authority.
@@ -29,6 +30,7 @@ pub(crate) fn authority_options(settings: &Settings) -> AuthorityOptions {
         public_url,
         signers: cores(),
         max_failures: settings.max_auth_failures.unwrap_or(defaults.max_failures),
+        max_reveals: settings.max_reveals.unwrap_or(defaults.max_reveals),
     }
 }
 
@@ -36,10 +38,32 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
+/// What can be refused before the data are touched: a wrong certificate, a taken address.
+pub(crate) struct Preparation {
+    tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+impl Preparation {
+    pub(crate) fn new(settings: &Settings) -> Result<Self, Failure> {
+        let tls = tls::config(settings)?;
+        for address in [Some(settings.listen()), settings.admin_listen].into_iter().flatten() {
+            // The server listens later and finds out again; a refusal here has opened no database.
+            TcpListener::bind(address).map_err(|error| taken(address, &error))?;
+        }
+        Ok(Self { tls })
+    }
+}
+
+fn taken(address: SocketAddr, error: &std::io::Error) -> Failure {
+    let hint = "stop the program that listens there, or choose another address with --listen; port 0 picks a free one";
+    Failure::new(Code::Address, format!("cannot listen on {address}: {error}"), hint)
+}
+
 /// Serves until SIGTERM or SIGINT. `when_ready` is told the address.
 pub(crate) async fn serve(
     authority: Authority,
     settings: &Settings,
+    prepared: Preparation,
     when_ready: impl FnOnce(SocketAddr) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let authority = Arc::new(authority);
@@ -47,17 +71,15 @@ pub(crate) async fn serve(
         listen: settings.listen(),
         admin_listen: settings.admin_listen,
         threads: settings.threads.unwrap_or_else(cores),
-        tls: tls::config(settings)?,
+        tls: prepared.tls,
         trusted_proxies: settings.trusted_proxies.clone().unwrap_or_default(),
     };
     let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
     let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
         return Err(Failure::new(Code::Failed, "signals cannot be watched", "this is a fault of the operating system"));
     };
-    let server = Server::start(Arc::clone(&authority), Arc::new(SystemRandom), &options).map_err(|error| {
-        let hint = "stop the program that listens there, or choose another address with --listen; port 0 picks a free one";
-        Failure::new(Code::Address, format!("cannot listen on {}: {error}", options.listen), hint)
-    })?;
+    let server = Server::start(Arc::clone(&authority), Arc::new(SystemRandom), &options)
+        .map_err(|error| taken(options.listen, &error))?;
     let scheme = if options.tls.is_some() { "https" } else { "http" };
     announce(&server, scheme);
     if let Some(path) = &settings.port_file {

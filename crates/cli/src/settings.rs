@@ -1,4 +1,5 @@
 //! The settings of `serve` and `dev`: defaults < file < environment < flag. This is the only module that reads the environment.
+//! Secrets come from the environment or from files, never from the command line, which every user of the machine can read.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -66,6 +67,10 @@ pub(crate) struct Settings {
     #[arg(long, env = "COUNTERSIGN_MAX_AUTH_FAILURES", value_name = "N")]
     pub(crate) max_auth_failures: Option<u32>,
 
+    /// How many machine keys an instance may show again in a minute before it answers 429 [default: 10]
+    #[arg(long, env = "COUNTERSIGN_MAX_REVEALS", value_name = "N")]
+    pub(crate) max_reveals: Option<u32>,
+
     /// What to log: a level, or directives like `info,countersign::verification=debug` [default: info]
     #[arg(long, env = "COUNTERSIGN_LOG", value_name = "FILTER")]
     pub(crate) log: Option<String>,
@@ -103,7 +108,12 @@ impl Settings {
         })?;
         let file: Self = toml::from_str(&text).map_err(|error| {
             let names = "the keys are the flags' names with underscores; see docs/reference/config.md";
-            Failure::new(Code::Settings, format!("{}: {}", path.display(), error.message()), names)
+            // A wrong value is named by its line: the parser's message has only the value.
+            let start = error.span().map_or(0, |span| span.start);
+            let number = text.get(..start).unwrap_or_default().matches('\n').count() + 1;
+            let line = text.lines().nth(number - 1).unwrap_or_default();
+            let key = line.split_once('=').map(|(key, _)| format!(", {}", key.trim())).unwrap_or_default();
+            Failure::new(Code::Settings, format!("{}, line {number}{key}: {}", path.display(), error.message()), names)
         })?;
         self.over(file).checked()
     }
@@ -122,6 +132,7 @@ impl Settings {
             threads: self.threads.or(below.threads),
             token_index_mib: self.token_index_mib.or(below.token_index_mib),
             max_auth_failures: self.max_auth_failures.or(below.max_auth_failures),
+            max_reveals: self.max_reveals.or(below.max_reveals),
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
             config: self.config,
@@ -139,6 +150,13 @@ impl Settings {
                     "write it like https://auth.example.com, without a slash at the end",
                 ));
             }
+        }
+        if self.tls_certificate.is_some() != self.tls_key.is_some() {
+            return Err(Failure::new(
+                Code::Settings,
+                "TLS needs a certificate and its key, and only one of them was given",
+                "give both tls_certificate and tls_key, or neither",
+            ));
         }
         let is_open = !self.listen().ip().is_loopback() && self.tls_certificate.is_none();
         if is_open && !self.insecure_http.unwrap_or(false) {
@@ -163,6 +181,12 @@ impl Settings {
     }
 }
 
+/// A variable of the environment; an empty one counts as absent, and so does one that is no text.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    #[expect(clippy::disallowed_methods, reason = "this is the module that reads the environment")]
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 /// Reads the master key: the environment's value, else its file, else `master.key` in the data folder.
 pub(crate) fn master_key(folder: &Path, file: Option<&Path>) -> Result<countersign_authority::MasterKey, Failure> {
     use countersign_authority::MasterKey;
@@ -173,8 +197,7 @@ pub(crate) fn master_key(folder: &Path, file: Option<&Path>) -> Result<countersi
             "a master key is 64 hexadecimal digits; `countersign init` makes one in master.key of the data folder",
         )
     };
-    #[expect(clippy::disallowed_methods, reason = "this is the module that reads the environment")]
-    if let Ok(text) = std::env::var("COUNTERSIGN_MASTER_KEY") {
+    if let Some(text) = variable("COUNTERSIGN_MASTER_KEY") {
         return MasterKey::parse(&text).map_err(|_| malformed("COUNTERSIGN_MASTER_KEY"));
     }
     let path = file.map_or_else(|| folder.join("master.key"), Path::to_path_buf);

@@ -18,6 +18,10 @@ pub const MAX_TOKENS_PAGE: i64 = 100;
 pub const DEFAULT_PAGE: i64 = 10;
 /// The longest revocation reason, in characters.
 pub const MAX_REASON_LENGTH: usize = 255;
+/// The longest issuer that an instance may set, in bytes.
+pub const MAX_ISSUER_LENGTH: usize = 255;
+/// The largest integer that every JSON reader keeps (RFC 8259 section 6): 2^53 − 1.
+pub const MAX_SAFE_INTEGER: i64 = 9_007_199_254_740_991;
 /// The largest claims, in bytes of compact JSON.
 pub const MAX_CLAIMS_BYTES: usize = 8 * 1024;
 /// The deepest nesting of a JSON document.

@@ -28,8 +28,6 @@ use crate::app::{App, answer};
 const MAX_CONNECTIONS: usize = 16_000;
 /// The longest block of headers, the request line included.
 const MAX_HEADER_BYTES: usize = 40 * 1024;
-/// How many header lines a request may have.
-const MAX_HEADER_LINES: usize = 100;
 /// How often connections are looked at; the unit of the ages below.
 const TICK: Duration = Duration::from_secs(1);
 /// For how many ticks a thread that stops waits for its connections.
@@ -257,9 +255,9 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         let (app, watch) = (Arc::clone(&app), Arc::clone(&watch));
         async move { Ok::<_, std::convert::Infallible>(answer(&app, request, peer, &watch).await) }
     });
+    // hyper takes 100 header lines at most unless told otherwise; to tell it the same would cost each request an allocation.
     let connection = hyper::server::conn::http1::Builder::new()
         .max_buf_size(MAX_HEADER_BYTES)
-        .max_headers(MAX_HEADER_LINES)
         .half_close(false)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -19,8 +19,11 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use tracing::Instrument as _;
+
 use crate::accept::{Phase, Watch};
 use crate::api;
+use crate::api::docs::Docs;
 use crate::metrics::Metrics;
 use crate::reply::{Answer, ApiError, Habit};
 use crate::route::{Captures, Found, Operation, Row, find};
@@ -45,7 +48,7 @@ pub(crate) struct App {
     pub(crate) trusted_proxies: Vec<IpAddr>,
     /// Whether this listener may show the metrics.
     pub(crate) is_admin: bool,
-    pub(crate) openapi: Bytes,
+    pub(crate) docs: Arc<Docs>,
 }
 
 /// What a handler sees of a request. Its credential was checked before.
@@ -80,10 +83,19 @@ impl Call<'_> {
 pub(crate) async fn answer(app: &App, request: Request<Incoming>, peer: IpAddr, watch: &Watch) -> Answer {
     let (head, incoming) = request.into_parts();
     let found = find(&head.method, head.uri.path());
-    let (operation, habit) = match &found {
-        Found::Operation(row, _) => (Some(row.operation), row.habit),
-        Found::WrongMethod(_) | Found::Nothing => (None, habit_of_path(head.uri.path())),
+    let (operation, route, habit) = match &found {
+        Found::Operation(row, _) => (Some(row.operation), row.path, row.habit),
+        Found::WrongMethod(_) | Found::Nothing => (None, "", habit_of_path(head.uri.path())),
     };
+    // For traces; it costs next to nothing where nobody collects them. Names of the OpenTelemetry conventions for HTTP.
+    let span = tracing::debug_span!(
+        target: "countersign::request",
+        "request",
+        otel.kind = "server",
+        http.request.method = head.method.as_str(),
+        http.route = route,
+        http.response.status_code = tracing::field::Empty,
+    );
     let takes_body = !matches!(head.method, Method::GET | Method::HEAD | Method::DELETE);
     let body = if takes_body {
         watch.enter(Phase::Body);
@@ -95,7 +107,8 @@ pub(crate) async fn answer(app: &App, request: Request<Incoming>, peer: IpAddr, 
     let stopwatch = app.metrics.start();
     let outcome = match app.turn().await {
         None => Err(overloaded()),
-        Some(_turn) => match guarded(serve(app, &head, found, body, peer)).await {
+        // Pinned here, because to hand the future over by value would copy kilobytes for each request.
+        Some(_turn) => match guarded(pin!(serve(app, &head, found, body, peer).instrument(span.clone()))).await {
             Guarded::Done(outcome) => outcome,
             Guarded::TimedOut => Err(overloaded()),
             Guarded::Panicked => {
@@ -107,6 +120,7 @@ pub(crate) async fn answer(app: &App, request: Request<Incoming>, peer: IpAddr, 
     if head.method == Method::HEAD {
         strip_body(&mut answer);
     }
+    span.record("http.response.status_code", answer.status().as_u16());
     app.metrics.finish(operation, answer.status(), stopwatch);
     watch.enter(Phase::Writing);
     answer
@@ -337,8 +351,7 @@ enum Guarded<T> {
 
 /// Runs a handler with a limit of time, and turns a panic into an answer. Most handlers never wait, and only those that do
 /// pay for a timer.
-async fn guarded<T>(handler: impl Future<Output = T>) -> Guarded<T> {
-    let mut handler = pin!(handler);
+async fn guarded<T>(mut handler: Pin<&mut impl Future<Output = T>>) -> Guarded<T> {
     let mut timer = None;
     std::future::poll_fn(|context| {
         match std::panic::catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(context))) {

@@ -25,12 +25,13 @@ pub(crate) enum Presence {
 impl<'a> Body<'a> {
     pub(crate) fn parse(bytes: &'a [u8], habit: Habit, presence: Presence) -> Result<Self, ApiError> {
         let is_absent = bytes.is_empty() || (presence == Presence::Optional && bytes.trim_ascii() == b"null");
-        let object = match (is_absent, presence) {
-            (true, Presence::Optional) => Object::default(),
-            (true, Presence::Required) => {
+        let object = match (is_absent, presence, habit) {
+            // The service for machines then misses the first of its required parameters.
+            (true, Presence::Optional, _) | (true, Presence::Required, Habit::Parameters) => Object::default(),
+            (true, Presence::Required, Habit::BadRequest) => {
                 return Err(ApiError::saying(ErrorCode::RequestBodyInvalid, "The request body must be a JSON object; it is empty"));
             }
-            (false, _) => Object::parse(bytes).map_err(|error| {
+            (false, _, _) => Object::parse(bytes).map_err(|error| {
                 ApiError::saying(ErrorCode::RequestBodyInvalid, format!("The request body must be a JSON object: {error}"))
             })?,
         };
@@ -133,8 +134,9 @@ impl<'a> Query<'a> {
     pub(crate) fn parse(query: Option<&'a str>, habit: Habit) -> Result<Self, ApiError> {
         let query = query.unwrap_or_default();
         let pairs: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
-        // The decoder puts this character where the bytes are no UTF-8; nobody sends it on purpose.
-        if pairs.iter().any(|(name, value)| name.contains('\u{fffd}') || value.contains('\u{fffd}')) {
+        // The decoder puts U+FFFD where the bytes are no UTF-8: then there are more of them than were sent.
+        let decoded: usize = pairs.iter().map(|(name, value)| replacements(name) + replacements(value)).sum();
+        if decoded > 0 && decoded != query.to_ascii_uppercase().matches("%EF%BF%BD").count() {
             return Err(ApiError::new(ErrorCode::MalformedRequestParameters));
         }
         Ok(Self { pairs, habit })
@@ -176,9 +178,31 @@ impl<'a> Query<'a> {
     }
 }
 
+fn replacements(text: &str) -> usize {
+    text.matches('\u{fffd}').count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_query_must_be_utf_8_and_may_hold_any_character() {
+        let parse = |query| Query::parse(Some(query), Habit::Parameters).is_ok();
+        assert!(parse("query=%EF%BF%BD&x=%ef%bf%bd"));
+        assert!(parse("query=%C3%A9+b"));
+        for query in ["query=%FF", "query=%EF%EF%BF%BD", "%FF=1", "query=%ED%A0%80"] {
+            assert!(!parse(query), "{query}");
+        }
+    }
+
+    #[test]
+    fn an_absent_body_is_worded_as_the_service_does() {
+        assert!(Body::parse(b"", Habit::Parameters, Presence::Required).is_ok());
+        assert!(Body::parse(b"", Habit::BadRequest, Presence::Optional).is_ok());
+        let refused = Body::parse(b"", Habit::BadRequest, Presence::Required).err().map(|error| error.code);
+        assert_eq!(refused, Some(ErrorCode::RequestBodyInvalid));
+    }
 
     #[test]
     fn integers_may_be_written_as_floats_and_nothing_else() {

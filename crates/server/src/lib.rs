@@ -10,6 +10,8 @@ mod app;
 mod fields;
 mod metrics;
 mod openapi;
+#[cfg(test)]
+mod reference;
 mod reply;
 mod route;
 
@@ -26,6 +28,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::accept::Listener;
+use crate::api::docs::Docs;
 use crate::app::App;
 use crate::metrics::Metrics;
 
@@ -68,12 +71,13 @@ impl Server {
     ///
     /// # Errors
     /// Where an address cannot be listened on, a thread or runtime cannot be started.
+    #[expect(clippy::needless_pass_by_value, reason = "a server owns what its threads share")]
     pub fn start(authority: Arc<Authority>, random: Arc<dyn Random>, options: &ServerOptions) -> io::Result<Self> {
         let (stop, stopping) = watch::channel(false);
         let socket = listen(options.listen)?;
         let address = socket.local_addr()?;
         let metrics = Arc::new(Metrics::new());
-        let openapi = openapi::document();
+        let docs = Arc::new(Docs::new());
         let turns = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
         let app = |is_admin| {
             Arc::new(App {
@@ -83,7 +87,7 @@ impl Server {
                 turns: Arc::clone(&turns),
                 trusted_proxies: options.trusted_proxies.clone(),
                 is_admin,
-                openapi: openapi.clone(),
+                docs: Arc::clone(&docs),
             })
         };
         let connections = Arc::new(AtomicUsize::new(0));

@@ -50,7 +50,8 @@ impl Place {
 #[derive(Debug)]
 pub(crate) struct ApiError {
     pub(crate) code: ErrorCode,
-    pub(crate) item: ErrorItem,
+    /// Boxed, because every handler's result would be as large otherwise.
+    pub(crate) item: Box<ErrorItem>,
     pub(crate) retry_after_seconds: Option<u32>,
     pub(crate) allow: Option<String>,
     pub(crate) source: Option<String>,
@@ -58,13 +59,15 @@ pub(crate) struct ApiError {
 
 impl ApiError {
     pub(crate) fn new(code: ErrorCode) -> Self {
-        Self { code, item: ErrorItem::new(code), retry_after_seconds: None, allow: None, source: None }
+        Self::of(code, ErrorItem::new(code))
     }
 
     pub(crate) fn saying(code: ErrorCode, long_message: impl Into<Cow<'static, str>>) -> Self {
-        let mut error = Self::new(code);
-        error.item = error.item.with_long_message(long_message);
-        error
+        Self::of(code, ErrorItem::new(code).with_long_message(long_message))
+    }
+
+    fn of(code: ErrorCode, item: ErrorItem) -> Self {
+        Self { code, item: Box::new(item), retry_after_seconds: None, allow: None, source: None }
     }
 
     /// Words a problem with a parameter as the route's service does.
@@ -76,9 +79,7 @@ impl ApiError {
             }
             Habit::Parameters => {
                 let (code, long_message) = parameter_problem(name, &invalid.problem);
-                let mut error = Self::saying(code, long_message);
-                error.item = error.item.with_param(name.clone());
-                error
+                Self::of(code, ErrorItem::new(code).with_long_message(long_message).with_param(name.clone()))
             }
         }
     }
@@ -95,7 +96,7 @@ impl ApiError {
                 Self::saying(ErrorCode::ResourceNotFound, format!("Resource not found: no {noun} {id}"))
             }
             Error::TokenRefused { refusal, is_disclosed, .. } => {
-                let mut answer = Self::new(ErrorCode::ResourceNotFound);
+                let mut item = ErrorItem::new(ErrorCode::ResourceNotFound);
                 if is_disclosed {
                     let text = match refusal {
                         Refusal::Unknown => "Resource not found: the token is unknown",
@@ -103,16 +104,15 @@ impl ApiError {
                         Refusal::Expired => "Resource not found: the token is expired",
                         Refusal::NotInScope => "Resource not found: the token is not for this machine",
                     };
-                    answer.item = answer.item.with_long_message(text).with_reason(refusal.as_str());
+                    item = item.with_long_message(text).with_reason(refusal.as_str());
                 }
-                answer
+                Self::of(ErrorCode::ResourceNotFound, item)
             }
             Error::Invalid(invalid) => Self::invalid(habit, Place::Body, &invalid),
             Error::ReservedClaim(name) => {
                 let text = format!("You can't use the reserved claim: '{name}'");
-                let mut answer = Self::saying(ErrorCode::MachineTokenReservedClaim, text);
-                answer.item = answer.item.with_param(name);
-                answer
+                let code = ErrorCode::MachineTokenReservedClaim;
+                Self::of(code, ErrorItem::new(code).with_long_message(text).with_param(name))
             }
             Error::NotChangeable(why) => Self::saying(ErrorCode::BadRequest, why),
             Error::Conflict(why) => Self::saying(ErrorCode::Conflict, why),
@@ -136,13 +136,14 @@ impl ApiError {
         if !matches!(self.code.status(), 413 | 415 | 422) {
             return self;
         }
-        Self { item: ErrorItem::new(ErrorCode::BadRequest).with_long_message(self.item.long_message), code: ErrorCode::BadRequest, ..self }
+        let item = ErrorItem::new(ErrorCode::BadRequest).with_long_message(self.item.long_message);
+        Self { item: Box::new(item), code: ErrorCode::BadRequest, ..self }
     }
 
     /// Writes the envelope.
     pub(crate) fn into_answer(self, trace_id: String) -> Answer {
         let trace_header = HeaderValue::from_str(&trace_id);
-        let mut answer = json(self.code.status(), &ErrorEnvelope::new(self.item, trace_id));
+        let mut answer = json(self.code.status(), &ErrorEnvelope::new(*self.item, trace_id));
         let headers = answer.headers_mut();
         if let Ok(trace_header) = trace_header {
             headers.insert(TRACE_ID, trace_header);

@@ -84,7 +84,7 @@ const fn public(operation: Operation, path: &'static str) -> Row {
     Row { operation, method: &Method::GET, path, prefix: Prefix::None, accepts: None, habit: Habit::Parameters }
 }
 
-use Accepts::{Any, Instance, Machine};
+use Accepts::{Any, AnyForKeySet, Instance, Machine};
 use Habit::{BadRequest, Parameters};
 use Operation as Op;
 
@@ -96,7 +96,7 @@ pub(crate) const ROWS: &[Row] = &[
     row(Op::ListTokens,        &Method::GET,    "/m2m_tokens",                                 Some(Any),      BadRequest),
     row(Op::UpdateToken,       &Method::PATCH,  "/m2m_tokens/{m2m_token_id}",                  Some(Any),      BadRequest),
     row(Op::RevokeToken,       &Method::POST,   "/m2m_tokens/{m2m_token_id}/revoke",           Some(Any),      BadRequest),
-    row(Op::Jwks,              &Method::GET,    "/jwks",                                       Some(Any),      Parameters),
+    row(Op::Jwks,              &Method::GET,    "/jwks",                                       Some(AnyForKeySet), Parameters),
     row(Op::ListMachines,      &Method::GET,    "/machines",                                   Some(Instance), Parameters),
     row(Op::CreateMachine,     &Method::POST,   "/machines",                                   Some(Instance), Parameters),
     row(Op::GetMachine,        &Method::GET,    "/machines/{machine_id}",                      Some(Instance), Parameters),
@@ -148,15 +148,21 @@ pub(crate) fn find<'a>(method: &Method, path: &'a str) -> Found<'a> {
     // HEAD is answered like GET, without the body.
     let method = if *method == Method::HEAD { &Method::GET } else { method };
     let mut methods = Vec::new();
+    // A path without captures is taken as it stands: `verify` and `rotate` are no ids. Those rows come first, as a test shows.
+    let mut is_fixed = false;
     for row in ROWS {
         let path = match (row.prefix, unversioned) {
             (Prefix::Optional, Some(rest)) => rest,
             (Prefix::None, _) | (Prefix::Optional, None) => path,
         };
         let Some(captures) = matches(row.path, path) else { continue };
+        if is_fixed && row.path.contains('{') {
+            continue;
+        }
         if row.method == method {
             return Found::Operation(row, captures);
         }
+        is_fixed |= !row.path.contains('{');
         methods.push(row.method.as_str());
         if *row.method == Method::GET {
             methods.push("HEAD");
@@ -224,6 +230,18 @@ mod tests {
     fn a_wrong_method_lists_the_right_ones() {
         let Found::WrongMethod(methods) = find(&Method::PUT, "/v1/machines/x") else { panic!("the path exists") };
         assert_eq!(methods, ["GET", "HEAD", "PATCH", "DELETE"]);
+    }
+
+    #[test]
+    fn a_fixed_path_is_never_taken_for_an_id() {
+        for (place, row) in ROWS.iter().enumerate().filter(|(_, row)| !row.path.contains('{')) {
+            let earlier = ROWS.iter().take(place).find(|earlier| matches(earlier.path, row.path).is_some_and(|_| earlier.path != row.path));
+            assert!(earlier.is_none(), "{} comes after {:?}", row.path, earlier.map(|row| row.path));
+        }
+        let Found::WrongMethod(methods) = find(&Method::PATCH, "/m2m_tokens/verify") else { panic!("taken for an id") };
+        assert_eq!(methods, ["POST"]);
+        let Found::WrongMethod(methods) = find(&Method::DELETE, "/v1/countersign/signing_keys/rotate") else { panic!("taken for an id") };
+        assert_eq!(methods, ["POST"]);
     }
 
     #[test]

@@ -19,7 +19,10 @@ pub struct ChainKey {
 
 impl fmt::Debug for ChainKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("ChainKey").field("version", &self.version).finish_non_exhaustive()
+        formatter
+            .debug_struct("ChainKey")
+            .field("version", &self.version)
+            .finish_non_exhaustive()
     }
 }
 
@@ -27,7 +30,10 @@ impl ChainKey {
     /// Takes the key's 32 bytes.
     #[must_use]
     pub fn new(version: u32, bytes: &[u8; 32]) -> Self {
-        Self { version, key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, bytes)) }
+        Self {
+            version,
+            key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, bytes)),
+        }
     }
 
     /// The version that an entry names.
@@ -43,7 +49,13 @@ impl ChainKey {
         context.update(previous);
         context.update(&sequence.to_be_bytes());
         context.update(&change.at.as_millis().to_be_bytes());
-        for text in [change.instance.as_str(), &change.actor, change.kind.as_str(), &change.subject, &change.detail] {
+        for text in [
+            change.instance.as_str(),
+            &change.actor,
+            change.kind.as_str(),
+            &change.subject,
+            &change.detail,
+        ] {
             context.update(&(text.len() as u64).to_be_bytes());
             context.update(text.as_bytes());
         }
@@ -115,13 +127,19 @@ impl ChangeKind {
     /// The stored name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("unknown", |(_, name)| name)
+        Self::ALL
+            .iter()
+            .find(|(kind, _)| *kind == self)
+            .map_or("unknown", |(_, name)| name)
     }
 
     /// The kind with this stored name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(_, candidate)| *candidate == name).map(|(kind, _)| *kind)
+        Self::ALL
+            .iter()
+            .find(|(_, candidate)| *candidate == name)
+            .map(|(kind, _)| *kind)
     }
 }
 

@@ -21,19 +21,28 @@ pub enum DataKeyPurpose {
 
 impl DataKeyPurpose {
     /// All purposes with their stored names.
-    pub const ALL: [(Self, &'static str); 3] =
-        [(Self::Lookup, "lookup"), (Self::Sealing, "sealing"), (Self::Audit, "audit")];
+    pub const ALL: [(Self, &'static str); 3] = [
+        (Self::Lookup, "lookup"),
+        (Self::Sealing, "sealing"),
+        (Self::Audit, "audit"),
+    ];
 
     /// The stored name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        Self::ALL.iter().find(|(purpose, _)| *purpose == self).map_or("unknown", |(_, name)| name)
+        Self::ALL
+            .iter()
+            .find(|(purpose, _)| *purpose == self)
+            .map_or("unknown", |(_, name)| name)
     }
 
     /// The purpose with this stored name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(_, candidate)| *candidate == name).map(|(purpose, _)| *purpose)
+        Self::ALL
+            .iter()
+            .find(|(_, candidate)| *candidate == name)
+            .map(|(purpose, _)| *purpose)
     }
 }
 
@@ -129,19 +138,28 @@ pub enum SigningKeyState {
 
 impl SigningKeyState {
     /// All states with their stored names.
-    pub const ALL: [(Self, &'static str); 3] =
-        [(Self::Published, "published"), (Self::Active, "active"), (Self::VerifyOnly, "verify_only")];
+    pub const ALL: [(Self, &'static str); 3] = [
+        (Self::Published, "published"),
+        (Self::Active, "active"),
+        (Self::VerifyOnly, "verify_only"),
+    ];
 
     /// The stored name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        Self::ALL.iter().find(|(state, _)| *state == self).map_or("unknown", |(_, name)| name)
+        Self::ALL
+            .iter()
+            .find(|(state, _)| *state == self)
+            .map_or("unknown", |(_, name)| name)
     }
 
     /// The state with this stored name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(_, candidate)| *candidate == name).map(|(state, _)| *state)
+        Self::ALL
+            .iter()
+            .find(|(_, candidate)| *candidate == name)
+            .map(|(state, _)| *state)
     }
 }
 

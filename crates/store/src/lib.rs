@@ -8,7 +8,6 @@
 
 mod changes;
 
-
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod instances;
@@ -27,16 +26,16 @@ use thiserror::Error;
 pub use changes::{ChainKey, Change, ChangeKind, NewChange};
 pub use instances::{Instance, InstanceSettings, NewInstance, NullExpiration, RateLimit};
 pub use keys::{
-    DataKey, DataKeyPurpose, Digest, InstanceKeyRow, MachineKeyRow, NewMachineKey, SealedBytes, SigningKeyRow,
-    SigningKeyState,
+    DataKey, DataKeyPurpose, Digest, InstanceKeyRow, MachineKeyRow, NewMachineKey, SealedBytes,
+    SigningKeyRow, SigningKeyState,
 };
 pub use machines::{
-    InsertMachine, InsertScope, MachineOrder, MachineQuery, MachineRow, MachineUpdate, MachineWithScopes, NewMachine, Page,
-    SortBy,
+    InsertMachine, InsertScope, MachineOrder, MachineQuery, MachineRow, MachineUpdate,
+    MachineWithScopes, NewMachine, Page, SortBy,
 };
 pub use tokens::{
-    InsertToken, LastUse, NewToken, Pool, Revocation, RevokeToken, StoredToken, Sweep, TokenFormat, TokenFormats,
-    TokenQuery, TokenRow, TokenUpdate, UpdateToken,
+    InsertToken, LastUse, NewToken, Pool, Revocation, RevokeToken, StoredToken, Sweep, TokenFormat,
+    TokenFormats, TokenQuery, TokenRow, TokenUpdate, UpdateToken,
 };
 
 /// Why a store could not do what it was asked. Refusals that follow from stored state are not errors but outcomes.
@@ -104,7 +103,12 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     ) -> Result<Option<Arc<Instance>>>;
 
     /// Adds a key. `false` where the instance has `max_live` live keys already.
-    async fn insert_instance_key(&self, key: InstanceKeyRow, max_live: usize, change: NewChange) -> Result<bool>;
+    async fn insert_instance_key(
+        &self,
+        key: InstanceKeyRow,
+        max_live: usize,
+        change: NewChange,
+    ) -> Result<bool>;
 
     /// The keys of an instance, oldest first, revoked ones included.
     async fn list_instance_keys(&self, instance: InstanceId) -> Result<Vec<InstanceKeyRow>>;
@@ -114,7 +118,13 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Revokes a live key at `at`. `false` where there is none with this id. The last live key cannot be revoked:
     /// [`StoreError::Conflict`].
-    async fn revoke_instance_key(&self, instance: InstanceId, key_id: &str, at: Timestamp, change: NewChange) -> Result<bool>;
+    async fn revoke_instance_key(
+        &self,
+        instance: InstanceId,
+        key_id: &str,
+        at: Timestamp,
+        change: NewChange,
+    ) -> Result<bool>;
 
     // -- signing keys --
 
@@ -134,21 +144,36 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     ) -> Result<bool>;
 
     /// Deletes a key that is not the active one. `false` where there is none.
-    async fn delete_signing_key(&self, instance: InstanceId, id: SigningKeyId, change: NewChange) -> Result<bool>;
+    async fn delete_signing_key(
+        &self,
+        instance: InstanceId,
+        id: SigningKeyId,
+        change: NewChange,
+    ) -> Result<bool>;
 
     // -- machines, their keys and scopes --
 
     /// Makes a machine with its first key and its scopes, in the order of `scopes`.
-    async fn insert_machine(&self, machine: NewMachine, change: NewChange) -> Result<InsertMachine>;
+    async fn insert_machine(&self, machine: NewMachine, change: NewChange)
+    -> Result<InsertMachine>;
 
     /// One machine.
-    async fn machine(&self, instance: InstanceId, id: MachineId) -> Result<Option<Arc<MachineRow>>>;
+    async fn machine(&self, instance: InstanceId, id: MachineId)
+    -> Result<Option<Arc<MachineRow>>>;
 
     /// One machine and the machines it may call.
-    async fn machine_with_scopes(&self, instance: InstanceId, id: MachineId) -> Result<Option<MachineWithScopes>>;
+    async fn machine_with_scopes(
+        &self,
+        instance: InstanceId,
+        id: MachineId,
+    ) -> Result<Option<MachineWithScopes>>;
 
     /// A page of machines and the number of all that match.
-    async fn list_machines(&self, instance: InstanceId, query: MachineQuery) -> Result<(Vec<MachineWithScopes>, u64)>;
+    async fn list_machines(
+        &self,
+        instance: InstanceId,
+        query: MachineQuery,
+    ) -> Result<(Vec<MachineWithScopes>, u64)>;
 
     /// Changes name or token lifetime. The change is logged, and `updated_at` moves, where something is given.
     async fn update_machine(
@@ -162,7 +187,13 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Deletes a machine, its keys, and its scopes in both directions. Its tokens are refused from then on, because their
     /// machine is absent; `sweep_tokens` removes them. `false` where there is no such machine.
-    async fn delete_machine(&self, instance: InstanceId, id: MachineId, at: Timestamp, change: NewChange) -> Result<bool>;
+    async fn delete_machine(
+        &self,
+        instance: InstanceId,
+        id: MachineId,
+        at: Timestamp,
+        change: NewChange,
+    ) -> Result<bool>;
 
     /// Lets `from` call `to`. Both machines' existence, the maximum of `max_scopes` and the absence of the scope are checked
     /// in the same transaction.
@@ -191,6 +222,10 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Adds a key and limits the life of all older ones to `older_expire_at`, never lengthening one; keys that are over by
     /// `at` are deleted, and so are the oldest beyond `max_live`. `false` where there is no such machine.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a value of its own that the transaction needs"
+    )]
     async fn rotate_machine_key(
         &self,
         instance: InstanceId,
@@ -221,7 +256,11 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn token(&self, instance: InstanceId, locator: Locator) -> Result<Option<StoredToken>>;
 
     /// A page of a machine's tokens, newest first, and the number of all that match.
-    async fn list_tokens(&self, instance: InstanceId, query: TokenQuery) -> Result<(Vec<StoredToken>, u64)>;
+    async fn list_tokens(
+        &self,
+        instance: InstanceId,
+        query: TokenQuery,
+    ) -> Result<(Vec<StoredToken>, u64)>;
 
     /// Revokes a token of `owner`, or of any machine of the instance where `owner` is `None`. The first revocation is kept and
     /// logged; a second one changes nothing. The sealed copy is erased.
@@ -250,12 +289,22 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Looks at up to `limit` tokens behind `after`, in the order of their locators, and deletes those that were over before
     /// `dead_before` or whose machine is gone.
-    async fn sweep_tokens(&self, after: Option<Locator>, limit: u32, dead_before: Timestamp) -> Result<Sweep>;
+    async fn sweep_tokens(
+        &self,
+        after: Option<Locator>,
+        limit: u32,
+        dead_before: Timestamp,
+    ) -> Result<Sweep>;
 
     // -- the change log --
 
     /// Up to `limit` changes with a sequence number above `after`, in order.
-    async fn list_changes(&self, instance: InstanceId, after: u64, limit: u32) -> Result<Vec<Change>>;
+    async fn list_changes(
+        &self,
+        instance: InstanceId,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<Change>>;
 
     // -- state --
 

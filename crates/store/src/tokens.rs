@@ -136,14 +136,29 @@ impl TokenRow {
         revoked: Option<Box<Revocation>>,
         last_used_at: Option<Timestamp>,
     ) -> Self {
-        let last_used_millis = AtomicI64::new(last_used_at.map_or(Self::NEVER, Timestamp::as_millis));
-        Self { id, machine, digest, scopes, claims, created_at, expires_at, revoked, last_used_millis }
+        let last_used_millis =
+            AtomicI64::new(last_used_at.map_or(Self::NEVER, Timestamp::as_millis));
+        Self {
+            id,
+            machine,
+            digest,
+            scopes,
+            claims,
+            created_at,
+            expires_at,
+            revoked,
+            last_used_millis,
+        }
     }
 
     /// What its string is.
     #[must_use]
     pub fn format(&self) -> TokenFormat {
-        if self.digest.is_some() { TokenFormat::Opaque } else { TokenFormat::Jwt }
+        if self.digest.is_some() {
+            TokenFormat::Opaque
+        } else {
+            TokenFormat::Jwt
+        }
     }
 
     /// Whether its life is over at `now`.
@@ -155,12 +170,15 @@ impl TokenRow {
     /// When it last verified, as far as was written or seen in memory.
     #[must_use]
     pub fn last_used_at(&self) -> Option<Timestamp> {
-        Some(self.last_used_millis.load(Ordering::Relaxed)).filter(|millis| *millis != Self::NEVER).map(Timestamp::from_millis)
+        Some(self.last_used_millis.load(Ordering::Relaxed))
+            .filter(|millis| *millis != Self::NEVER)
+            .map(Timestamp::from_millis)
     }
 
     /// Notes in memory that it verified at `at`; [`crate::Store::record_uses`] writes it.
     pub fn touch(&self, at: Timestamp) {
-        self.last_used_millis.fetch_max(at.as_millis(), Ordering::Relaxed);
+        self.last_used_millis
+            .fetch_max(at.as_millis(), Ordering::Relaxed);
     }
 }
 

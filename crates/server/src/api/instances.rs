@@ -50,10 +50,10 @@ pub(crate) async fn who_am_i(call: &Call<'_>) -> Result<Answer, ApiError> {
 }
 
 fn refused(call: &Call<'_>, error: Error) -> ApiError {
-    if matches!(error, Error::InstanceKeyInvalid | Error::MachineKeyInvalid) {
-        if let Err(limited) = call.app.failed(call.address) {
-            return limited;
-        }
+    if matches!(error, Error::InstanceKeyInvalid | Error::MachineKeyInvalid)
+        && let Err(limited) = call.app.failed(call.address)
+    {
+        return limited;
     }
     ApiError::from_authority(Habit::Parameters, error)
 }
@@ -70,7 +70,9 @@ pub(crate) async fn update(call: &Call<'_>) -> Result<Answer, ApiError> {
     body.finish()?;
     let unreadable = |error: String| ApiError::saying(ErrorCode::RequestBodyInvalid, format!("settings: {error}"));
     json::check(settings).map_err(|error| unreadable(error.to_string()))?;
-    let settings: Value = serde_json::from_str(settings.get()).map_err(|error| unreadable(error.to_string()))?;
+    // Canonical, so that `3600.0` is an integer here as everywhere.
+    let settings = json::canonical(settings.get()).map_err(|error| unreadable(error.to_string()))?;
+    let settings: Value = serde_json::from_str(&settings).map_err(|error| unreadable(error.to_string()))?;
     let updated = call.app.authority.update_instance_settings(call.actor()?, &settings).await;
     let instance = updated.map_err(|error| call.refused(error))?;
     tracing::info!(instance.id = %instance.id, actor = call.actor()?.name(), "instance settings updated");

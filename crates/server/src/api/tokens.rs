@@ -6,7 +6,7 @@ use countersign_protocol::claims::Claims;
 use countersign_protocol::error::ErrorCode;
 use countersign_protocol::ids::{MachineId, TokenId};
 use countersign_protocol::jwt::looks_like_jwt;
-use countersign_protocol::limits::{DEFAULT_PAGE, MAX_TOKENS_PAGE};
+use countersign_protocol::limits::{DEFAULT_PAGE, MAX_SAFE_INTEGER, MAX_TOKENS_PAGE};
 use serde::Serialize;
 
 use crate::app::Call;
@@ -160,7 +160,7 @@ fn claims(body: &mut Body<'_>) -> Result<Option<Option<Claims>>, ApiError> {
 /// `limit` and `offset`.
 pub(crate) fn page(query: &mut Query<'_>, most: i64) -> Result<Page, ApiError> {
     let limit = query.integer("limit", 1, most)?.unwrap_or(DEFAULT_PAGE);
-    let offset = query.integer("offset", 0, i64::MAX)?.unwrap_or(0);
+    let offset = query.integer("offset", 0, MAX_SAFE_INTEGER)?.unwrap_or(0);
     Ok(Page { limit: u32::try_from(limit).unwrap_or(u32::MAX), offset: u64::try_from(offset).unwrap_or_default() })
 }
 

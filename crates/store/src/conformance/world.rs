@@ -9,9 +9,10 @@ use countersign_protocol::time::Timestamp;
 
 use super::BackEnd;
 use crate::{
-    ChainKey, Change, ChangeKind, DataKey, DataKeyPurpose, Digest, InsertMachine, InsertToken, InstanceKeyRow,
-    InstanceSettings, MachineRow, NewChange, NewInstance, NewMachine, NewMachineKey, NewToken, Pool, Revocation, RevokeToken,
-    SealedBytes, SigningKeyRow, SigningKeyState, Store, StoredToken,
+    ChainKey, Change, ChangeKind, DataKey, DataKeyPurpose, Digest, InsertMachine, InsertToken,
+    InstanceKeyRow, InstanceSettings, MachineRow, NewChange, NewInstance, NewMachine,
+    NewMachineKey, NewToken, Pool, Revocation, RevokeToken, SealedBytes, SigningKeyRow,
+    SigningKeyState, Store, StoredToken,
 };
 
 /// Different bytes each time, the same in each run.
@@ -21,7 +22,10 @@ struct Counter(AtomicU64);
 impl Random for Counter {
     fn fill(&self, buffer: &mut [u8]) {
         for byte in buffer.chunks_mut(8) {
-            let number = self.0.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let number = self
+                .0
+                .fetch_add(1, Ordering::Relaxed)
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let number = (number ^ (number >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
             byte.copy_from_slice(&(number ^ (number >> 32)).to_be_bytes()[..byte.len()]);
         }
@@ -47,16 +51,32 @@ impl World {
     /// Prepares the store.
     pub async fn new(back_end: Box<dyn BackEnd>) -> Self {
         let store = back_end.store();
-        let world = Self { back_end, store, random: Counter::default(), locators: AtomicU64::new(1 << 40) };
+        let world = Self {
+            back_end,
+            store,
+            random: Counter::default(),
+            locators: AtomicU64::new(1 << 40),
+        };
         world.store.initialise(data_keys()).await.unwrap();
         world
     }
 
     /// Ends the store and opens what it left.
-    pub async fn reopen(&mut self) {
-        self.store = Arc::new(Closed);
-        self.back_end.reopen().await;
-        self.store = self.back_end.store();
+    pub async fn reopen(self) -> Self {
+        let Self {
+            mut back_end,
+            store,
+            random,
+            locators,
+        } = self;
+        drop(store);
+        back_end.reopen().await;
+        Self {
+            store: back_end.store(),
+            back_end,
+            random,
+            locators,
+        }
     }
 
     /// 32 bytes that no other call returns.
@@ -66,7 +86,10 @@ impl World {
 
     /// A digest that no other call returns.
     pub fn digest(&self) -> Digest {
-        Digest { bytes: self.bytes(), version: 1 }
+        Digest {
+            bytes: self.bytes(),
+            version: 1,
+        }
     }
 
     /// Sealed bytes that no other call returns.
@@ -98,7 +121,13 @@ impl World {
     /// A key for an instance.
     pub fn instance_key(&self, instance: InstanceId) -> InstanceKeyRow {
         let id = format!("key_{}", &self.machine_id().as_str()[19..]);
-        InstanceKeyRow { id, instance, digest: self.digest(), created_at: at(0), revoked_at: None }
+        InstanceKeyRow {
+            id,
+            instance,
+            digest: self.digest(),
+            created_at: at(0),
+            revoked_at: None,
+        }
     }
 
     /// A published signing key for an instance.
@@ -140,13 +169,20 @@ impl World {
         let new = self.new_instance();
         let (id, key) = (new.id, self.instance_key(new.id));
         let change = change(id, ChangeKind::InstanceCreated, id.as_str());
-        self.store.insert_instance(new, key, self.first_signing_key(id), change).await.unwrap();
+        self.store
+            .insert_instance(new, key, self.first_signing_key(id), change)
+            .await
+            .unwrap();
         id
     }
 
     /// A key for a machine, with a sealed copy.
     pub fn machine_key(&self) -> NewMachineKey {
-        NewMachineKey { digest: self.digest(), sealed: Some(self.sealed()), created_at: at(0) }
+        NewMachineKey {
+            digest: self.digest(),
+            sealed: Some(self.sealed()),
+            created_at: at(0),
+        }
     }
 
     /// A machine to be made.
@@ -177,14 +213,27 @@ impl World {
     }
 
     /// Makes a machine that may call `scopes`.
-    pub async fn machine_with(&self, instance: InstanceId, name: &str, scopes: &[&MachineRow]) -> Arc<MachineRow> {
+    pub async fn machine_with(
+        &self,
+        instance: InstanceId,
+        name: &str,
+        scopes: &[&MachineRow],
+    ) -> Arc<MachineRow> {
         let scopes = scopes.iter().map(|machine| machine.id).collect();
-        self.insert(NewMachine { scopes, ..self.new_machine(instance, name) }).await
+        self.insert(NewMachine {
+            scopes,
+            ..self.new_machine(instance, name)
+        })
+        .await
     }
 
     /// The machine as it is now.
     pub async fn current(&self, machine: &MachineRow) -> Arc<MachineRow> {
-        self.store.machine(machine.instance, machine.id).await.unwrap().unwrap()
+        self.store
+            .machine(machine.instance, machine.id)
+            .await
+            .unwrap()
+            .unwrap()
     }
 
     /// An opaque token to be made, with an hour to live.
@@ -213,9 +262,21 @@ impl World {
     }
 
     /// An opaque token to be made unless one with the same key has enough life left.
-    pub fn new_pooled(&self, machine: &Arc<MachineRow>, key: u8, min_remaining_millis: i64) -> NewToken {
-        let pool = Pool { key: [key; 32], min_remaining_millis, sealed: self.sealed() };
-        NewToken { pool: Some(pool), ..self.new_token(machine) }
+    pub fn new_pooled(
+        &self,
+        machine: &Arc<MachineRow>,
+        key: u8,
+        min_remaining_millis: i64,
+    ) -> NewToken {
+        let pool = Pool {
+            key: [key; 32],
+            min_remaining_millis,
+            sealed: self.sealed(),
+        };
+        NewToken {
+            pool: Some(pool),
+            ..self.new_token(machine)
+        }
     }
 
     /// Makes this token.
@@ -239,7 +300,10 @@ impl World {
     /// Revokes a token.
     pub async fn revoke(&self, instance: InstanceId, id: TokenId) -> RevokeToken {
         let change = change(instance, ChangeKind::TokenRevoked, &id.to_string());
-        self.store.revoke_token(instance, None, id, revocation("no more"), change).await.unwrap()
+        self.store
+            .revoke_token(instance, None, id, revocation("no more"), change)
+            .await
+            .unwrap()
     }
 
     /// All entries of an instance's log.
@@ -249,25 +313,30 @@ impl World {
 }
 
 /// The data keys of a new authority.
-pub fn data_keys() -> Vec<DataKey> {
+pub(super) fn data_keys() -> Vec<DataKey> {
     DataKeyPurpose::ALL
         .into_iter()
-        .map(|(purpose, _)| DataKey { purpose, version: 1, wrapped: SealedBytes(vec![7; 60]), created_at: at(0) })
+        .map(|(purpose, _)| DataKey {
+            purpose,
+            version: 1,
+            wrapped: SealedBytes(vec![7; 60]),
+            created_at: at(0),
+        })
         .collect()
 }
 
 /// A point in time, in milliseconds from the beginning of the story.
-pub fn at(millis: i64) -> Timestamp {
+pub(super) fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(1_767_225_600_000 + millis)
 }
 
 /// The key that chains all entries.
-pub fn chain() -> ChainKey {
+pub(super) fn chain() -> ChainKey {
     ChainKey::new(1, &[9; 32])
 }
 
 /// An entry for the log.
-pub fn change(instance: InstanceId, kind: ChangeKind, subject: &str) -> NewChange {
+pub(super) fn change(instance: InstanceId, kind: ChangeKind, subject: &str) -> NewChange {
     NewChange {
         instance,
         at: at(0),
@@ -280,17 +349,20 @@ pub fn change(instance: InstanceId, kind: ChangeKind, subject: &str) -> NewChang
 }
 
 /// An entry for the log about something that the case does not look at.
-pub fn some_change(instance: InstanceId) -> NewChange {
+pub(crate) fn some_change(instance: InstanceId) -> NewChange {
     change(instance, ChangeKind::MachineUpdated, "subject")
 }
 
 /// A revocation with a reason.
-pub fn revocation(reason: &str) -> Revocation {
-    Revocation { at: at(1000), reason: Some(Arc::from(reason)) }
+pub(super) fn revocation(reason: &str) -> Revocation {
+    Revocation {
+        at: at(1000),
+        reason: Some(Arc::from(reason)),
+    }
 }
 
 /// Checks that the log has no gap and that each code covers the entry before.
-pub fn assert_chained(instance: InstanceId, changes: &[Change]) {
+pub(super) fn assert_chained(instance: InstanceId, changes: &[Change]) {
     let mut previous = [0; 32];
     for (sequence, entry) in (1..).zip(changes) {
         assert_eq!(entry.sequence, sequence);
@@ -303,7 +375,11 @@ pub fn assert_chained(instance: InstanceId, changes: &[Change]) {
             detail: entry.detail.clone(),
             chain: chain(),
         };
-        assert_eq!(entry.code, chain().link(&previous, sequence, &new), "entry {sequence}");
+        assert_eq!(
+            entry.code,
+            chain().link(&previous, sequence, &new),
+            "entry {sequence}"
+        );
         previous = entry.code;
     }
 }

@@ -3,8 +3,8 @@
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::jobs::Write;
 use super::rows::{self, WriteError};
-use super::writer::Write;
 use crate::changes::{Change, ChangeKind, NewChange};
 
 impl Write<'_> {
@@ -37,13 +37,21 @@ impl Write<'_> {
 }
 
 /// Reads a part of an instance's log.
-pub(super) fn list(connection: &Connection, instance: i64, after: u64, limit: u32) -> rusqlite::Result<Vec<Change>> {
+pub(super) fn list(
+    connection: &Connection,
+    instance: i64,
+    after: u64,
+    limit: u32,
+) -> rusqlite::Result<Vec<Change>> {
     connection
         .prepare_cached(
             "SELECT sequence, at, actor, kind, subject, detail, chain_version, code FROM changes
              WHERE instance = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3",
         )?
-        .query_map(params![instance, i64::try_from(after).unwrap_or(i64::MAX), limit], change)?
+        .query_map(
+            params![instance, i64::try_from(after).unwrap_or(i64::MAX), limit],
+            change,
+        )?
         .collect()
 }
 

@@ -44,7 +44,9 @@ pub(super) struct Watch(u64);
 
 impl<K, V, W, B> fmt::Debug for GuardedCache<K, V, W, B> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("GuardedCache").finish_non_exhaustive()
+        formatter
+            .debug_struct("GuardedCache")
+            .finish_non_exhaustive()
     }
 }
 
@@ -59,7 +61,9 @@ where
 
     /// Makes a cache for `bytes` by the reckoning of `weigher`, with about `item_bytes` for one row.
     pub(super) fn new(bytes: u64, item_bytes: u64, weigher: W) -> Self {
-        let items = usize::try_from(bytes / item_bytes.max(1)).unwrap_or(usize::MAX).max(1);
+        let items = usize::try_from(bytes / item_bytes.max(1))
+            .unwrap_or(usize::MAX)
+            .max(1);
         let options = OptionsBuilder::new()
             .weight_capacity(bytes)
             .estimated_items_capacity(items)
@@ -68,14 +72,27 @@ where
             .build()
             .expect("both capacities are given");
         let hasher = B::default();
-        let cache = Cache::with_options(options, weigher, hasher.clone(), DefaultLifecycle::default());
-        Self { cache, epochs: (0..Self::STRIPES).map(|_| Mutex::new(0)).collect(), hasher }
+        let cache = Cache::with_options(
+            options,
+            weigher,
+            hasher.clone(),
+            DefaultLifecycle::default(),
+        );
+        Self {
+            cache,
+            epochs: (0..Self::STRIPES).map(|_| Mutex::new(0)).collect(),
+            hasher,
+        }
     }
 
     fn epoch(&self, key: &K) -> MutexGuard<'_, u64> {
         // The low bits choose the cache's bucket and the high ones its shard; any choice is right here.
-        let stripe = usize::try_from(self.hasher.hash_one(key) >> 16).unwrap_or_default() % Self::STRIPES;
-        let epoch = self.epochs.get(stripe).expect("the remainder is below the number of stripes");
+        let stripe =
+            usize::try_from(self.hasher.hash_one(key) >> 16).unwrap_or_default() % Self::STRIPES;
+        let epoch = self
+            .epochs
+            .get(stripe)
+            .expect("the remainder is below the number of stripes");
         epoch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -192,8 +209,13 @@ impl Bytes {
 
 impl Weighter<Locator, Arc<TokenRow>> for Bytes {
     fn weight(&self, _: &Locator, row: &Arc<TokenRow>) -> u64 {
-        let claims = row.claims.as_ref().map_or(0, |claims| claims.as_str().len() + 32);
-        let reason = row.revoked.as_ref().map_or(0, |revoked| 64 + revoked.reason.as_ref().map_or(0, |text| text.len() + 32));
+        let claims = row
+            .claims
+            .as_ref()
+            .map_or(0, |claims| claims.as_str().len() + 32);
+        let reason = row.revoked.as_ref().map_or(0, |revoked| {
+            64 + revoked.reason.as_ref().map_or(0, |text| text.len() + 32)
+        });
         let scopes = row.scopes.as_str().len().saturating_sub(Self::FREE_SCOPES);
         Self::TOKEN + (claims + reason + scopes) as u64
     }
@@ -274,12 +296,22 @@ impl Index {
 
     /// One instance. All of them are here.
     pub(super) fn instance(&self, id: &InstanceId) -> Option<Arc<Instance>> {
-        self.instances.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+        self.instances
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(id)
+            .cloned()
     }
 
     /// All instances, oldest first.
     pub(super) fn instances(&self) -> Vec<Arc<Instance>> {
-        let mut all: Vec<_> = self.instances.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let mut all: Vec<_> = self
+            .instances
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect();
         all.sort_unstable_by_key(|instance| instance.number);
         all
     }
@@ -312,7 +344,12 @@ impl Index {
 
     /// Tells a row that was read from the database when it was last used, where that is not written yet.
     pub(super) fn copy_last_use(&self, row: &TokenRow) {
-        if let Some(at) = self.tokens.cache.peek(&row.id.locator()).and_then(|here| here.last_used_at()) {
+        if let Some(at) = self
+            .tokens
+            .cache
+            .peek(&row.id.locator())
+            .and_then(|here| here.last_used_at())
+        {
             row.touch(at);
         }
     }
@@ -321,11 +358,14 @@ impl Index {
     pub(super) fn apply(&self, effect: Effect) {
         match effect {
             Effect::PutToken(row) => {
+                // It may have been used since it was read.
                 self.copy_last_use(&row);
                 self.tokens.put(row.id.locator(), row);
             }
             Effect::RemoveToken(locator) => self.tokens.remove(&locator),
-            Effect::Touch(LastUse { locator, at }) => self.tokens.visit(&locator, |row| row.touch(at)),
+            Effect::Touch(LastUse { locator, at }) => {
+                self.tokens.visit(&locator, |row| row.touch(at));
+            }
             Effect::PutMachine(row) => {
                 self.machines.put(row.number, Arc::clone(&row));
                 self.machines_by_id.put(row.id, row);
@@ -337,10 +377,168 @@ impl Index {
             Effect::PutMachineKey(row) => self.machine_keys.put(DigestKey(row.digest), row),
             Effect::RemoveMachineKey(digest) => self.machine_keys.remove(&DigestKey(digest)),
             Effect::PutInstance(instance) => {
-                self.instances.write().unwrap_or_else(PoisonError::into_inner).insert(instance.id, instance);
+                self.instances
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(instance.id, instance);
             }
             Effect::PutInstanceKey(row) => self.instance_keys.put(DigestKey(row.digest), row),
             Effect::RemoveInstanceKey(digest) => self.instance_keys.remove(&DigestKey(digest)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::thread;
+
+    use quick_cache::UnitWeighter;
+
+    use super::*;
+
+    const KEYS: usize = 8;
+
+    /// Numbers that only grow, with a cache before them; 0 is absent.
+    struct Database {
+        committed: [AtomicU64; KEYS],
+        acknowledged: [AtomicU64; KEYS],
+        cache: GuardedCache<u64, u64, UnitWeighter, NumberHash>,
+    }
+
+    impl Database {
+        fn new(capacity: u64) -> Self {
+            let cache = GuardedCache::new(capacity, 1, UnitWeighter);
+            Self {
+                committed: Default::default(),
+                acknowledged: Default::default(),
+                cache,
+            }
+        }
+
+        fn read(&self, key: usize, dawdle: impl Fn()) -> u64 {
+            let name = key as u64;
+            if let Some(value) = self.cache.get(&name) {
+                return value;
+            }
+            let watch = self.cache.watch(&name);
+            dawdle();
+            let value = self.committed[key].load(Ordering::SeqCst);
+            dawdle();
+            self.cache.fill(watch, name, value);
+            value
+        }
+
+        fn write(&self, key: usize, value: u64) {
+            self.committed[key].store(value, Ordering::SeqCst);
+            // Sometimes the row is put in, sometimes it is only taken out.
+            if value.is_multiple_of(3) {
+                self.cache.remove(&(key as u64));
+            } else {
+                self.cache.put(key as u64, value);
+            }
+            self.acknowledged[key].store(value, Ordering::SeqCst);
+        }
+    }
+
+    fn no_read_returns_what_an_acknowledged_write_replaced(capacity: u64) {
+        const READERS: usize = 4;
+        const WRITES: u64 = 60_000;
+        let database = Database::new(capacity);
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for reader in 0..READERS {
+                let (database, is_over) = (&database, &is_over);
+                scope.spawn(move || {
+                    let mut round = reader;
+                    while !is_over.load(Ordering::Relaxed) {
+                        round = round.wrapping_mul(5).wrapping_add(1);
+                        let key = (round >> 3) % KEYS;
+                        let least = database.acknowledged[key].load(Ordering::SeqCst);
+                        let seen = database.read(key, || {
+                            if round.is_multiple_of(2) {
+                                thread::yield_now();
+                            }
+                        });
+                        assert!(
+                            seen >= least,
+                            "key {key}: {seen} was read after {least} had been acknowledged"
+                        );
+                    }
+                });
+            }
+            for value in 1..=WRITES {
+                let key = usize::try_from(value * 7 % KEYS as u64).unwrap();
+                database.write(key, value);
+                if value.is_multiple_of(16) {
+                    thread::yield_now();
+                }
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        for key in 0..KEYS {
+            assert_eq!(
+                database.read(key, || {}),
+                database.committed[key].load(Ordering::SeqCst)
+            );
+        }
+    }
+
+    #[test]
+    fn no_read_returns_what_an_acknowledged_write_replaced_with_room_for_all() {
+        no_read_returns_what_an_acknowledged_write_replaced(1000);
+    }
+
+    #[test]
+    fn no_read_returns_what_an_acknowledged_write_replaced_with_room_for_few() {
+        no_read_returns_what_an_acknowledged_write_replaced(3);
+    }
+
+    #[test]
+    fn no_read_returns_what_an_acknowledged_write_replaced_with_room_for_none() {
+        no_read_returns_what_an_acknowledged_write_replaced(0);
+    }
+
+    #[test]
+    fn what_was_read_before_a_write_is_not_kept_after_it() {
+        for write in [
+            (|cache| cache.put(1, 20)) as fn(&GuardedCache<u64, u64, UnitWeighter, NumberHash>),
+            |cache| cache.remove(&1),
+        ] {
+            let cache = GuardedCache::new(100, 1, UnitWeighter);
+            let watch = cache.watch(&1);
+            write(&cache);
+            cache.fill(watch, 1, 10);
+            assert_ne!(cache.get(&1), Some(10));
+        }
+    }
+
+    #[test]
+    fn a_row_that_finds_no_room_leaves_no_older_one_behind() {
+        #[derive(Clone)]
+        struct OwnWeight;
+        impl Weighter<u64, u64> for OwnWeight {
+            fn weight(&self, _: &u64, value: &u64) -> u64 {
+                *value
+            }
+        }
+        let cache: GuardedCache<u64, u64, OwnWeight, NumberHash> =
+            GuardedCache::new(100, 1, OwnWeight);
+        cache.put(1, 10);
+        assert_eq!(cache.get(&1), Some(10));
+        cache.put(1, 100_000);
+        assert_eq!(cache.get(&1), None);
+    }
+
+    #[test]
+    fn a_plain_token_takes_no_more_memory_than_is_reckoned() {
+        // The row with the counters of its `Arc`, and the allocator's word before it.
+        let row = size_of::<TokenRow>() + 2 * size_of::<usize>() + size_of::<usize>();
+        // The cache's slot: key, pointer, links and state; as a vector that was just doubled. Then its hash table.
+        let slot = 2 * 32;
+        let table = 2 * 5;
+        assert!(row as u64 <= 168, "{row}");
+        assert!((row + slot + table) as u64 <= 250, "{row}");
+        assert!(Bytes::TOKEN >= row as u64 + 32 + 10);
     }
 }

@@ -8,9 +8,9 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::index::Effect;
+use super::jobs::Write;
 use super::rows::{self, WriteError};
 use super::signing_keys;
-use super::writer::Write;
 use crate::StoreError;
 use crate::changes::NewChange;
 use crate::instances::{Instance, InstanceSettings, NewInstance};
@@ -18,7 +18,9 @@ use crate::keys::{DataKey, DataKeyPurpose, Digest, InstanceKeyRow, SealedBytes, 
 
 pub(super) fn data_keys(connection: &Connection) -> rusqlite::Result<Vec<DataKey>> {
     connection
-        .prepare_cached("SELECT purpose, version, wrapped, created_at FROM data_keys ORDER BY version, purpose")?
+        .prepare_cached(
+            "SELECT purpose, version, wrapped, created_at FROM data_keys ORDER BY version, purpose",
+        )?
         .query_map([], |row| {
             let purpose = DataKeyPurpose::from_name(row.get_ref(0)?.as_str()?);
             Ok(DataKey {
@@ -32,14 +34,24 @@ pub(super) fn data_keys(connection: &Connection) -> rusqlite::Result<Vec<DataKey
 }
 
 pub(super) fn initialise(write: &Write<'_>, keys: &[DataKey]) -> Result<(), WriteError> {
-    let is_initialised = write.connection.query_row("SELECT EXISTS (SELECT 1 FROM data_keys)", [], |row| row.get(0))?;
+    let is_initialised =
+        write
+            .connection
+            .query_row("SELECT EXISTS (SELECT 1 FROM data_keys)", [], |row| {
+                row.get(0)
+            })?;
     if is_initialised {
         return Err(StoreError::Conflict("data_keys".to_owned()).into());
     }
     for key in keys {
         write.execute(
             "INSERT INTO data_keys (purpose, version, wrapped, created_at) VALUES (?1, ?2, ?3, ?4)",
-            params![key.purpose.as_str(), key.version, key.wrapped.0, key.created_at.as_millis()],
+            params![
+                key.purpose.as_str(),
+                key.version,
+                key.wrapped.0,
+                key.created_at.as_millis()
+            ],
         )?;
     }
     Ok(())
@@ -55,7 +67,10 @@ pub(super) fn clock_floor(connection: &Connection) -> rusqlite::Result<Timestamp
 
 /// All instances, for the index.
 pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<Instance>> {
-    connection.prepare("SELECT number, id, name, settings, created_at FROM instances")?.query_map([], instance)?.collect()
+    connection
+        .prepare("SELECT number, id, name, settings, created_at FROM instances")?
+        .query_map([], instance)?
+        .collect()
 }
 
 fn instance(row: &Row<'_>) -> rusqlite::Result<Instance> {
@@ -64,7 +79,8 @@ fn instance(row: &Row<'_>) -> rusqlite::Result<Instance> {
         number: row.get(0)?,
         id: rows::id(row, 1)?,
         name: row.get(2)?,
-        settings: settings.map_err(|_| rows::unreadable(3, Type::Text, "not the settings of an instance"))?,
+        settings: settings
+            .map_err(|_| rows::unreadable(3, Type::Text, "not the settings of an instance"))?,
         created_at: rows::timestamp(row, 4)?,
     })
 }
@@ -82,7 +98,12 @@ pub(super) fn insert(
 ) -> Result<Arc<Instance>, WriteError> {
     write.execute(
         "INSERT INTO instances (id, name, settings, created_at) VALUES (?1, ?2, ?3, ?4)",
-        params![new.id.as_str(), new.name, settings_text(&new.settings), new.created_at.as_millis()],
+        params![
+            new.id.as_str(),
+            new.name,
+            settings_text(&new.settings),
+            new.created_at.as_millis()
+        ],
     )?;
     let instance = Arc::new(Instance {
         number: write.connection.last_insert_rowid(),
@@ -104,15 +125,17 @@ pub(super) fn insert(
 pub(super) fn update_settings(
     write: &mut Write<'_>,
     id: InstanceId,
-    settings: InstanceSettings,
+    settings: &InstanceSettings,
     change: &NewChange,
 ) -> Result<Option<Arc<Instance>>, WriteError> {
     let changed = write
         .connection
         .prepare_cached("UPDATE instances SET settings = ?2 WHERE id = ?1 RETURNING number, id, name, settings, created_at")?
-        .query_row(params![id.as_str(), settings_text(&settings)], instance)
+        .query_row(params![id.as_str(), settings_text(settings)], instance)
         .optional()?;
-    let Some(instance) = changed.map(Arc::new) else { return Ok(None) };
+    let Some(instance) = changed.map(Arc::new) else {
+        return Ok(None);
+    };
     if !settings.secret_reveal {
         write.execute(
             "UPDATE machine_keys SET sealed = NULL
@@ -122,7 +145,7 @@ pub(super) fn update_settings(
     }
     if !settings.token_pooling {
         write.execute(
-            "UPDATE tokens SET sealed = NULL, pool_key = NULL
+            "UPDATE tokens INDEXED BY tokens_sealed SET sealed = NULL, pool_key = NULL
              WHERE sealed IS NOT NULL AND machine IN (SELECT number FROM machines WHERE instance = ?1)",
             [instance.number],
         )?;
@@ -134,16 +157,26 @@ pub(super) fn update_settings(
 
 /// Whether a switch of the instance's settings is on now. Asked in the transaction that would write a sealed copy, because
 /// whoever made that copy may have looked at the settings before they changed.
-pub(super) fn is_on(write: &Write<'_>, instance: InstanceId, switch: &str) -> Result<bool, WriteError> {
+pub(super) fn is_on(
+    write: &Write<'_>,
+    instance: InstanceId,
+    switch: &str,
+) -> Result<bool, WriteError> {
     let is_on = write
         .connection
         .prepare_cached("SELECT json_extract(settings, ?2) FROM instances WHERE id = ?1")?
-        .query_row(params![instance.as_str(), switch], |row| row.get::<_, Option<bool>>(0))
+        .query_row(params![instance.as_str(), switch], |row| {
+            row.get::<_, Option<bool>>(0)
+        })
         .optional()?;
     Ok(is_on.flatten().unwrap_or(true))
 }
 
-fn insert_key_row(write: &Write<'_>, instance: i64, key: &InstanceKeyRow) -> Result<(), WriteError> {
+fn insert_key_row(
+    write: &Write<'_>,
+    instance: i64,
+    key: &InstanceKeyRow,
+) -> Result<(), WriteError> {
     write.execute(
         "INSERT INTO instance_keys (id, instance, digest, digest_version, created_at, revoked_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -162,7 +195,9 @@ fn insert_key_row(write: &Write<'_>, instance: i64, key: &InstanceKeyRow) -> Res
 fn live_keys(write: &Write<'_>, instance: i64) -> Result<usize, WriteError> {
     Ok(write
         .connection
-        .prepare_cached("SELECT count(*) FROM instance_keys WHERE instance = ?1 AND revoked_at IS NULL")?
+        .prepare_cached(
+            "SELECT count(*) FROM instance_keys WHERE instance = ?1 AND revoked_at IS NULL",
+        )?
         .query_row([instance], |row| row.get::<_, u32>(0))? as usize)
 }
 
@@ -194,7 +229,10 @@ fn key_row(row: &Row<'_>) -> rusqlite::Result<InstanceKeyRow> {
     })
 }
 
-pub(super) fn list_keys(connection: &Connection, instance: InstanceId) -> rusqlite::Result<Vec<InstanceKeyRow>> {
+pub(super) fn list_keys(
+    connection: &Connection,
+    instance: InstanceId,
+) -> rusqlite::Result<Vec<InstanceKeyRow>> {
     connection
         .prepare_cached(&format!(
             "SELECT {KEY_COLUMNS} FROM instance_keys k JOIN instances i ON i.number = k.instance
@@ -205,13 +243,18 @@ pub(super) fn list_keys(connection: &Connection, instance: InstanceId) -> rusqli
 }
 
 /// Finds a key that is not revoked.
-pub(super) fn key_by_digest(connection: &Connection, digest: &Digest) -> rusqlite::Result<Option<Arc<InstanceKeyRow>>> {
+pub(super) fn key_by_digest(
+    connection: &Connection,
+    digest: &Digest,
+) -> rusqlite::Result<Option<Arc<InstanceKeyRow>>> {
     connection
         .prepare_cached(&format!(
             "SELECT {KEY_COLUMNS} FROM instance_keys k JOIN instances i ON i.number = k.instance
              WHERE k.digest = ?1 AND k.digest_version = ?2 AND k.revoked_at IS NULL"
         ))?
-        .query_row(params![digest.bytes, digest.version], |row| key_row(row).map(Arc::new))
+        .query_row(params![digest.bytes, digest.version], |row| {
+            key_row(row).map(Arc::new)
+        })
         .optional()
 }
 
@@ -230,7 +273,9 @@ pub(super) fn revoke_key(
         )?
         .query_row(params![instance, key_id, at.as_millis()], |row| rows::digest(row, 0))
         .optional()?;
-    let Some(digest) = digest else { return Ok(false) };
+    let Some(digest) = digest else {
+        return Ok(false);
+    };
     if live_keys(write, instance)? == 0 {
         // The transaction is undone.
         return Err(StoreError::Conflict("the last live key of the instance".to_owned()).into());

@@ -8,9 +8,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::index::Effect;
 use super::instances::is_on;
+use super::jobs::Write;
 use super::machines;
 use super::rows::{self, WriteError};
-use super::writer::Write;
 use crate::changes::NewChange;
 use crate::keys::{Digest, MachineKeyRow, NewMachineKey, SealedBytes};
 use crate::machines::MachineRow;
@@ -27,7 +27,10 @@ fn key(row: &Row<'_>) -> rusqlite::Result<MachineKeyRow> {
     })
 }
 
-pub(super) fn by_digest(connection: &Connection, digest: &Digest) -> rusqlite::Result<Option<Arc<MachineKeyRow>>> {
+pub(super) fn by_digest(
+    connection: &Connection,
+    digest: &Digest,
+) -> rusqlite::Result<Option<Arc<MachineKeyRow>>> {
     connection
         .prepare_cached(&format!(
             "SELECT {COLUMNS} FROM machine_keys k JOIN machines m ON m.number = k.machine
@@ -38,7 +41,11 @@ pub(super) fn by_digest(connection: &Connection, digest: &Digest) -> rusqlite::R
 }
 
 /// Adds a key. Its sealed copy is left out where the instance does not reveal secrets.
-pub(super) fn insert(write: &mut Write<'_>, machine: &MachineRow, new: NewMachineKey) -> Result<(), WriteError> {
+pub(super) fn insert(
+    write: &mut Write<'_>,
+    machine: &MachineRow,
+    new: NewMachineKey,
+) -> Result<(), WriteError> {
     let sealed = match new.sealed {
         Some(sealed) if is_on(write, machine.instance, "$.secret_reveal")? => Some(sealed.0),
         _ => None,
@@ -57,7 +64,10 @@ pub(super) fn insert(write: &mut Write<'_>, machine: &MachineRow, new: NewMachin
     Ok(())
 }
 
-#[expect(clippy::too_many_arguments, reason = "the trait's, with the transaction")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the trait's, with the transaction"
+)]
 pub(super) fn rotate(
     write: &mut Write<'_>,
     instance: InstanceId,
@@ -68,7 +78,10 @@ pub(super) fn rotate(
     at: Timestamp,
     change: &NewChange,
 ) -> Result<bool, WriteError> {
-    let Some(machine) = machines::by_id(write.connection, &write.index.texts, instance, machine)? else { return Ok(false) };
+    let Some(machine) = machines::by_id(write.connection, &write.index.texts, instance, machine)?
+    else {
+        return Ok(false);
+    };
     // The newest of the older keys first.
     let older = write
         .connection
@@ -76,13 +89,20 @@ pub(super) fn rotate(
             "SELECT {COLUMNS}, k.number FROM machine_keys k JOIN machines m ON m.number = k.machine
              JOIN instances i ON i.number = m.instance WHERE k.machine = ?1 ORDER BY k.number DESC"
         ))?
-        .query_map([machine.number], |row| Ok((key(row)?, row.get::<_, i64>(6)?)))?
+        .query_map([machine.number], |row| {
+            Ok((key(row)?, row.get::<_, i64>(6)?))
+        })?
         .collect::<rusqlite::Result<Vec<_>>>()?;
     let mut live = 1;
     for (mut key, number) in older {
-        let end = key.expires_at.map_or(older_expire_at, |end| end.min(older_expire_at));
+        let end = key
+            .expires_at
+            .map_or(older_expire_at, |end| end.min(older_expire_at));
         if end <= at || live >= max_live {
-            write.execute("DELETE FROM machine_keys WHERE machine = ?1 AND number = ?2", [machine.number, number])?;
+            write.execute(
+                "DELETE FROM machine_keys WHERE machine = ?1 AND number = ?2",
+                [machine.number, number],
+            )?;
             write.effect(Effect::RemoveMachineKey(key.digest));
         } else {
             // Only the newest key is ever shown again.
@@ -113,7 +133,9 @@ pub(super) fn reveal(
              JOIN instances i ON i.number = m.instance
              WHERE i.id = ?1 AND m.id = ?2 ORDER BY k.number DESC LIMIT 1",
         )?
-        .query_row(params![instance.as_str(), machine.as_str()], |row| rows::optional_sealed(row, 0))
+        .query_row(params![instance.as_str(), machine.as_str()], |row| {
+            rows::optional_sealed(row, 0)
+        })
         .optional()?;
     if matches!(newest, Some(Some(_))) {
         write.append(machines::instance_number(write, instance)?, change)?;
@@ -125,15 +147,23 @@ pub(super) fn reveal(
 pub(super) fn delete_all(write: &mut Write<'_>, machine: i64) -> Result<(), WriteError> {
     let digests = write
         .connection
-        .prepare_cached("DELETE FROM machine_keys WHERE machine = ?1 RETURNING digest, digest_version")?
+        .prepare_cached(
+            "DELETE FROM machine_keys WHERE machine = ?1 RETURNING digest, digest_version",
+        )?
         .query_map([machine], |row| rows::digest(row, 0))?
         .collect::<rusqlite::Result<Vec<_>>>()?;
-    digests.into_iter().for_each(|digest| write.effect(Effect::RemoveMachineKey(digest)));
+    digests
+        .into_iter()
+        .for_each(|digest| write.effect(Effect::RemoveMachineKey(digest)));
     Ok(())
 }
 
 /// Deletes up to `limit` keys that are over at `now`, of all machines, and says how many.
-pub(super) fn delete_expired(write: &mut Write<'_>, now: Timestamp, limit: u32) -> Result<u64, WriteError> {
+pub(super) fn delete_expired(
+    write: &mut Write<'_>,
+    now: Timestamp,
+    limit: u32,
+) -> Result<u64, WriteError> {
     let digests = write
         .connection
         .prepare_cached(
@@ -144,6 +174,8 @@ pub(super) fn delete_expired(write: &mut Write<'_>, now: Timestamp, limit: u32) 
         .query_map(params![now.as_millis(), limit], |row| rows::digest(row, 0))?
         .collect::<rusqlite::Result<Vec<_>>>()?;
     let deleted = digests.len() as u64;
-    digests.into_iter().for_each(|digest| write.effect(Effect::RemoveMachineKey(digest)));
+    digests
+        .into_iter()
+        .for_each(|digest| write.effect(Effect::RemoveMachineKey(digest)));
     Ok(deleted)
 }

@@ -10,8 +10,8 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::index::Effect;
+use super::jobs::Write;
 use super::rows::{self, Texts, WriteError};
-use super::writer::Write;
 use super::{machine_keys, scopes};
 use crate::StoreError;
 use crate::changes::NewChange;
@@ -20,8 +20,7 @@ use crate::machines::{
 };
 
 /// The columns of [`machine`], of the tables by the names `m` and `i`.
-pub(super) const COLUMNS: &str =
-    "m.number, m.id, i.id, m.name, m.default_token_ttl, m.scopes, m.revision, m.created_at, m.updated_at";
+pub(super) const COLUMNS: &str = "m.number, m.id, i.id, m.name, m.default_token_ttl, m.scopes, m.revision, m.created_at, m.updated_at";
 
 const FROM: &str = "machines m JOIN instances i ON i.number = m.instance";
 
@@ -40,7 +39,11 @@ pub(super) fn machine(row: &Row<'_>, first: usize, texts: &Texts) -> rusqlite::R
     })
 }
 
-pub(super) fn by_number(connection: &Connection, texts: &Texts, number: i64) -> rusqlite::Result<Option<Arc<MachineRow>>> {
+pub(super) fn by_number(
+    connection: &Connection,
+    texts: &Texts,
+    number: i64,
+) -> rusqlite::Result<Option<Arc<MachineRow>>> {
     connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM {FROM} WHERE m.number = ?1"))?
         .query_row([number], |row| machine(row, 0, texts).map(Arc::new))
@@ -54,8 +57,12 @@ pub(super) fn by_id(
     id: MachineId,
 ) -> rusqlite::Result<Option<Arc<MachineRow>>> {
     connection
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM {FROM} WHERE i.id = ?1 AND m.id = ?2"))?
-        .query_row([instance.as_str(), id.as_str()], |row| machine(row, 0, texts).map(Arc::new))
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM {FROM} WHERE i.id = ?1 AND m.id = ?2"
+        ))?
+        .query_row([instance.as_str(), id.as_str()], |row| {
+            machine(row, 0, texts).map(Arc::new)
+        })
         .optional()
 }
 
@@ -82,7 +89,10 @@ pub(super) fn with_scopes(
     Ok(all)
 }
 
-fn one_with_scopes(write: &Write<'_>, machine: Arc<MachineRow>) -> Result<MachineWithScopes, WriteError> {
+fn one_with_scopes(
+    write: &Write<'_>,
+    machine: Arc<MachineRow>,
+) -> Result<MachineWithScopes, WriteError> {
     let mut all = with_scopes(write.connection, &write.index.texts, vec![machine])?;
     Ok(all.pop().expect("one machine was given"))
 }
@@ -108,25 +118,38 @@ pub(super) fn list(
         parameters.extend([Value::Text(text.clone()), Value::Text(text.to_lowercase())]);
     }
     let total = connection
-        .prepare_cached(&format!("SELECT count(*) FROM machines m WHERE {condition}"))?
+        .prepare_cached(&format!(
+            "SELECT count(*) FROM machines m WHERE {condition}"
+        ))?
         .query_row(params_from_iter(&parameters), |row| row.get::<_, i64>(0))?;
     let column = match query.order.by {
         SortBy::CreatedAt => "created_at",
         SortBy::Name => "name",
     };
-    let direction = if query.order.is_descending { "DESC" } else { "ASC" };
+    let direction = if query.order.is_descending {
+        "DESC"
+    } else {
+        "ASC"
+    };
     let limit = parameters.len() + 1;
     parameters.push(Value::Integer(query.page.limit.into()));
-    parameters.push(Value::Integer(i64::try_from(query.page.offset).unwrap_or(i64::MAX)));
+    parameters.push(Value::Integer(
+        i64::try_from(query.page.offset).unwrap_or(i64::MAX),
+    ));
     let machines = connection
         .prepare_cached(&format!(
             "SELECT {COLUMNS} FROM {FROM} WHERE {condition}
              ORDER BY m.{column} {direction}, m.id {direction} LIMIT ?{limit} OFFSET ?{}",
             limit + 1
         ))?
-        .query_map(params_from_iter(&parameters), |row| machine(row, 0, texts).map(Arc::new))?
+        .query_map(params_from_iter(&parameters), |row| {
+            machine(row, 0, texts).map(Arc::new)
+        })?
         .collect::<rusqlite::Result<Vec<_>>>()?;
-    Ok((with_scopes(connection, texts, machines)?, total.cast_unsigned()))
+    Ok((
+        with_scopes(connection, texts, machines)?,
+        total.cast_unsigned(),
+    ))
 }
 
 pub(super) fn insert(
@@ -175,7 +198,10 @@ pub(super) fn insert(
     machine_keys::insert(write, &machine, new.key)?;
     write.append(instance, change)?;
     write.effect(Effect::PutMachine(Arc::clone(&machine)));
-    Ok(InsertMachine::Inserted(MachineWithScopes { machine, scoped }))
+    Ok(InsertMachine::Inserted(MachineWithScopes {
+        machine,
+        scoped,
+    }))
 }
 
 pub(super) fn update(
@@ -186,13 +212,17 @@ pub(super) fn update(
     at: Timestamp,
     change: &NewChange,
 ) -> Result<Option<MachineWithScopes>, WriteError> {
-    let Some(mut row) = by_id(write.connection, &write.index.texts, instance, id)? else { return Ok(None) };
+    let Some(mut row) = by_id(write.connection, &write.index.texts, instance, id)? else {
+        return Ok(None);
+    };
     if update.is_empty() {
         return one_with_scopes(write, row).map(Some);
     }
     let changed = Arc::make_mut(&mut row);
     changed.name = update.name.unwrap_or_else(|| changed.name.clone());
-    changed.default_token_ttl = update.default_token_ttl.unwrap_or(changed.default_token_ttl);
+    changed.default_token_ttl = update
+        .default_token_ttl
+        .unwrap_or(changed.default_token_ttl);
     changed.revision += 1;
     changed.updated_at = at;
     write.execute(
@@ -219,11 +249,15 @@ pub(super) fn delete(
     at: Timestamp,
     change: &NewChange,
 ) -> Result<bool, WriteError> {
-    let Some(machine) = by_id(write.connection, &write.index.texts, instance, id)? else { return Ok(false) };
+    let Some(machine) = by_id(write.connection, &write.index.texts, instance, id)? else {
+        return Ok(false);
+    };
     machine_keys::delete_all(write, machine.number)?;
     scopes::delete_all(write, machine.number, at)?;
     if write.execute("DELETE FROM machines WHERE number = ?1", [machine.number])? != 1 {
-        return Err(StoreError::Corrupt("a machine that was read cannot be deleted".to_owned()).into());
+        return Err(
+            StoreError::Corrupt("a machine that was read cannot be deleted".to_owned()).into(),
+        );
     }
     write.append(instance_number(write, instance)?, change)?;
     write.effect(Effect::RemoveMachine(machine.number, machine.id));

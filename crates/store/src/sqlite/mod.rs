@@ -1,15 +1,13 @@
 //! The SQLite back end: one process, one file, one thread that writes.
 //!
-//! [`writer`] makes commits durable, in groups. [`readers`] reads beside it. [`index`] answers most point reads from memory
-//! and is never stale. The other files hold the statements, one for each noun.
-//!
-//! [`writer`]: self::writer
-//! [`readers`]: self::readers
-//! [`index`]: self::index
+//! `writer` makes commits durable, in groups. `readers` reads beside it. `index` answers most point reads from memory and is
+//! never stale. The other files hold the statements, one for each noun.
 
 mod changes;
 mod index;
 mod instances;
+mod jobs;
+mod live;
 mod machine_keys;
 mod machines;
 mod open;
@@ -38,9 +36,11 @@ use rusqlite::Connection;
 pub use open::OpenError;
 
 use self::index::{Effect, Index};
+use self::jobs::Write;
+use self::live::CountedUpTo;
 use self::readers::Readers;
-use self::tokens::{Attempt, CountedUpTo};
-use self::writer::{Write, Writer};
+use self::tokens::Attempt;
+use self::writer::Writer;
 use crate::machines::MachineRow;
 use crate::tokens::{InsertToken, NewToken};
 use crate::{Result, Statistics, StoreError};
@@ -85,8 +85,8 @@ pub struct SqliteStore {
     // The writer ends first: it moves the log's content to the database file while the folder is still held.
     writer: Writer,
     shared: Arc<Shared>,
-    /// When the tokens of a machine at its limit were last counted.
-    counts: tokio::sync::Mutex<HashMap<i64, Timestamp>>,
+    /// When the tokens of a machine at its limit were last counted, for each limit.
+    counts: tokio::sync::Mutex<HashMap<(i64, u64), Timestamp>>,
 }
 
 /// What reads on other threads hold on to.
@@ -123,21 +123,38 @@ impl SqliteStore {
     }
 
     fn start(opened: open::Opened, options: SqliteOptions) -> Result<Self, OpenError> {
-        let index = Arc::new(Index::new(options.token_index_bytes, Self::OTHER_INDEX_BYTES));
-        let instances = instances::all(&opened.connection).map_err(|error| OpenError::Damaged(error.to_string()))?;
+        let index = Arc::new(Index::new(
+            options.token_index_bytes,
+            Self::OTHER_INDEX_BYTES,
+        ));
+        let instances = instances::all(&opened.connection)
+            .map_err(|error| OpenError::Damaged(error.to_string()))?;
         for instance in instances {
             index.apply(Effect::PutInstance(Arc::new(instance)));
         }
         let readers = Readers::new(&opened.path, options.readers);
         let writer = Writer::start(opened.connection, Arc::clone(&index), options.on_fatal)
-            .map_err(|error| OpenError::Unreadable(format!("the writer's thread cannot be started: {error}")))?;
-        let shared = Arc::new(Shared { readers, index, _lock: opened.lock });
-        Ok(Self { writer, shared, counts: tokio::sync::Mutex::default() })
+            .map_err(|error| {
+                OpenError::Unreadable(format!("the writer's thread cannot be started: {error}"))
+            })?;
+        let shared = Arc::new(Shared {
+            readers,
+            index,
+            _lock: opened.lock,
+        });
+        Ok(Self {
+            writer,
+            shared,
+            counts: tokio::sync::Mutex::default(),
+        })
     }
 
     /// The number of an instance. All instances are in memory.
     fn instance_number(&self, id: &InstanceId) -> Option<i64> {
-        self.shared.index.instance(id).map(|instance| instance.number)
+        self.shared
+            .index
+            .instance(id)
+            .map(|instance| instance.number)
     }
 
     /// Reads a list from one snapshot, on a thread where that may take its time.
@@ -148,11 +165,17 @@ impl SqliteStore {
         let permit = self.shared.readers.list_permit().await?;
         let shared = Arc::clone(&self.shared);
         let result = tokio::task::spawn_blocking(move || {
-            shared.readers.read_snapshot(|connection| query(connection, &shared.index))
+            shared
+                .readers
+                .read_snapshot(|connection| query(connection, &shared.index))
         })
         .await;
         drop(permit);
-        result.unwrap_or_else(|_| Err(StoreError::Unavailable("a list could not be read".to_owned())))
+        result.unwrap_or_else(|_| {
+            Err(StoreError::Unavailable(
+                "a list could not be read".to_owned(),
+            ))
+        })
     }
 
     fn machine_by_number(&self, number: i64) -> Result<Option<Arc<MachineRow>>> {
@@ -164,16 +187,26 @@ impl SqliteStore {
 
     async fn attempt_token(&self, token: NewToken) -> Result<Attempt> {
         if token.signing_key.is_some() {
-            let attempt = self.writer.write(move |write| tokens::insert_jwt(write, token)).await;
+            let attempt = self
+                .writer
+                .write(move |write| tokens::insert_jwt(write, token))
+                .await;
             return match attempt {
-                Err(StoreError::Conflict(name)) if name == tokens::CHANGED => Ok(Attempt::Decided(InsertToken::Changed)),
+                Err(StoreError::Conflict(name)) if name == tokens::CHANGED => {
+                    Ok(Attempt::Decided(InsertToken::Changed))
+                }
                 attempt => attempt,
             };
         }
         if token.pool.is_some() {
-            return self.writer.write_single(move |write| tokens::insert_pooled(write, token)).await;
+            return self
+                .writer
+                .write_single(move |write| tokens::insert_pooled(write, token))
+                .await;
         }
-        self.writer.write_single(move |write| tokens::insert_plain(write, token)).await
+        self.writer
+            .write_single(move |write| tokens::insert_plain(write, token))
+            .await
     }
 
     /// Inserts a token; where its machine seems to hold too many, counts them and tries once more.
@@ -200,13 +233,16 @@ impl SqliteStore {
             drop(self.counts.lock().await);
             return Ok(true);
         };
-        let stands = |last: &Timestamp| (0..Self::COUNT_STANDS_MILLIS).contains(&now.millis_since(*last));
-        if counts.get(&machine).is_some_and(stands) {
+        let stands =
+            |last: &Timestamp| (0..Self::COUNT_STANDS_MILLIS).contains(&now.millis_since(*last));
+        if counts.get(&(machine, limit)).is_some_and(stands) {
             return Ok(false);
         }
         counts.retain(|_, last| stands(last));
-        counts.insert(machine, now);
-        let counted = self.list(move |connection, _| tokens::count_live(connection, machine, now, limit)).await?;
+        counts.insert((machine, limit), now);
+        let counted = self
+            .list(move |connection, _| live::count_live(connection, machine, now, limit))
+            .await?;
         let correct = move |write: &mut Write<'_>| {
             write.live.correct(machine, counted, since);
             Ok(())

@@ -29,7 +29,9 @@ pub enum OpenError {
     #[error("{} is not a database of Countersign", .0.display())]
     Foreign(PathBuf),
     /// A later version wrote the database.
-    #[error("the database was written by a later version (its schema is {found}, this program knows up to {known})")]
+    #[error(
+        "the database was written by a later version (its schema is {found}, this program knows up to {known})"
+    )]
     Newer {
         /// The database's schema.
         found: usize,
@@ -61,11 +63,22 @@ pub(super) fn create(folder: &Path, is_durable: bool) -> Result<Opened, OpenErro
         ErrorKind::StorageFull => OpenError::Full,
         _ => OpenError::Unreadable(format!("{} cannot be made: {error}", path.display())),
     };
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| unreadable(folder, &error))?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|error| unreadable(folder, &error))?;
     let lock = lock(folder)?;
     let path = folder.join(DATABASE);
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(unreadable(&path, &error)),
+    match OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)
+    {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            return Err(unreadable(&path, &error));
+        }
         _ => {}
     }
     finish(path, lock, is_durable, true)
@@ -77,7 +90,12 @@ pub(super) fn open(folder: &Path, is_durable: bool) -> Result<Opened, OpenError>
     match path.try_exists() {
         Ok(true) => {}
         Ok(false) => return Err(OpenError::Missing(folder.to_owned())),
-        Err(error) => return Err(OpenError::Unreadable(format!("{} cannot be read: {error}", path.display()))),
+        Err(error) => {
+            return Err(OpenError::Unreadable(format!(
+                "{} cannot be read: {error}",
+                path.display()
+            )));
+        }
     }
     let lock = lock(folder)?;
     finish(path, lock, is_durable, false)
@@ -92,34 +110,53 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
         .truncate(false)
         .mode(0o600)
         .open(&path)
-        .map_err(|error| OpenError::Unreadable(format!("{} cannot be opened: {error}", path.display())))?;
+        .map_err(|error| {
+            OpenError::Unreadable(format!("{} cannot be opened: {error}", path.display()))
+        })?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::InUse(folder.to_owned())),
-        Err(error) => Err(OpenError::Unreadable(format!("{} cannot be locked: {error}", path.display()))),
+        Err(error) => Err(OpenError::Unreadable(format!(
+            "{} cannot be locked: {error}",
+            path.display()
+        ))),
     }
 }
 
-fn finish(path: PathBuf, lock: File, is_durable: bool, may_create: bool) -> Result<Opened, OpenError> {
+fn finish(
+    path: PathBuf,
+    lock: File,
+    is_durable: bool,
+    may_create: bool,
+) -> Result<Opened, OpenError> {
     let is_empty = inspect(&path)?;
     if is_empty && !may_create {
-        return Err(OpenError::Missing(path.parent().unwrap_or(&path).to_owned()));
+        return Err(OpenError::Missing(
+            path.parent().unwrap_or(&path).to_owned(),
+        ));
     }
     let meaning = |error: rusqlite::Error| meaning(&path, &error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(&path, flags).map_err(meaning)?;
     if !is_empty {
-        let id = connection.pragma_query_value(None, "application_id", |row| row.get::<_, i64>(0)).map_err(meaning)?;
+        let id = connection
+            .pragma_query_value(None, "application_id", |row| row.get::<_, i64>(0))
+            .map_err(meaning)?;
         let found = schema::version(&connection).map_err(meaning)?;
         match id {
             schema::APPLICATION_ID if found > schema::NEWEST => {
-                return Err(OpenError::Newer { found, known: schema::NEWEST });
+                return Err(OpenError::Newer {
+                    found,
+                    known: schema::NEWEST,
+                });
             }
             schema::APPLICATION_ID => {}
             // Made, but the first migration was never committed.
             0 if found == 0 && is_without_tables(&connection).map_err(meaning)? => {
                 if !may_create {
-                    return Err(OpenError::Missing(path.parent().unwrap_or(&path).to_owned()));
+                    return Err(OpenError::Missing(
+                        path.parent().unwrap_or(&path).to_owned(),
+                    ));
                 }
             }
             _ => return Err(OpenError::Foreign(path)),
@@ -127,16 +164,25 @@ fn finish(path: PathBuf, lock: File, is_durable: bool, may_create: bool) -> Resu
     }
     let mode = configure(&connection, is_durable).map_err(meaning)?;
     if mode != "wal" {
-        return Err(OpenError::Unreadable(format!("{} cannot have a write-ahead log on this file system", path.display())));
+        return Err(OpenError::Unreadable(format!(
+            "{} cannot have a write-ahead log on this file system",
+            path.display()
+        )));
     }
     schema::migrate(&mut connection).map_err(meaning)?;
     probe(&connection).map_err(meaning)?;
-    Ok(Opened { connection, path, lock })
+    Ok(Opened {
+        connection,
+        path,
+        lock,
+    })
 }
 
 /// Looks at the file before SQLite does. Says whether it is empty.
 fn inspect(path: &Path) -> Result<bool, OpenError> {
-    let unreadable = |error: std::io::Error| OpenError::Unreadable(format!("{} cannot be read: {error}", path.display()));
+    let unreadable = |error: std::io::Error| {
+        OpenError::Unreadable(format!("{} cannot be read: {error}", path.display()))
+    };
     let mut file = File::open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
@@ -162,29 +208,46 @@ fn inspect(path: &Path) -> Result<bool, OpenError> {
 fn meaning(path: &Path, error: &rusqlite::Error) -> OpenError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => OpenError::Full,
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::InUse(path.to_owned()),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            OpenError::InUse(path.to_owned())
+        }
         Some(
-            ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly,
-        ) => OpenError::Unreadable(format!("{} cannot be read or written: {error}", path.display())),
+            ErrorCode::SystemIoFailure
+            | ErrorCode::CannotOpen
+            | ErrorCode::PermissionDenied
+            | ErrorCode::ReadOnly,
+        ) => OpenError::Unreadable(format!(
+            "{} cannot be read or written: {error}",
+            path.display()
+        )),
         _ => OpenError::Damaged(error.to_string()),
     }
 }
 
 fn is_without_tables(connection: &Connection) -> rusqlite::Result<bool> {
-    connection.query_row("SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema)", [], |row| row.get(0))
+    connection.query_row(
+        "SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema)",
+        [],
+        |row| row.get(0),
+    )
 }
 
 /// Sets up the connection that writes, and says which journal it got.
 fn configure(connection: &Connection, is_durable: bool) -> rusqlite::Result<String> {
     connection.busy_timeout(Duration::from_secs(2))?;
     connection.set_prepared_statement_cache_capacity(256);
-    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    let mode: String =
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
     connection.execute_batch(
         "PRAGMA mmap_size = 0; PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON; PRAGMA trusted_schema = OFF;
          PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -65536;
          PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 67108864;",
     )?;
-    connection.pragma_update(None, "synchronous", if is_durable { "FULL" } else { "NORMAL" })?;
+    connection.pragma_update(
+        None,
+        "synchronous",
+        if is_durable { "FULL" } else { "NORMAL" },
+    )?;
     Ok(mode)
 }
 
@@ -192,7 +255,9 @@ fn configure(connection: &Connection, is_durable: bool) -> rusqlite::Result<Stri
 fn probe(connection: &Connection) -> rusqlite::Result<()> {
     for (table, key) in schema::TABLES {
         for direction in ["ASC", "DESC"] {
-            let mut statement = connection.prepare(&format!("SELECT * FROM {table} ORDER BY {key} {direction} LIMIT 1"))?;
+            let mut statement = connection.prepare(&format!(
+                "SELECT * FROM {table} ORDER BY {key} {direction} LIMIT 1"
+            ))?;
             let columns = statement.column_count();
             let mut rows = statement.query([])?;
             if let Some(row) = rows.next()? {

@@ -44,14 +44,23 @@ impl Readers {
     }
 
     /// Reads in place.
-    pub(super) fn read<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+    pub(super) fn read<T>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T> {
         let lease = self.lease()?;
-        let connection = lease.connection.as_ref().expect("a lease holds a connection until it ends");
+        let connection = lease
+            .connection
+            .as_ref()
+            .expect("a lease holds a connection until it ends");
         query(connection).map_err(|error| store_error(&error))
     }
 
     /// Reads from one snapshot.
-    pub(super) fn read_snapshot<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+    pub(super) fn read_snapshot<T>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T> {
         self.read(|connection| {
             let transaction = connection.unchecked_transaction()?;
             query(&transaction)
@@ -60,24 +69,36 @@ impl Readers {
 
     /// Waits until a list may be read.
     pub(super) async fn list_permit(&self) -> Result<tokio::sync::SemaphorePermit<'_>> {
-        self.lists.acquire().await.map_err(|_| StoreError::Unavailable("the store is closed".to_owned()))
+        self.lists
+            .acquire()
+            .await
+            .map_err(|_| StoreError::Unavailable("the store is closed".to_owned()))
     }
 
     fn lease(&self) -> Result<Lease<'_>> {
         let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(connection) = pool.idle.pop() {
-                return Ok(Lease { readers: self, connection: Some(connection) });
+                return Ok(Lease {
+                    readers: self,
+                    connection: Some(connection),
+                });
             }
             if pool.open < self.limit {
                 pool.open += 1;
                 break;
             }
-            pool = self.returned.wait(pool).unwrap_or_else(PoisonError::into_inner);
+            pool = self
+                .returned
+                .wait(pool)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         drop(pool);
         // The lease counts the connection down again if it cannot be opened.
-        let mut lease = Lease { readers: self, connection: None };
+        let mut lease = Lease {
+            readers: self,
+            connection: None,
+        };
         lease.connection = Some(open(&self.path).map_err(|error| store_error(&error))?);
         Ok(lease)
     }
@@ -90,7 +111,11 @@ struct Lease<'a> {
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
-        let mut pool = self.readers.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pool = self
+            .readers
+            .pool
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         match self.connection.take() {
             Some(connection) => pool.idle.push(connection),
             None => pool.open -= 1,
@@ -101,7 +126,10 @@ impl Drop for Lease<'_> {
 }
 
 fn open(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
     connection.set_prepared_statement_cache_capacity(64);
     connection.busy_timeout(std::time::Duration::from_millis(500))?;
     connection.execute_batch(

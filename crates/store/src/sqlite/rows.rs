@@ -10,9 +10,9 @@ use countersign_protocol::time::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{ErrorCode, Row};
 
+use crate::StoreError;
 use crate::keys::{Digest, SealedBytes};
 use crate::tokens::{Revocation, TokenRow};
-use crate::StoreError;
 
 /// The stored end of a life that has none.
 pub(super) const NEVER: i64 = i64::MAX;
@@ -38,9 +38,9 @@ impl From<rusqlite::Error> for WriteError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull | ErrorCode::OutOfMemory) => Self::Full,
-            Some(ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                Self::Fatal(error.to_string())
-            }
+            Some(
+                ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase,
+            ) => Self::Fatal(error.to_string()),
             _ => Self::Refused(store_error(&error)),
         }
     }
@@ -49,8 +49,12 @@ impl From<rusqlite::Error> for WriteError {
 /// Turns an error of a read, or of a write that failed alone, into the trait's.
 pub(super) fn store_error(error: &rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
-        Some(ErrorCode::ConstraintViolation) => StoreError::Conflict(constraint(&error.to_string())),
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Corrupt(error.to_string()),
+        Some(ErrorCode::ConstraintViolation) => {
+            StoreError::Conflict(constraint(&error.to_string()))
+        }
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            StoreError::Corrupt(error.to_string())
+        }
         Some(_) => StoreError::Unavailable(error.to_string()),
         // A row that cannot be understood: rusqlite names the column and its type, never the value.
         None => StoreError::Corrupt(error.to_string()),
@@ -59,7 +63,10 @@ pub(super) fn store_error(error: &rusqlite::Error) -> StoreError {
 
 /// The constraint that SQLite's message names, such as `machines.id`.
 fn constraint(message: &str) -> String {
-    message.rsplit_once("failed: ").map_or(message, |(_, name)| name).to_owned()
+    message
+        .rsplit_once("failed: ")
+        .map_or(message, |(_, name)| name)
+        .to_owned()
 }
 
 /// An error that says which column cannot be understood, and nothing of what is in it.
@@ -69,7 +76,10 @@ pub(super) fn unreadable(column: usize, kind: Type, what: &'static str) -> rusql
 
 /// Reads an id.
 pub(super) fn id<K: Kind>(row: &Row<'_>, column: usize) -> rusqlite::Result<Id<K>> {
-    row.get_ref(column)?.as_str()?.parse().map_err(|_| unreadable(column, Type::Text, K::NOUN))
+    row.get_ref(column)?
+        .as_str()?
+        .parse()
+        .map_err(|_| unreadable(column, Type::Text, K::NOUN))
 }
 
 /// Reads a point in time.
@@ -78,22 +88,36 @@ pub(super) fn timestamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Timest
 }
 
 /// Reads a point in time that may be absent.
-pub(super) fn optional_timestamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
-    Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_millis))
+pub(super) fn optional_timestamp(
+    row: &Row<'_>,
+    column: usize,
+) -> rusqlite::Result<Option<Timestamp>> {
+    Ok(row
+        .get::<_, Option<i64>>(column)?
+        .map(Timestamp::from_millis))
 }
 
 /// Reads 32 bytes.
 pub(super) fn bytes(row: &Row<'_>, column: usize) -> rusqlite::Result<[u8; 32]> {
-    row.get_ref(column)?.as_blob()?.try_into().map_err(|_| unreadable(column, Type::Blob, "not 32 bytes"))
+    row.get_ref(column)?
+        .as_blob()?
+        .try_into()
+        .map_err(|_| unreadable(column, Type::Blob, "not 32 bytes"))
 }
 
 /// Reads a digest from its column and the one of its version behind it.
 pub(super) fn digest(row: &Row<'_>, column: usize) -> rusqlite::Result<Digest> {
-    Ok(Digest { bytes: bytes(row, column)?, version: row.get(column + 1)? })
+    Ok(Digest {
+        bytes: bytes(row, column)?,
+        version: row.get(column + 1)?,
+    })
 }
 
 /// Reads sealed bytes that may be absent.
-pub(super) fn optional_sealed(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<SealedBytes>> {
+pub(super) fn optional_sealed(
+    row: &Row<'_>,
+    column: usize,
+) -> rusqlite::Result<Option<SealedBytes>> {
     Ok(row.get::<_, Option<Vec<u8>>>(column)?.map(SealedBytes))
 }
 
@@ -114,11 +138,16 @@ pub(super) fn token(row: &Row<'_>, texts: &Texts) -> rusqlite::Result<TokenRow> 
     };
     let claims = match row.get::<_, Option<String>>(6)? {
         None => None,
-        Some(text) => Claims::from_stored(text).map_err(|_| unreadable(6, Type::Text, "not JSON"))?,
+        Some(text) => {
+            Claims::from_stored(text).map_err(|_| unreadable(6, Type::Text, "not JSON"))?
+        }
     };
     let revoked = match optional_timestamp(row, 9)? {
         None => None,
-        Some(at) => Some(Box::new(Revocation { at, reason: row.get::<_, Option<String>>(10)?.map(Arc::from) })),
+        Some(at) => Some(Box::new(Revocation {
+            at,
+            reason: row.get::<_, Option<String>>(10)?.map(Arc::from),
+        })),
     };
     Ok(TokenRow::new(
         TokenId::from_parts(locator, rest),
@@ -127,7 +156,9 @@ pub(super) fn token(row: &Row<'_>, texts: &Texts) -> rusqlite::Result<TokenRow> 
         texts.scopes(row, 5)?,
         claims,
         timestamp(row, 7)?,
-        Some(row.get(8)?).filter(|end| *end != NEVER).map(Timestamp::from_millis),
+        Some(row.get(8)?)
+            .filter(|end| *end != NEVER)
+            .map(Timestamp::from_millis),
         revoked,
         optional_timestamp(row, 11)?,
     ))
@@ -156,7 +187,8 @@ impl Texts {
 
     /// Reads scopes.
     pub(super) fn scopes(&self, row: &Row<'_>, column: usize) -> rusqlite::Result<Scopes> {
-        self.intern(row.get_ref(column)?.as_str()?).ok_or_else(|| unreadable(column, Type::Text, "not machine ids"))
+        self.intern(row.get_ref(column)?.as_str()?)
+            .ok_or_else(|| unreadable(column, Type::Text, "not machine ids"))
     }
 
     /// The scopes with this text; `None` where it is none.

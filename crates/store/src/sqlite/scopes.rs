@@ -7,14 +7,20 @@ use countersign_protocol::time::Timestamp;
 use rusqlite::params;
 
 use super::index::Effect;
+use super::jobs::Write;
 use super::machines::{by_id, by_number, instance_number};
 use super::rows::WriteError;
-use super::writer::Write;
 use crate::StoreError;
 use crate::changes::NewChange;
 use crate::machines::InsertScope;
 
-pub(super) fn insert_row(write: &Write<'_>, from: i64, to: i64, at: Timestamp, sequence: i64) -> Result<(), WriteError> {
+pub(super) fn insert_row(
+    write: &Write<'_>,
+    from: i64,
+    to: i64,
+    at: Timestamp,
+    sequence: i64,
+) -> Result<(), WriteError> {
     write.execute(
         "INSERT INTO scopes (from_machine, to_machine, created_at, sequence) VALUES (?1, ?2, ?3, ?4)",
         [from, to, at.as_millis(), sequence],
@@ -60,7 +66,9 @@ pub(super) fn insert(
     }
     let sequence = write
         .connection
-        .prepare_cached("SELECT coalesce(max(sequence), 0) + 1 FROM scopes WHERE from_machine = ?1")?
+        .prepare_cached(
+            "SELECT coalesce(max(sequence), 0) + 1 FROM scopes WHERE from_machine = ?1",
+        )?
         .query_row([from.number], |row| row.get(0))?;
     insert_row(write, from.number, to.number, at, sequence)?;
     copy_to_row(write, from.number, at)?;
@@ -76,10 +84,16 @@ pub(super) fn delete(
     at: Timestamp,
     change: &NewChange,
 ) -> Result<bool, WriteError> {
-    let Some(from) = by_id(write.connection, &write.index.texts, instance, from)? else { return Ok(false) };
-    let Some(to) = by_id(write.connection, &write.index.texts, instance, to)? else { return Ok(false) };
-    let deleted = write
-        .execute("DELETE FROM scopes WHERE from_machine = ?1 AND to_machine = ?2", params![from.number, to.number])?;
+    let Some(from) = by_id(write.connection, &write.index.texts, instance, from)? else {
+        return Ok(false);
+    };
+    let Some(to) = by_id(write.connection, &write.index.texts, instance, to)? else {
+        return Ok(false);
+    };
+    let deleted = write.execute(
+        "DELETE FROM scopes WHERE from_machine = ?1 AND to_machine = ?2",
+        params![from.number, to.number],
+    )?;
     if deleted == 0 {
         return Ok(false);
     }
@@ -89,12 +103,18 @@ pub(super) fn delete(
 }
 
 /// Deletes the scopes of a machine in both directions.
-pub(super) fn delete_all(write: &mut Write<'_>, machine: i64, at: Timestamp) -> Result<(), WriteError> {
+pub(super) fn delete_all(
+    write: &mut Write<'_>,
+    machine: i64,
+    at: Timestamp,
+) -> Result<(), WriteError> {
     write.execute("DELETE FROM scopes WHERE from_machine = ?1", [machine])?;
     let callers = write
         .connection
         .prepare_cached("DELETE FROM scopes WHERE to_machine = ?1 RETURNING from_machine")?
         .query_map([machine], |row| row.get::<_, i64>(0))?
         .collect::<rusqlite::Result<Vec<_>>>()?;
-    callers.into_iter().try_for_each(|caller| copy_to_row(write, caller, at))
+    callers
+        .into_iter()
+        .try_for_each(|caller| copy_to_row(write, caller, at))
 }

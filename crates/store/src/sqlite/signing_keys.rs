@@ -5,12 +5,15 @@ use countersign_protocol::time::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, params};
 
+use super::jobs::Write;
 use super::rows::{self, WriteError};
-use super::writer::Write;
 use crate::changes::NewChange;
 use crate::keys::{SealedBytes, SigningKeyRow, SigningKeyState};
 
-pub(super) fn list(connection: &Connection, instance: InstanceId) -> rusqlite::Result<Vec<SigningKeyRow>> {
+pub(super) fn list(
+    connection: &Connection,
+    instance: InstanceId,
+) -> rusqlite::Result<Vec<SigningKeyRow>> {
     connection
         .prepare_cached(
             "SELECT k.kid, i.id, k.sealed, k.state, k.published_at, k.active_at, k.retired_at, k.last_expires_at
@@ -26,7 +29,8 @@ fn signing_key(row: &Row<'_>) -> rusqlite::Result<SigningKeyRow> {
         id: rows::id(row, 0)?,
         instance: rows::id(row, 1)?,
         sealed: SealedBytes(row.get(2)?),
-        state: state.ok_or_else(|| rows::unreadable(3, Type::Text, "not a state of a signing key"))?,
+        state: state
+            .ok_or_else(|| rows::unreadable(3, Type::Text, "not a state of a signing key"))?,
         published_at: rows::timestamp(row, 4)?,
         active_at: rows::optional_timestamp(row, 5)?,
         retired_at: rows::optional_timestamp(row, 6)?,
@@ -34,7 +38,11 @@ fn signing_key(row: &Row<'_>) -> rusqlite::Result<SigningKeyRow> {
     })
 }
 
-pub(super) fn insert_row(write: &Write<'_>, instance: i64, key: &SigningKeyRow) -> Result<(), WriteError> {
+pub(super) fn insert_row(
+    write: &Write<'_>,
+    instance: i64,
+    key: &SigningKeyRow,
+) -> Result<(), WriteError> {
     write.execute(
         "INSERT INTO signing_keys (kid, instance, sealed, state, published_at, active_at, retired_at, last_expires_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
@@ -52,7 +60,12 @@ pub(super) fn insert_row(write: &Write<'_>, instance: i64, key: &SigningKeyRow) 
     Ok(())
 }
 
-pub(super) fn insert(write: &Write<'_>, instance: i64, key: &SigningKeyRow, change: &NewChange) -> Result<(), WriteError> {
+pub(super) fn insert(
+    write: &Write<'_>,
+    instance: i64,
+    key: &SigningKeyRow,
+    change: &NewChange,
+) -> Result<(), WriteError> {
     insert_row(write, instance, key)?;
     write.append(instance, change)
 }
@@ -83,7 +96,12 @@ pub(super) fn activate(
     Ok(true)
 }
 
-pub(super) fn delete(write: &Write<'_>, instance: i64, id: SigningKeyId, change: &NewChange) -> Result<bool, WriteError> {
+pub(super) fn delete(
+    write: &Write<'_>,
+    instance: i64,
+    id: SigningKeyId,
+    change: &NewChange,
+) -> Result<bool, WriteError> {
     let deleted = write.execute(
         "DELETE FROM signing_keys WHERE instance = ?1 AND kid = ?2 AND state <> 'active'",
         params![instance, id.as_str()],

@@ -12,12 +12,16 @@ use super::{
 };
 use crate::changes::{Change, NewChange};
 use crate::instances::{Instance, InstanceSettings, NewInstance};
-use crate::keys::{DataKey, Digest, InstanceKeyRow, MachineKeyRow, NewMachineKey, SealedBytes, SigningKeyRow};
+use crate::keys::{
+    DataKey, Digest, InstanceKeyRow, MachineKeyRow, NewMachineKey, SealedBytes, SigningKeyRow,
+};
 use crate::machines::{
-    InsertMachine, InsertScope, MachineQuery, MachineRow, MachineUpdate, MachineWithScopes, NewMachine,
+    InsertMachine, InsertScope, MachineQuery, MachineRow, MachineUpdate, MachineWithScopes,
+    NewMachine,
 };
 use crate::tokens::{
-    InsertToken, LastUse, NewToken, Revocation, RevokeToken, StoredToken, Sweep, TokenQuery, TokenUpdate, UpdateToken,
+    InsertToken, LastUse, NewToken, Revocation, RevokeToken, StoredToken, Sweep, TokenQuery,
+    TokenUpdate, UpdateToken,
 };
 use crate::{Result, Statistics, Store, StoreError};
 
@@ -35,7 +39,9 @@ impl Store for SqliteStore {
     }
 
     async fn initialise(&self, keys: Vec<DataKey>) -> Result<()> {
-        self.writer.write(move |write| instances::initialise(write, &keys)).await
+        self.writer
+            .write(move |write| instances::initialise(write, &keys))
+            .await
     }
 
     async fn clock_floor(&self) -> Result<Timestamp> {
@@ -46,7 +52,9 @@ impl Store for SqliteStore {
         uses.sort_unstable_by_key(|last_use| last_use.locator);
         loop {
             let rest = uses.split_off(uses.len().min(PORTION as usize));
-            self.writer.write(move |write| tokens::record_uses(write, &uses, clock_floor)).await?;
+            self.writer
+                .write(move |write| tokens::record_uses(write, &uses, clock_floor))
+                .await?;
             if rest.is_empty() {
                 return Ok(());
             }
@@ -61,7 +69,9 @@ impl Store for SqliteStore {
         signing_key: SigningKeyRow,
         change: NewChange,
     ) -> Result<Arc<Instance>> {
-        self.writer.write(move |write| instances::insert(write, instance, key, &signing_key, &change)).await
+        self.writer
+            .write(move |write| instances::insert(write, instance, key, &signing_key, &change))
+            .await
     }
 
     async fn list_instances(&self) -> Result<Vec<Arc<Instance>>> {
@@ -78,16 +88,29 @@ impl Store for SqliteStore {
         settings: InstanceSettings,
         change: NewChange,
     ) -> Result<Option<Arc<Instance>>> {
-        self.writer.write(move |write| instances::update_settings(write, id, settings, &change)).await
+        self.writer
+            .write(move |write| instances::update_settings(write, id, &settings, &change))
+            .await
     }
 
-    async fn insert_instance_key(&self, key: InstanceKeyRow, max_live: usize, change: NewChange) -> Result<bool> {
-        let number = self.instance_number(&key.instance).ok_or_else(no_instance)?;
-        self.writer.write(move |write| instances::insert_key(write, number, key, max_live, &change)).await
+    async fn insert_instance_key(
+        &self,
+        key: InstanceKeyRow,
+        max_live: usize,
+        change: NewChange,
+    ) -> Result<bool> {
+        let number = self
+            .instance_number(&key.instance)
+            .ok_or_else(no_instance)?;
+        self.writer
+            .write(move |write| instances::insert_key(write, number, key, max_live, &change))
+            .await
     }
 
     async fn list_instance_keys(&self, instance: InstanceId) -> Result<Vec<InstanceKeyRow>> {
-        self.shared.readers.read(|connection| instances::list_keys(connection, instance))
+        self.shared
+            .readers
+            .read(|connection| instances::list_keys(connection, instance))
     }
 
     async fn instance_key_by_digest(&self, digest: &Digest) -> Result<Option<Arc<InstanceKeyRow>>> {
@@ -97,19 +120,35 @@ impl Store for SqliteStore {
         })
     }
 
-    async fn revoke_instance_key(&self, instance: InstanceId, key_id: &str, at: Timestamp, change: NewChange) -> Result<bool> {
-        let Some(number) = self.instance_number(&instance) else { return Ok(false) };
+    async fn revoke_instance_key(
+        &self,
+        instance: InstanceId,
+        key_id: &str,
+        at: Timestamp,
+        change: NewChange,
+    ) -> Result<bool> {
+        let Some(number) = self.instance_number(&instance) else {
+            return Ok(false);
+        };
         let key_id = key_id.to_owned();
-        self.writer.write(move |write| instances::revoke_key(write, number, &key_id, at, &change)).await
+        self.writer
+            .write(move |write| instances::revoke_key(write, number, &key_id, at, &change))
+            .await
     }
 
     async fn list_signing_keys(&self, instance: InstanceId) -> Result<Vec<SigningKeyRow>> {
-        self.shared.readers.read(|connection| signing_keys::list(connection, instance))
+        self.shared
+            .readers
+            .read(|connection| signing_keys::list(connection, instance))
     }
 
     async fn insert_signing_key(&self, key: SigningKeyRow, change: NewChange) -> Result<()> {
-        let number = self.instance_number(&key.instance).ok_or_else(no_instance)?;
-        self.writer.write(move |write| signing_keys::insert(write, number, &key, &change)).await
+        let number = self
+            .instance_number(&key.instance)
+            .ok_or_else(no_instance)?;
+        self.writer
+            .write(move |write| signing_keys::insert(write, number, &key, &change))
+            .await
     }
 
     async fn activate_signing_key(
@@ -119,21 +158,46 @@ impl Store for SqliteStore {
         at: Timestamp,
         change: NewChange,
     ) -> Result<bool> {
-        let Some(number) = self.instance_number(&instance) else { return Ok(false) };
-        self.writer.write(move |write| signing_keys::activate(write, number, id, at, &change)).await
+        let Some(number) = self.instance_number(&instance) else {
+            return Ok(false);
+        };
+        self.writer
+            .write(move |write| signing_keys::activate(write, number, id, at, &change))
+            .await
     }
 
-    async fn delete_signing_key(&self, instance: InstanceId, id: SigningKeyId, change: NewChange) -> Result<bool> {
-        let Some(number) = self.instance_number(&instance) else { return Ok(false) };
-        self.writer.write(move |write| signing_keys::delete(write, number, id, &change)).await
+    async fn delete_signing_key(
+        &self,
+        instance: InstanceId,
+        id: SigningKeyId,
+        change: NewChange,
+    ) -> Result<bool> {
+        let Some(number) = self.instance_number(&instance) else {
+            return Ok(false);
+        };
+        self.writer
+            .write(move |write| signing_keys::delete(write, number, id, &change))
+            .await
     }
 
-    async fn insert_machine(&self, machine: NewMachine, change: NewChange) -> Result<InsertMachine> {
-        let number = self.instance_number(&machine.instance).ok_or_else(no_instance)?;
-        self.writer.write(move |write| machines::insert(write, number, machine, &change)).await
+    async fn insert_machine(
+        &self,
+        machine: NewMachine,
+        change: NewChange,
+    ) -> Result<InsertMachine> {
+        let number = self
+            .instance_number(&machine.instance)
+            .ok_or_else(no_instance)?;
+        self.writer
+            .write(move |write| machines::insert(write, number, machine, &change))
+            .await
     }
 
-    async fn machine(&self, instance: InstanceId, id: MachineId) -> Result<Option<Arc<MachineRow>>> {
+    async fn machine(
+        &self,
+        instance: InstanceId,
+        id: MachineId,
+    ) -> Result<Option<Arc<MachineRow>>> {
         let Shared { readers, index, .. } = &*self.shared;
         let found = index.read_through(&index.machines_by_id, &id, || {
             readers.read(|connection| machines::by_id(connection, &index.texts, instance, id))
@@ -141,8 +205,14 @@ impl Store for SqliteStore {
         Ok(found.filter(|machine| machine.instance == instance))
     }
 
-    async fn machine_with_scopes(&self, instance: InstanceId, id: MachineId) -> Result<Option<MachineWithScopes>> {
-        let Some(machine) = self.machine(instance, id).await? else { return Ok(None) };
+    async fn machine_with_scopes(
+        &self,
+        instance: InstanceId,
+        id: MachineId,
+    ) -> Result<Option<MachineWithScopes>> {
+        let Some(machine) = self.machine(instance, id).await? else {
+            return Ok(None);
+        };
         let mut scoped = Vec::with_capacity(machine.scopes.len());
         for id in machine.scopes.iter().filter_map(|id| id.parse().ok()) {
             // One that was deleted just now is left out.
@@ -151,9 +221,16 @@ impl Store for SqliteStore {
         Ok(Some(MachineWithScopes { machine, scoped }))
     }
 
-    async fn list_machines(&self, instance: InstanceId, query: MachineQuery) -> Result<(Vec<MachineWithScopes>, u64)> {
-        let Some(number) = self.instance_number(&instance) else { return Ok((Vec::new(), 0)) };
-        self.list(move |connection, index| machines::list(connection, &index.texts, number, &query)).await
+    async fn list_machines(
+        &self,
+        instance: InstanceId,
+        query: MachineQuery,
+    ) -> Result<(Vec<MachineWithScopes>, u64)> {
+        let Some(number) = self.instance_number(&instance) else {
+            return Ok((Vec::new(), 0));
+        };
+        self.list(move |connection, index| machines::list(connection, &index.texts, number, &query))
+            .await
     }
 
     async fn update_machine(
@@ -164,11 +241,21 @@ impl Store for SqliteStore {
         at: Timestamp,
         change: NewChange,
     ) -> Result<Option<MachineWithScopes>> {
-        self.writer.write(move |write| machines::update(write, instance, id, update, at, &change)).await
+        self.writer
+            .write(move |write| machines::update(write, instance, id, update, at, &change))
+            .await
     }
 
-    async fn delete_machine(&self, instance: InstanceId, id: MachineId, at: Timestamp, change: NewChange) -> Result<bool> {
-        self.writer.write(move |write| machines::delete(write, instance, id, at, &change)).await
+    async fn delete_machine(
+        &self,
+        instance: InstanceId,
+        id: MachineId,
+        at: Timestamp,
+        change: NewChange,
+    ) -> Result<bool> {
+        self.writer
+            .write(move |write| machines::delete(write, instance, id, at, &change))
+            .await
     }
 
     async fn insert_scope(
@@ -180,7 +267,9 @@ impl Store for SqliteStore {
         max_scopes: usize,
         change: NewChange,
     ) -> Result<InsertScope> {
-        self.writer.write(move |write| scopes::insert(write, instance, from, to, at, max_scopes, &change)).await
+        self.writer
+            .write(move |write| scopes::insert(write, instance, from, to, at, max_scopes, &change))
+            .await
     }
 
     async fn delete_scope(
@@ -191,7 +280,9 @@ impl Store for SqliteStore {
         at: Timestamp,
         change: NewChange,
     ) -> Result<bool> {
-        self.writer.write(move |write| scopes::delete(write, instance, from, to, at, &change)).await
+        self.writer
+            .write(move |write| scopes::delete(write, instance, from, to, at, &change))
+            .await
     }
 
     async fn machine_key_by_digest(&self, digest: &Digest) -> Result<Option<Arc<MachineKeyRow>>> {
@@ -213,7 +304,16 @@ impl Store for SqliteStore {
     ) -> Result<bool> {
         self.writer
             .write(move |write| {
-                machine_keys::rotate(write, instance, machine, key, older_expire_at, max_live, at, &change)
+                machine_keys::rotate(
+                    write,
+                    instance,
+                    machine,
+                    key,
+                    older_expire_at,
+                    max_live,
+                    at,
+                    &change,
+                )
             })
             .await
     }
@@ -224,7 +324,9 @@ impl Store for SqliteStore {
         machine: MachineId,
         change: NewChange,
     ) -> Result<Option<Option<SealedBytes>>> {
-        self.writer.write(move |write| machine_keys::reveal(write, instance, machine, &change)).await
+        self.writer
+            .write(move |write| machine_keys::reveal(write, instance, machine, &change))
+            .await
     }
 
     async fn insert_token(&self, token: NewToken) -> Result<InsertToken> {
@@ -237,12 +339,20 @@ impl Store for SqliteStore {
             readers.read(|connection| tokens::by_locator(connection, &index.texts, locator))
         })?;
         let Some(row) = found else { return Ok(None) };
-        let machine = self.machine_by_number(row.machine)?.filter(|machine| machine.instance == instance);
+        let machine = self
+            .machine_by_number(row.machine)?
+            .filter(|machine| machine.instance == instance);
         Ok(machine.map(|machine| StoredToken { row, machine }))
     }
 
-    async fn list_tokens(&self, instance: InstanceId, query: TokenQuery) -> Result<(Vec<StoredToken>, u64)> {
-        let listed = self.list(move |connection, index| tokens::list(connection, &index.texts, instance, &query)).await?;
+    async fn list_tokens(
+        &self,
+        instance: InstanceId,
+        query: TokenQuery,
+    ) -> Result<(Vec<StoredToken>, u64)> {
+        let listed = self
+            .list(move |connection, index| tokens::list(connection, &index.texts, instance, &query))
+            .await?;
         for token in &listed.0 {
             self.shared.index.copy_last_use(&token.row);
         }
@@ -257,7 +367,9 @@ impl Store for SqliteStore {
         revocation: Revocation,
         change: NewChange,
     ) -> Result<RevokeToken> {
-        self.writer.write(move |write| tokens::revoke(write, instance, owner, id, revocation, &change)).await
+        self.writer
+            .write(move |write| tokens::revoke(write, instance, owner, id, revocation, &change))
+            .await
     }
 
     async fn update_token(
@@ -269,7 +381,9 @@ impl Store for SqliteStore {
         at: Timestamp,
         change: NewChange,
     ) -> Result<UpdateToken> {
-        self.writer.write(move |write| tokens::update(write, instance, owner, id, update, at, &change)).await
+        self.writer
+            .write(move |write| tokens::update(write, instance, owner, id, update, at, &change))
+            .await
     }
 
     async fn erase_expired_secrets(&self, now: Timestamp) -> Result<u64> {
@@ -289,17 +403,34 @@ impl Store for SqliteStore {
         }
     }
 
-    async fn sweep_tokens(&self, after: Option<Locator>, limit: u32, dead_before: Timestamp) -> Result<Sweep> {
-        self.writer.write(move |write| tokens::sweep(write, after, limit, dead_before)).await
+    async fn sweep_tokens(
+        &self,
+        after: Option<Locator>,
+        limit: u32,
+        dead_before: Timestamp,
+    ) -> Result<Sweep> {
+        self.writer
+            .write(move |write| tokens::sweep(write, after, limit, dead_before))
+            .await
     }
 
-    async fn list_changes(&self, instance: InstanceId, after: u64, limit: u32) -> Result<Vec<Change>> {
-        let Some(number) = self.instance_number(&instance) else { return Ok(Vec::new()) };
-        self.list(move |connection, _| changes::list(connection, number, after, limit)).await
+    async fn list_changes(
+        &self,
+        instance: InstanceId,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<Change>> {
+        let Some(number) = self.instance_number(&instance) else {
+            return Ok(Vec::new());
+        };
+        self.list(move |connection, _| changes::list(connection, number, after, limit))
+            .await
     }
 
     async fn check(&self) -> Result<()> {
-        self.shared.readers.read(|connection| connection.query_row("SELECT 1", [], |row| row.get::<_, i64>(0)))?;
+        self.shared
+            .readers
+            .read(|connection| connection.query_row("SELECT 1", [], |row| row.get::<_, i64>(0)))?;
         // An empty transaction shows that the writer works. After it found no room, only a real one shows that there is some.
         let must_write = self.writer.is_full();
         self.writer

@@ -1,1 +1,524 @@
-//! x
+//! SQLite under the conformance suite, and what only SQLite does.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tempfile::TempDir;
+
+use super::{SqliteOptions, SqliteStore};
+use crate::Store;
+use crate::conformance::BackEnd;
+
+/// A store in a folder that goes away with it.
+struct InFolder {
+    store: Option<Arc<SqliteStore>>,
+    folder: TempDir,
+    token_index_bytes: u64,
+}
+
+impl InFolder {
+    fn options(&self) -> SqliteOptions {
+        SqliteOptions {
+            token_index_bytes: self.token_index_bytes,
+            ..SqliteOptions::default()
+        }
+    }
+}
+
+#[async_trait]
+impl BackEnd for InFolder {
+    fn store(&self) -> Arc<dyn Store> {
+        self.store.clone().expect("it is open")
+    }
+
+    async fn reopen(&mut self) {
+        let store = self.store.take().expect("it is open");
+        Arc::try_unwrap(store).expect("nobody else holds the store");
+        self.store = Some(Arc::new(
+            SqliteStore::open(self.folder.path(), self.options()).expect("it opens again"),
+        ));
+    }
+}
+
+fn back_end(token_index_bytes: u64) -> Box<dyn BackEnd> {
+    let folder = TempDir::new().expect("a folder");
+    let mut in_folder = InFolder {
+        store: None,
+        folder,
+        token_index_bytes,
+    };
+    in_folder.store = Some(Arc::new(create(
+        in_folder.folder.path(),
+        in_folder.options(),
+    )));
+    Box::new(in_folder)
+}
+
+fn create(folder: &Path, options: SqliteOptions) -> SqliteStore {
+    SqliteStore::create(folder, options).expect("a new store")
+}
+
+crate::mount_conformance!(sqlite, async { super::super::back_end(64 << 20) });
+// The same with an index that holds next to nothing.
+crate::mount_conformance!(sqlite_without_room_for_an_index, async {
+    super::super::back_end(300)
+});
+
+mod opening {
+    //! What `open` says to folders that it does not like.
+
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::{Path, PathBuf};
+
+    use tempfile::TempDir;
+
+    use super::super::{OpenError, SqliteOptions, SqliteStore, schema};
+    use super::create;
+
+    fn open(folder: &Path) -> OpenError {
+        SqliteStore::open(folder, SqliteOptions::default()).expect_err("it must not open")
+    }
+
+    fn database(folder: &TempDir) -> PathBuf {
+        folder.path().join("countersign.db")
+    }
+
+    /// A folder with a store that was closed.
+    fn closed() -> TempDir {
+        let folder = TempDir::new().unwrap();
+        drop(create(folder.path(), SqliteOptions::default()));
+        folder
+    }
+
+    #[test]
+    fn a_folder_without_a_database_is_missing() {
+        let folder = TempDir::new().unwrap();
+        for path in [folder.path().to_owned(), folder.path().join("no folder")] {
+            let error = open(&path);
+            assert!(matches!(error, OpenError::Missing(_)), "{error:?}");
+        }
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            0,
+            "looking must leave no trace"
+        );
+    }
+
+    #[test]
+    fn a_half_made_database_is_missing_and_can_be_completed() {
+        let folder = TempDir::new().unwrap();
+        fs::write(database(&folder), b"").unwrap();
+        fs::set_permissions(database(&folder), fs::Permissions::from_mode(0o600)).unwrap();
+        let error = open(folder.path());
+        assert!(matches!(error, OpenError::Missing(_)), "{error:?}");
+        drop(create(folder.path(), SqliteOptions::default()));
+        SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();
+    }
+
+    #[test]
+    fn files_are_private() {
+        let parent = TempDir::new().unwrap();
+        let folder = parent.path().join("data");
+        let store = create(&folder, SqliteOptions::default());
+        assert_eq!(
+            fs::metadata(&folder).unwrap().permissions().mode() & 0o777,
+            0o700
+        );
+        let files: Vec<_> = fs::read_dir(&folder).unwrap().map(Result::unwrap).collect();
+        assert_eq!(files.len(), 4);
+        for file in files {
+            assert_eq!(
+                file.metadata().unwrap().permissions().mode() & 0o777,
+                0o600,
+                "{:?}",
+                file.path()
+            );
+        }
+        drop(store);
+    }
+
+    #[test]
+    fn a_folder_is_used_by_one_store_at_a_time() {
+        let folder = TempDir::new().unwrap();
+        let store = create(folder.path(), SqliteOptions::default());
+        let error = open(folder.path());
+        assert!(matches!(error, OpenError::InUse(_)), "{error:?}");
+        let error = SqliteStore::create(folder.path(), SqliteOptions::default()).unwrap_err();
+        assert!(matches!(error, OpenError::InUse(_)), "{error:?}");
+        drop(store);
+        SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_foreign() {
+        let folder = closed();
+        fs::write(
+            database(&folder),
+            b"notes to myself, rather long ones".repeat(100),
+        )
+        .unwrap();
+        let error = open(folder.path());
+        assert!(matches!(error, OpenError::Foreign(_)), "{error:?}");
+        fs::write(database(&folder), b"short").unwrap();
+        let error = open(folder.path());
+        assert!(matches!(error, OpenError::Foreign(_)), "{error:?}");
+    }
+
+    #[test]
+    fn another_programs_database_is_foreign_and_left_alone() {
+        let folder = TempDir::new().unwrap();
+        let other = rusqlite::Connection::open(database(&folder)).unwrap();
+        other
+            .execute_batch("CREATE TABLE notes (text TEXT)")
+            .unwrap();
+        drop(other);
+        fs::set_permissions(database(&folder), fs::Permissions::from_mode(0o600)).unwrap();
+        let before = fs::read(database(&folder)).unwrap();
+        for error in [
+            open(folder.path()),
+            SqliteStore::create(folder.path(), SqliteOptions::default()).unwrap_err(),
+        ] {
+            assert!(matches!(error, OpenError::Foreign(_)), "{error:?}");
+        }
+        assert_eq!(fs::read(database(&folder)).unwrap(), before);
+    }
+
+    #[test]
+    fn a_database_of_a_later_version_is_refused_and_left_alone() {
+        let folder = closed();
+        let later = rusqlite::Connection::open(database(&folder)).unwrap();
+        later.pragma_update(None, "user_version", 99).unwrap();
+        drop(later);
+        let before = fs::read(database(&folder)).unwrap();
+        let error = open(folder.path());
+        assert!(
+            matches!(
+                error,
+                OpenError::Newer {
+                    found: 99,
+                    known: schema::NEWEST
+                }
+            ),
+            "{error:?}"
+        );
+        assert_eq!(fs::read(database(&folder)).unwrap(), before);
+    }
+
+    #[test]
+    fn a_damaged_database_is_refused() {
+        let folder = closed();
+        let whole = fs::read(database(&folder)).unwrap();
+        // The first page, where the schema begins, behind its header; then all other pages; then a file that was cut off.
+        let mut broken_schema = whole.clone();
+        broken_schema[100..4096].fill(0xa5);
+        let mut broken_pages = whole.clone();
+        broken_pages[4096..].fill(0xa5);
+        let cut_off = whole[..whole.len() / 2].to_vec();
+        for content in [broken_schema, broken_pages, cut_off] {
+            fs::write(database(&folder), content).unwrap();
+            let error = open(folder.path());
+            assert!(matches!(error, OpenError::Damaged(_)), "{error:?}");
+        }
+        fs::write(database(&folder), whole).unwrap();
+        SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();
+    }
+
+    #[test]
+    fn a_database_that_others_can_read_is_refused() {
+        let folder = closed();
+        for mode in [0o640, 0o604, 0o660] {
+            fs::set_permissions(database(&folder), fs::Permissions::from_mode(mode)).unwrap();
+            let error = open(folder.path());
+            assert!(
+                matches!(&error, OpenError::Unreadable(text) if text.contains("chmod 600")),
+                "{error:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn closing_leaves_everything_in_one_file() {
+        let folder = closed();
+        let log = folder.path().join("countersign.db-wal");
+        assert!(!log.exists() || fs::metadata(log).unwrap().len() == 0);
+    }
+}
+
+mod failing {
+    //! What happens when the disk does not do as it should.
+
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc::Sender;
+    use std::sync::{Arc, Mutex};
+
+    use tokio::task::JoinHandle;
+
+    use super::super::jobs::Write;
+    use super::super::rows::WriteError;
+    use super::super::{SqliteOptions, SqliteStore};
+    use super::{InFolder, create};
+    use crate::conformance::World;
+    use crate::{Store, StoreError};
+    use tempfile::TempDir;
+
+    async fn world(options: SqliteOptions) -> (Arc<SqliteStore>, World) {
+        let folder = TempDir::new().unwrap();
+        let store = Arc::new(create(folder.path(), options));
+        let back_end = InFolder {
+            store: Some(Arc::clone(&store)),
+            folder,
+            token_index_bytes: 1 << 20,
+        };
+        let world = World::new(Box::new(back_end)).await;
+        (store, world)
+    }
+
+    /// Keeps the writer busy until something is sent, so that operations gather behind it.
+    async fn hold(store: &Arc<SqliteStore>) -> (JoinHandle<()>, Sender<()>) {
+        let (go, wait) = std::sync::mpsc::channel();
+        let store = Arc::clone(store);
+        let operation = move |_: &mut Write<'_>| {
+            wait.recv().expect("the test lets the writer go");
+            Ok(())
+        };
+        let holder =
+            tokio::spawn(async move { store.writer.write_single(operation).await.unwrap() });
+        tokio::task::yield_now().await;
+        (holder, go)
+    }
+
+    /// Lets the database have so many more pages than it has.
+    async fn set_room(store: &SqliteStore, pages: i64) {
+        store
+            .writer
+            .write_single(move |write| {
+                let used: i64 = write
+                    .connection
+                    .pragma_query_value(None, "page_count", |row| row.get(0))?;
+                write.connection.pragma_update_and_check(
+                    None,
+                    "max_page_count",
+                    used + pages,
+                    |_| Ok(()),
+                )?;
+                Ok(())
+            })
+            .await
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_stops_writes_only_and_only_while_it_is_full() {
+        let fatal = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&fatal);
+        let on_fatal = Box::new(move |_: &str| {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        let (store, world) = world(SqliteOptions {
+            on_fatal,
+            ..SqliteOptions::default()
+        })
+        .await;
+        let instance = world.instance().await;
+        let machine = world.machine(instance, "a").await;
+        let first = world.token(&machine).await;
+        set_room(&store, 3).await;
+        let mut kept = vec![first];
+        let refused = loop {
+            let token = world.new_token(&machine);
+            let id = token.id;
+            match store.insert_token(token).await {
+                Ok(_) => kept.push(id),
+                Err(StoreError::Unavailable(text)) => {
+                    assert!(text.contains("full"), "{text}");
+                    break id;
+                }
+                Err(other) => panic!("{other:?}"),
+            }
+            assert!(kept.len() < 10_000, "the disk never became full");
+        };
+        // Reads go on, and nothing that was refused is there.
+        assert!(world.find(instance, first).await.is_some());
+        assert!(world.find(instance, refused).await.is_none());
+        assert!(matches!(
+            store.check().await,
+            Ok(()) | Err(StoreError::Unavailable(_))
+        ));
+        let machine_refused = store
+            .insert_machine(
+                world.new_machine(instance, &"b".repeat(9000)),
+                crate::conformance::some_change(instance),
+            )
+            .await;
+        assert!(
+            matches!(machine_refused, Err(StoreError::Unavailable(_))),
+            "{machine_refused:?}"
+        );
+        // Room is back.
+        set_room(&store, 1000).await;
+        store.check().await.unwrap();
+        let late = world.token(&machine).await;
+        world.machine(instance, "b").await;
+        kept.push(late);
+        assert_eq!(world.changes(instance).await.len(), 3);
+        assert_eq!(fatal.load(Ordering::Relaxed), 0);
+        drop(store);
+        let world = world.reopen().await;
+        for id in kept {
+            assert!(world.find(instance, id).await.is_some());
+        }
+        assert!(world.find(instance, refused).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn after_a_failed_write_nothing_is_written_any_more_and_reads_go_on() {
+        let reasons = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&reasons);
+        let on_fatal = Box::new(move |reason: &str| heard.lock().unwrap().push(reason.to_owned()));
+        let (store, world) = world(SqliteOptions {
+            on_fatal,
+            ..SqliteOptions::default()
+        })
+        .await;
+        let instance = world.instance().await;
+        let machine = world.machine(instance, "a").await;
+        let first = world.token(&machine).await;
+        let failed = store
+            .writer
+            .write::<()>(|write| {
+                write.execute("DELETE FROM tokens", [])?;
+                let code = rusqlite::ffi::SQLITE_IOERR_FSYNC;
+                Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None).into())
+            })
+            .await;
+        assert!(
+            matches!(failed, Err(StoreError::Unavailable(_))),
+            "{failed:?}"
+        );
+        assert_eq!(reasons.lock().unwrap().len(), 1);
+        let refused = store.insert_token(world.new_token(&machine)).await;
+        assert!(
+            matches!(refused, Err(StoreError::Unavailable(_))),
+            "{refused:?}"
+        );
+        assert!(matches!(
+            store.check().await,
+            Err(StoreError::Unavailable(_))
+        ));
+        assert!(world.find(instance, first).await.is_some());
+        assert_eq!(reasons.lock().unwrap().len(), 1, "it is told once");
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_the_writer_ends_the_store_and_leaves_nobody_waiting() {
+        let fatal = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&fatal);
+        let on_fatal = Box::new(move |_: &str| {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        let (store, world) = world(SqliteOptions {
+            on_fatal,
+            ..SqliteOptions::default()
+        })
+        .await;
+        let instance = world.instance().await;
+        let panicked = store.writer.write::<()>(|_| panic!("on purpose")).await;
+        assert!(
+            matches!(panicked, Err(StoreError::Unavailable(_))),
+            "{panicked:?}"
+        );
+        let refused = store
+            .insert_machine(
+                world.new_machine(instance, "a"),
+                crate::conformance::some_change(instance),
+            )
+            .await;
+        assert!(
+            matches!(refused, Err(StoreError::Unavailable(_))),
+            "{refused:?}"
+        );
+        assert_eq!(fatal.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn one_failing_operation_does_not_take_its_batch_along() {
+        let (store, world) = world(SqliteOptions::default()).await;
+        let instance = world.instance().await;
+        let machine = world.machine(instance, "a").await;
+        // The first operation holds the writer until all others wait, so that they share a batch.
+        let (holder, go) = hold(&store).await;
+        let mut tasks = Vec::new();
+        for number in 0..20 {
+            let store = Arc::clone(&store);
+            let token = world.new_token(&machine);
+            tasks.push(tokio::spawn(async move {
+                let id = token.id;
+                if number % 4 == 0 {
+                    let failed = store
+                        .writer
+                        .write::<()>(move |write| {
+                            write.execute("UPDATE machines SET name = 'undone'", [])?;
+                            Err(WriteError::Refused(StoreError::Conflict(
+                                "on purpose".to_owned(),
+                            )))
+                        })
+                        .await;
+                    assert!(matches!(failed, Err(StoreError::Conflict(_))), "{failed:?}");
+                    return None;
+                }
+                store.insert_token(token).await.unwrap();
+                Some(id)
+            }));
+        }
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        let before = store.statistics();
+        go.send(()).unwrap();
+        holder.await.unwrap();
+        for task in tasks {
+            if let Some(id) = task.await.unwrap() {
+                assert!(world.find(instance, id).await.is_some());
+            }
+        }
+        assert_eq!(
+            store.statistics().commits,
+            before.commits + 1,
+            "they share a commit"
+        );
+        assert_eq!(world.current(&machine).await, machine);
+        let world = {
+            drop(store);
+            world.reopen().await
+        };
+        assert_eq!(world.current(&machine).await, machine);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_nobody_waits_for_does_not_keep_the_others_waiting() {
+        let (store, world) = world(SqliteOptions::default()).await;
+        let instance = world.instance().await;
+        let machine = world.machine(instance, "a").await;
+        let (holder, go) = hold(&store).await;
+        let mut tasks = Vec::new();
+        for _ in 0..20 {
+            let (store, token) = (Arc::clone(&store), world.new_token(&machine));
+            tasks.push(tokio::spawn(async move {
+                store.insert_token(token).await.unwrap()
+            }));
+        }
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        // The one whose answer carries the others' is among them.
+        let given_up = tasks.split_off(12);
+        given_up.iter().for_each(tokio::task::JoinHandle::abort);
+        go.send(()).unwrap();
+        holder.await.unwrap();
+        for task in tasks {
+            task.await.unwrap();
+        }
+    }
+}

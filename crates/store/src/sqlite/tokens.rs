@@ -1,9 +1,9 @@
 //! Tokens in SQLite.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use countersign_protocol::ids::{InstanceId, Locator, MachineId, TokenId};
+use countersign_protocol::claims::Claims;
+use countersign_protocol::ids::{Id, InstanceId, Locator, MachineId, TokenId};
 use countersign_protocol::scopes::Scopes;
 use countersign_protocol::time::Timestamp;
 use rusqlite::types::Value;
@@ -11,72 +11,18 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::index::Effect;
 use super::instances::is_on;
+use super::jobs::Write;
+use super::live::CountedUpTo;
 use super::machines;
 use super::rows::{self, NEVER, TOKEN_COLUMNS, Texts, WriteError};
-use super::writer::Write;
 use crate::StoreError;
 use crate::changes::NewChange;
 use crate::keys::SealedBytes;
 use crate::machines::MachineRow;
 use crate::tokens::{
-    InsertToken, LastUse, NewToken, Revocation, RevokeToken, StoredToken, Sweep, TokenFormat, TokenFormats, TokenQuery,
-    TokenRow, TokenUpdate, UpdateToken,
+    InsertToken, LastUse, NewToken, Revocation, RevokeToken, StoredToken, Sweep, TokenFormat,
+    TokenFormats, TokenQuery, TokenRow, TokenUpdate, UpdateToken,
 };
-
-/// For each machine, a number that its live opaque tokens do not exceed. In the writer's memory only.
-///
-/// A token counts up when it is inserted and never counts down, so the number may be too large and is never too small: a
-/// token that is live was counted when it was inserted, or was there at the last count. Where it says that a machine holds too
-/// many, they are counted.
-#[derive(Debug, Default)]
-pub(super) struct LiveTokens {
-    machines: HashMap<i64, Live>,
-    /// Grows when everything is forgotten.
-    generation: u64,
-}
-
-#[derive(Debug)]
-struct Live {
-    bound: u64,
-    /// How many were inserted since this is known.
-    inserted: u64,
-}
-
-/// How far the writer had come when it found a machine at its limit.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct CountedUpTo {
-    inserted: u64,
-    generation: u64,
-}
-
-impl LiveTokens {
-    /// For how many machines a number is kept.
-    const MACHINES: usize = 100_000;
-
-    fn start(&mut self, machine: i64, bound: u64) {
-        if self.machines.len() >= Self::MACHINES {
-            self.machines.clear();
-            self.generation += 1;
-        }
-        self.machines.insert(machine, Live { bound, inserted: 0 });
-    }
-
-    fn inserted(&mut self, machine: i64) {
-        if let Some(live) = self.machines.get_mut(&machine) {
-            live.bound += 1;
-            live.inserted += 1;
-        }
-    }
-
-    /// Takes in a count that was begun after `since`. What was inserted meanwhile may be in it or not, and is added.
-    pub(super) fn correct(&mut self, machine: i64, counted: u64, since: CountedUpTo) {
-        if self.generation == since.generation
-            && let Some(live) = self.machines.get_mut(&machine)
-        {
-            live.bound = counted + live.inserted.saturating_sub(since.inserted);
-        }
-    }
-}
 
 /// What came of an attempt to insert.
 #[derive(Debug)]
@@ -94,18 +40,10 @@ fn end(expires_at: Option<Timestamp>) -> i64 {
 /// Inserts an opaque token that asks for no other in its place: one statement.
 pub(super) fn insert_plain(write: &mut Write<'_>, new: NewToken) -> Result<Attempt, WriteError> {
     let machine = new.machine.number;
-    if !write.live.machines.contains_key(&machine) {
-        // All tokens of the machine, dead ones too: what its index says without a look at the rows.
-        let stored = write
-            .connection
-            .prepare_cached("SELECT count(*) FROM (SELECT 1 FROM tokens WHERE machine = ?1 LIMIT ?2)")?
-            .query_row([machine, sql_limit(new.max_live)], |row| row.get::<_, i64>(0))?;
-        write.live.start(machine, stored.cast_unsigned());
-    }
-    if let Some(live) = write.live.machines.get(&machine)
-        && live.bound >= new.max_live
+    if let Some(since) = write
+        .live
+        .limit_reached(write.connection, machine, new.max_live)?
     {
-        let since = CountedUpTo { inserted: live.inserted, generation: write.live.generation };
         return Ok(Attempt::AtLimit(Box::new(new), since));
     }
     let outcome = insert_row(write, new)?;
@@ -115,24 +53,28 @@ pub(super) fn insert_plain(write: &mut Write<'_>, new: NewToken) -> Result<Attem
     Ok(Attempt::Decided(outcome))
 }
 
-fn sql_limit(limit: u64) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
-}
-
 /// Inserts a JWT.
 pub(super) fn insert_jwt(write: &mut Write<'_>, new: NewToken) -> Result<Attempt, WriteError> {
-    let key = new.signing_key.ok_or_else(|| StoreError::Corrupt("a JWT without a signing key".to_owned()))?;
+    let key = new
+        .signing_key
+        .ok_or_else(|| StoreError::Corrupt("a JWT without a signing key".to_owned()))?;
     let known = write.execute(
         "UPDATE signing_keys SET last_expires_at = max(coalesce(last_expires_at, ?3), ?3)
          WHERE kid = ?1 AND instance = (SELECT number FROM instances WHERE id = ?2)",
-        params![key.as_str(), new.machine.instance.as_str(), end(new.expires_at)],
+        params![
+            key.as_str(),
+            new.machine.instance.as_str(),
+            end(new.expires_at)
+        ],
     )?;
     if known == 0 {
         return Ok(Attempt::Decided(InsertToken::Changed));
     }
     match insert_row(write, new)? {
         // Takes the key's new time back as well.
-        InsertToken::Changed => Err(WriteError::Refused(StoreError::Conflict(CHANGED.to_owned()))),
+        InsertToken::Changed => Err(WriteError::Refused(StoreError::Conflict(
+            CHANGED.to_owned(),
+        ))),
         outcome => Ok(Attempt::Decided(outcome)),
     }
 }
@@ -141,20 +83,32 @@ pub(super) fn insert_jwt(write: &mut Write<'_>, new: NewToken) -> Result<Attempt
 pub(super) const CHANGED: &str = "machines.revision";
 
 /// Finds an equal live token, or inserts this one for later requests to find.
-pub(super) fn insert_pooled(write: &mut Write<'_>, mut new: NewToken) -> Result<Attempt, WriteError> {
+pub(super) fn insert_pooled(
+    write: &mut Write<'_>,
+    mut new: NewToken,
+) -> Result<Attempt, WriteError> {
     let machine = Arc::clone(&new.machine);
     let is_current = write
         .connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM machines WHERE number = ?1 AND revision = ?2)")?
-        .query_row([machine.number, machine.revision], |row| row.get::<_, bool>(0))?;
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM machines WHERE number = ?1 AND revision = ?2)",
+        )?
+        .query_row([machine.number, machine.revision], |row| {
+            row.get::<_, bool>(0)
+        })?;
     if !is_current {
         return Ok(Attempt::Decided(InsertToken::Changed));
     }
-    let Some(pool) = new.pool.take() else { return insert_plain(write, new) };
+    let Some(pool) = new.pool.take() else {
+        return insert_plain(write, new);
+    };
     if !is_on(write, machine.instance, "$.token_pooling")? {
         return insert_plain(write, new);
     }
-    let least = new.created_at.plus_millis(pool.min_remaining_millis).map_or(NEVER, Timestamp::as_millis);
+    let least = new
+        .created_at
+        .plus_millis(pool.min_remaining_millis)
+        .map_or(NEVER, Timestamp::as_millis);
     let found = write
         .connection
         .prepare_cached(&format!(
@@ -163,12 +117,22 @@ pub(super) fn insert_pooled(write: &mut Write<'_>, mut new: NewToken) -> Result<
                  AND t.digest IS NOT NULL AND t.revoked_at IS NULL AND t.sealed IS NOT NULL
              ORDER BY t.expires_at DESC, t.locator DESC LIMIT 1"
         ))?
-        .query_row(params![machine.number, pool.key, least, new.created_at.as_millis()], |row| {
-            Ok((Arc::new(rows::token(row, &write.index.texts)?), SealedBytes(row.get(12)?)))
-        })
+        .query_row(
+            params![machine.number, pool.key, least, new.created_at.as_millis()],
+            |row| {
+                Ok((
+                    Arc::new(rows::token(row, &write.index.texts)?),
+                    SealedBytes(row.get(12)?),
+                ))
+            },
+        )
         .optional()?;
     if let Some((row, sealed)) = found {
-        return Ok(Attempt::Decided(InsertToken::Reused { token: StoredToken { row, machine }, sealed }));
+        write.index.copy_last_use(&row);
+        return Ok(Attempt::Decided(InsertToken::Reused {
+            token: StoredToken { row, machine },
+            sealed,
+        }));
     }
     new.pool = Some(pool);
     insert_plain(write, new)
@@ -190,9 +154,9 @@ fn insert_row(write: &mut Write<'_>, mut new: NewToken) -> Result<InsertToken, W
             new.machine.number,
             new.digest.map(|digest| digest.bytes),
             new.digest.map(|digest| digest.version),
-            new.signing_key.as_ref().map(|key| key.as_str()),
+            new.signing_key.as_ref().map(Id::as_str),
             new.scopes.as_str(),
-            new.claims.as_ref().map(|claims| claims.as_str()),
+            new.claims.as_ref().map(Claims::as_str),
             new.created_at.as_millis(),
             end(new.expires_at),
             pool.as_ref().map(|pool| pool.key),
@@ -218,25 +182,26 @@ fn insert_row(write: &mut Write<'_>, mut new: NewToken) -> Result<InsertToken, W
 
 /// The same scopes in a text that other rows have too: most tokens are for all machines that theirs may call.
 fn shared(scopes: Scopes, machine: &MachineRow, texts: &Texts) -> Scopes {
-    if scopes == machine.scopes { machine.scopes.clone() } else { texts.intern(scopes.as_str()).unwrap_or(scopes) }
-}
-
-/// Counts a machine's live opaque tokens, up to `limit`.
-pub(super) fn count_live(connection: &Connection, machine: i64, now: Timestamp, limit: u64) -> rusqlite::Result<u64> {
-    connection
-        .prepare_cached(
-            "SELECT count(*) FROM (SELECT 1 FROM tokens WHERE machine = ?1 AND digest IS NOT NULL AND revoked_at IS NULL
-                 AND expires_at > ?2 LIMIT ?3)",
-        )?
-        .query_row(params![machine, now.as_millis(), sql_limit(limit)], |row| row.get::<_, i64>(0))
-        .map(i64::cast_unsigned)
+    if scopes == machine.scopes {
+        machine.scopes.clone()
+    } else {
+        texts.intern(scopes.as_str()).unwrap_or(scopes)
+    }
 }
 
 /// One token, of any instance.
-pub(super) fn by_locator(connection: &Connection, texts: &Texts, locator: Locator) -> rusqlite::Result<Option<Arc<TokenRow>>> {
+pub(super) fn by_locator(
+    connection: &Connection,
+    texts: &Texts,
+    locator: Locator,
+) -> rusqlite::Result<Option<Arc<TokenRow>>> {
     connection
-        .prepare_cached(&format!("SELECT {TOKEN_COLUMNS} FROM tokens t WHERE t.locator = ?1"))?
-        .query_row([rows::sql_locator(locator)], |row| rows::token(row, texts).map(Arc::new))
+        .prepare_cached(&format!(
+            "SELECT {TOKEN_COLUMNS} FROM tokens t WHERE t.locator = ?1"
+        ))?
+        .query_row([rows::sql_locator(locator)], |row| {
+            rows::token(row, texts).map(Arc::new)
+        })
         .optional()
 }
 
@@ -246,7 +211,9 @@ pub(super) fn list(
     instance: InstanceId,
     query: &TokenQuery,
 ) -> rusqlite::Result<(Vec<StoredToken>, u64)> {
-    let Some(machine) = machines::by_id(connection, texts, instance, query.machine)? else { return Ok((Vec::new(), 0)) };
+    let Some(machine) = machines::by_id(connection, texts, instance, query.machine)? else {
+        return Ok((Vec::new(), 0));
+    };
     let mut condition = "t.machine = ?1".to_owned();
     let mut parameters = vec![Value::Integer(machine.number)];
     if !query.include_expired {
@@ -266,7 +233,9 @@ pub(super) fn list(
         .query_row(params_from_iter(&parameters), |row| row.get::<_, i64>(0))?;
     let limit = parameters.len() + 1;
     parameters.push(Value::Integer(query.page.limit.into()));
-    parameters.push(Value::Integer(i64::try_from(query.page.offset).unwrap_or(i64::MAX)));
+    parameters.push(Value::Integer(
+        i64::try_from(query.page.offset).unwrap_or(i64::MAX),
+    ));
     let tokens = connection
         .prepare_cached(&format!(
             "SELECT {TOKEN_COLUMNS} FROM tokens t WHERE {condition} ORDER BY t.locator DESC LIMIT ?{limit} OFFSET ?{}",
@@ -287,8 +256,13 @@ fn owned(
     id: TokenId,
 ) -> Result<Option<(TokenRow, Arc<MachineRow>)>, WriteError> {
     let texts = &write.index.texts;
-    let read = |row: &Row<'_>| Ok((rows::token(row, texts)?, Arc::new(machines::machine(row, 12, texts)?)));
-    Ok(write
+    let read = |row: &Row<'_>| {
+        Ok((
+            rows::token(row, texts)?,
+            Arc::new(machines::machine(row, 12, texts)?),
+        ))
+    };
+    let found = write
         .connection
         .prepare_cached(&format!(
             "SELECT {TOKEN_COLUMNS}, {} FROM tokens t JOIN machines m ON m.number = t.machine
@@ -301,11 +275,15 @@ fn owned(
                 rows::sql_locator(id.locator()),
                 id.rest().cast_signed(),
                 instance.as_str(),
-                owner.as_ref().map(|owner| owner.as_str())
+                owner.as_ref().map(Id::as_str)
             ],
             read,
         )
-        .optional()?)
+        .optional()?;
+    if let Some((row, _)) = &found {
+        write.index.copy_last_use(row);
+    }
+    Ok(found)
 }
 
 pub(super) fn revoke(
@@ -316,9 +294,14 @@ pub(super) fn revoke(
     revocation: Revocation,
     change: &NewChange,
 ) -> Result<RevokeToken, WriteError> {
-    let Some((mut row, machine)) = owned(write, instance, owner, id)? else { return Ok(RevokeToken::NotFound) };
+    let Some((mut row, machine)) = owned(write, instance, owner, id)? else {
+        return Ok(RevokeToken::NotFound);
+    };
     if row.revoked.is_some() {
-        return Ok(RevokeToken::AlreadyRevoked(StoredToken { row: Arc::new(row), machine }));
+        return Ok(RevokeToken::AlreadyRevoked(StoredToken {
+            row: Arc::new(row),
+            machine,
+        }));
     }
     write.execute(
         "UPDATE tokens SET revoked_at = ?3, revocation_reason = ?4, pool_key = NULL, sealed = NULL
@@ -337,7 +320,6 @@ pub(super) fn revoke(
     Ok(RevokeToken::Revoked(StoredToken { row, machine }))
 }
 
-#[expect(clippy::too_many_arguments, reason = "the trait's, with the transaction")]
 pub(super) fn update(
     write: &mut Write<'_>,
     instance: InstanceId,
@@ -347,7 +329,9 @@ pub(super) fn update(
     at: Timestamp,
     change: &NewChange,
 ) -> Result<UpdateToken, WriteError> {
-    let Some((mut row, machine)) = owned(write, instance, owner, id)? else { return Ok(UpdateToken::NotFound) };
+    let Some((mut row, machine)) = owned(write, instance, owner, id)? else {
+        return Ok(UpdateToken::NotFound);
+    };
     if row.format() == TokenFormat::Jwt {
         return Ok(UpdateToken::IsJwt);
     }
@@ -367,7 +351,7 @@ pub(super) fn update(
         params![
             rows::sql_locator(id.locator()),
             machine.number,
-            row.claims.as_ref().map(|claims| claims.as_str()),
+            row.claims.as_ref().map(Claims::as_str),
             end(row.expires_at),
             row.revoked.as_ref().map(|revoked| revoked.at.as_millis()),
             row.revoked.as_ref().and_then(|revoked| revoked.reason.as_deref())
@@ -380,7 +364,11 @@ pub(super) fn update(
 }
 
 /// Writes when tokens were last used, in the order of their locators, and how far the clock has come.
-pub(super) fn record_uses(write: &mut Write<'_>, uses: &[LastUse], clock_floor: Timestamp) -> Result<(), WriteError> {
+pub(super) fn record_uses(
+    write: &mut Write<'_>,
+    uses: &[LastUse],
+    clock_floor: Timestamp,
+) -> Result<(), WriteError> {
     write.execute(
         "INSERT INTO meta (key, value) VALUES ('clock_floor', ?1)
          ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE excluded.value > value",
@@ -399,7 +387,11 @@ pub(super) fn record_uses(write: &mut Write<'_>, uses: &[LastUse], clock_floor: 
 }
 
 /// Erases up to `limit` sealed copies of tokens that are over, and says how many.
-pub(super) fn erase_expired(write: &Write<'_>, now: Timestamp, limit: u32) -> Result<u64, WriteError> {
+pub(super) fn erase_expired(
+    write: &Write<'_>,
+    now: Timestamp,
+    limit: u32,
+) -> Result<u64, WriteError> {
     Ok(write.execute(
         "UPDATE tokens SET sealed = NULL, pool_key = NULL WHERE locator IN
              (SELECT locator FROM tokens WHERE sealed IS NOT NULL AND expires_at <= ?1 ORDER BY expires_at LIMIT ?2)",
@@ -420,12 +412,19 @@ pub(super) fn sweep(
                  OR NOT EXISTS (SELECT 1 FROM machines m WHERE m.number = t.machine)
              FROM tokens t WHERE t.locator > ?1 ORDER BY t.locator LIMIT ?2",
         )?
-        .query_map(params![after.map_or(-1, rows::sql_locator), limit, dead_before.as_millis()], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?))
-        })?
+        .query_map(
+            params![
+                after.map_or(-1, rows::sql_locator),
+                limit,
+                dead_before.as_millis()
+            ],
+            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?)),
+        )?
         .collect::<rusqlite::Result<Vec<_>>>()?;
     let next = match looked_at.last() {
-        Some((locator, _)) if looked_at.len() >= limit as usize => Locator::new(locator.cast_unsigned()),
+        Some((locator, _)) if looked_at.len() >= limit as usize => {
+            Locator::new(locator.cast_unsigned())
+        }
         _ => None,
     };
     let mut deleted = 0;

@@ -5,19 +5,18 @@
 //! file as a whole (no room, a failed write or sync) fails the whole batch; after a failed write or sync the store writes no
 //! more, because a second sync may report success for pages that were lost.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
-use std::thread::{JoinHandle, ThreadId};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use tokio::sync::oneshot;
 
 use super::index::{Effect, Index};
+use super::jobs::{Ended, Job, Task, Write, answer};
+use super::live::LiveTokens;
 use super::rows::WriteError;
-use super::tokens::LiveTokens;
 use crate::{Result, StoreError};
 
 /// How many operations share a commit at most.
@@ -33,118 +32,6 @@ const RESTART_PAGES: i64 = 65536;
 
 /// Told once why the store stopped writing.
 pub(super) type OnFatal = Box<dyn Fn(&str) + Send + Sync>;
-
-/// What an operation sees of the writer.
-pub(super) struct Write<'a> {
-    /// The connection, inside a transaction.
-    pub(super) connection: &'a Connection,
-    /// For the texts that rows share.
-    pub(super) index: &'a Index,
-    /// How many live tokens machines have at most. What it says after a rollback is still an upper bound.
-    pub(super) live: &'a mut LiveTokens,
-    effects: &'a mut Vec<Effect>,
-}
-
-impl Write<'_> {
-    /// Notes what the index must learn once this is committed.
-    pub(super) fn effect(&mut self, effect: Effect) {
-        self.effects.push(effect);
-    }
-
-    /// Runs one statement and says how many rows it changed.
-    pub(super) fn execute(&self, sql: &str, parameters: impl rusqlite::Params) -> rusqlite::Result<usize> {
-        self.connection.prepare_cached(sql)?.execute(parameters)
-    }
-}
-
-/// How an operation ended, before the commit.
-enum Ended {
-    Done,
-    /// Undo this one.
-    Refused,
-    /// Undo all.
-    Full,
-    Fatal(String),
-}
-
-/// An operation that waits, runs, and is answered.
-trait Job: Send {
-    /// Whether it consists of one statement, which SQLite undoes by itself when it fails.
-    fn is_single(&self) -> bool;
-    /// The thread that asked.
-    fn thread(&self) -> ThreadId;
-    fn run(&mut self, write: &mut Write<'_>) -> Ended;
-    /// Sends the result, or `failure` in its place. Whoever takes the answer sends `others` too.
-    fn answer(self: Box<Self>, failure: Option<&str>, others: Answers);
-}
-
-/// Answers that wait to be sent; they are sent when this is dropped.
-///
-/// To wake a task from a foreign thread costs a system call, so the writer wakes one task for each thread that asked, and
-/// that one wakes the others at home. Wherever the answers end up, even in a task that was given up, they are sent.
-struct Answers {
-    jobs: Vec<Box<dyn Job>>,
-    failure: Option<Arc<str>>,
-}
-
-impl Answers {
-    const NONE: Self = Self { jobs: Vec::new(), failure: None };
-}
-
-impl Drop for Answers {
-    fn drop(&mut self) {
-        for job in self.jobs.drain(..) {
-            job.answer(self.failure.as_deref(), Self::NONE);
-        }
-    }
-}
-
-struct Task<T, F> {
-    operation: Option<F>,
-    is_single: bool,
-    thread: ThreadId,
-    result: Option<Result<T>>,
-    sender: oneshot::Sender<(Result<T>, Answers)>,
-}
-
-impl<T, F> Job for Task<T, F>
-where
-    T: Send,
-    F: FnOnce(&mut Write<'_>) -> Result<T, WriteError> + Send,
-{
-    fn is_single(&self) -> bool {
-        self.is_single
-    }
-
-    fn thread(&self) -> ThreadId {
-        self.thread
-    }
-
-    fn run(&mut self, write: &mut Write<'_>) -> Ended {
-        let Some(operation) = self.operation.take() else { return Ended::Refused };
-        match operation(write) {
-            Ok(value) => {
-                self.result = Some(Ok(value));
-                Ended::Done
-            }
-            Err(WriteError::Refused(error)) => {
-                self.result = Some(Err(error));
-                Ended::Refused
-            }
-            Err(WriteError::Full) => Ended::Full,
-            Err(WriteError::Fatal(text)) => Ended::Fatal(text),
-        }
-    }
-
-    fn answer(self: Box<Self>, failure: Option<&str>, others: Answers) {
-        let result = match (failure, self.result) {
-            (None, Some(result)) => result,
-            (failure, _) => Err(StoreError::Unavailable(failure.unwrap_or("the operation did not run").to_owned())),
-        };
-        // Whoever asked may have gone away; the answers to the others are sent by the drop.
-        drop(self.sender.send((result, others)));
-    }
-}
 
 /// What the writer shares with those who ask.
 pub(super) struct Shared {
@@ -180,7 +67,11 @@ impl fmt::Debug for Writer {
 
 impl Writer {
     /// Starts the thread; it owns the connection.
-    pub(super) fn start(connection: Connection, index: Arc<Index>, on_fatal: OnFatal) -> std::io::Result<Self> {
+    pub(super) fn start(
+        connection: Connection,
+        index: Arc<Index>,
+        on_fatal: OnFatal,
+    ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             arrived: Condvar::new(),
@@ -199,8 +90,13 @@ impl Writer {
             effects: Vec::new(),
             last_commit: Duration::ZERO,
         };
-        let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || batches.run())?;
-        Ok(Self { shared, thread: Some(thread) })
+        let thread = std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || batches.run())?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
     }
 
     /// The counters.
@@ -229,9 +125,8 @@ impl Writer {
         is_single: bool,
         operation: impl FnOnce(&mut Write<'_>) -> Result<T, WriteError> + Send + 'static,
     ) -> Result<T> {
-        let (sender, receiver) = oneshot::channel();
-        let thread = std::thread::current().id();
-        self.shared.push(Box::new(Task { operation: Some(operation), is_single, thread, result: None, sender }))?;
+        let (task, receiver) = Task::new(is_single, operation);
+        self.shared.push(Box::new(task))?;
         match receiver.await {
             Ok((result, others)) => {
                 drop(others);
@@ -267,7 +162,9 @@ impl Shared {
             return Err(StoreError::Unavailable("the store is closed".to_owned()));
         }
         if queue.jobs.len() >= QUEUE {
-            return Err(StoreError::Unavailable("too many writes are waiting".to_owned()));
+            return Err(StoreError::Unavailable(
+                "too many writes are waiting".to_owned(),
+            ));
         }
         queue.jobs.push(job);
         if queue.wake_at != 0 && queue.jobs.len() >= queue.wake_at {
@@ -286,13 +183,18 @@ impl Shared {
                 return None;
             }
             queue.wake_at = 1;
-            queue = self.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = self
+                .arrived
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         if queue.jobs.len() < expected && !queue.is_closed {
             queue.wake_at = expected;
             (queue, _) = self
                 .arrived
-                .wait_timeout_while(queue, patience, |queue| queue.wake_at != 0 && !queue.is_closed)
+                .wait_timeout_while(queue, patience, |queue| {
+                    queue.wake_at != 0 && !queue.is_closed
+                })
                 .unwrap_or_else(PoisonError::into_inner);
         }
         queue.wake_at = 0;
@@ -305,7 +207,10 @@ impl Shared {
     }
 
     fn close(&self) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).is_closed = true;
+        self.queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_closed = true;
         self.arrived.notify_one();
     }
 
@@ -326,7 +231,12 @@ impl Drop for PanicGuard {
             self.0.fail("the writer's thread panicked");
         }
         self.0.close();
-        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner).jobs.clear();
+        self.0
+            .queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .jobs
+            .clear();
     }
 }
 
@@ -347,7 +257,11 @@ impl Batches {
             // Those who were just answered are likely to ask again, all at once. A lone client is never waited for.
             expected = jobs.len();
             let outcome = self.batch(&mut jobs);
-            answer(jobs, outcome.as_ref().err().map(|reason| Arc::from(reason.as_str())));
+            let failure = outcome
+                .as_ref()
+                .err()
+                .map(|reason| Arc::from(reason.as_str()));
+            answer(jobs, failure.as_ref());
             if outcome.is_ok() {
                 self.checkpoint("PASSIVE");
             }
@@ -402,9 +316,12 @@ impl Batches {
         for job in &mut *jobs {
             self.job(job.as_mut())?;
         }
-        #[expect(clippy::disallowed_methods, reason = "only for the metrics and for how long a batch gathers")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "only for the metrics and for how long a batch gathers"
+        )]
         let start = Instant::now();
-        execute(&self.connection, "COMMIT").map_err(|error| match WriteError::from(error) {
+        execute(&self.connection, "COMMIT").map_err(|error| match error {
             // Whatever else a commit may report, it is not known to have failed alone.
             WriteError::Refused(error) => WriteError::Fatal(format!("a commit failed: {error}")),
             error => error,
@@ -413,9 +330,13 @@ impl Batches {
         if self.connection.total_changes() != before {
             self.last_commit = start.elapsed();
             self.shared.commits.fetch_add(1, Ordering::Relaxed);
-            self.shared.committed_operations.fetch_add(jobs.len() as u64, Ordering::Relaxed);
+            self.shared
+                .committed_operations
+                .fetch_add(jobs.len() as u64, Ordering::Relaxed);
             let micros = u64::try_from(self.last_commit.as_micros()).unwrap_or(u64::MAX);
-            self.shared.commit_micros.fetch_add(micros, Ordering::Relaxed);
+            self.shared
+                .commit_micros
+                .fetch_add(micros, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -437,7 +358,9 @@ impl Batches {
             Ended::Refused => {
                 // Some errors make SQLite roll back the whole transaction by itself.
                 if self.connection.is_autocommit() {
-                    return Err(WriteError::Refused(StoreError::Unavailable("a transaction was rolled back".to_owned())));
+                    return Err(WriteError::Refused(StoreError::Unavailable(
+                        "a transaction was rolled back".to_owned(),
+                    )));
                 }
                 self.effects.truncate(effects);
                 if needs_savepoint {
@@ -483,16 +406,4 @@ impl Batches {
 fn execute(connection: &Connection, sql: &str) -> Result<(), WriteError> {
     connection.prepare_cached(sql)?.execute([])?;
     Ok(())
-}
-
-/// Sends the answers of a batch, one wake-up for each thread that asked.
-fn answer(jobs: Vec<Box<dyn Job>>, failure: Option<Arc<str>>) {
-    let mut threads: HashMap<ThreadId, Vec<Box<dyn Job>>> = HashMap::new();
-    for job in jobs {
-        threads.entry(job.thread()).or_default().push(job);
-    }
-    for mut jobs in threads.into_values() {
-        let Some(first) = jobs.pop() else { continue };
-        first.answer(failure.as_deref(), Answers { jobs, failure: failure.clone() });
-    }
 }

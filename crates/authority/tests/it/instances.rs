@@ -1,0 +1,109 @@
+//! Instances, their keys and settings, and the keys of the authority itself.
+
+use std::sync::Arc;
+
+use countersign_authority::{Accepts, Authority, AuthorityOptions, Error, MasterKey};
+use countersign_protocol::secret::has_checksum;
+use countersign_store::Store;
+use countersign_store::sqlite::{SqliteOptions, SqliteStore};
+use serde_json::json;
+
+use crate::support::sources::{ManualClock, SeededRandom};
+use crate::support::{Story, World, problem_of};
+
+#[tokio::test]
+async fn an_instance_begins_with_a_key_and_an_active_signing_key() {
+    let world = World::new().await;
+    for (is_live, prefix) in [(true, "sk_live_"), (false, "sk_test_")] {
+        let created = world.authority.create_instance("one", is_live).await.unwrap();
+        let key = created.key.expose();
+        assert!(key.starts_with(prefix) && has_checksum(key));
+        let owner = world.actor(key).await;
+        let keys = world.authority.signing_keys(&owner).await.unwrap();
+        assert_eq!((keys.len(), keys[0].state), (1, "active"));
+    }
+    assert_eq!(world.authority.instances().await.unwrap().len(), 2);
+    for name in ["", &"x".repeat(256)] {
+        assert_eq!(problem_of(world.authority.create_instance(name, true).await).0, "name");
+    }
+}
+
+#[tokio::test]
+async fn twenty_keys_live_at_once_and_the_last_one_cannot_be_revoked() {
+    let story = Story::new().await;
+    let owner = story.actor(&story.home).await;
+    let authority = &story.authority;
+    let mut created = Vec::new();
+    for _ in 0..19 {
+        created.push(authority.create_instance_key(&owner, true).await.unwrap());
+    }
+    let refused = authority.create_instance_key(&owner, true).await;
+    assert!(matches!(refused, Err(Error::Conflict(_))));
+    for key in &created {
+        assert!(authority.authenticate(key.key.expose(), Accepts::Instance).await.is_ok());
+        authority.revoke_instance_key(&owner, &key.info.id).await.unwrap();
+        let refused = authority.authenticate(key.key.expose(), Accepts::Instance).await;
+        assert!(matches!(refused, Err(Error::InstanceKeyInvalid)));
+        let again = authority.revoke_instance_key(&owner, &key.info.id).await;
+        assert!(matches!(again, Err(Error::NotFound { .. })));
+    }
+    let last = authority.revoke_instance_key(&owner, owner.name()).await;
+    assert!(matches!(last, Err(Error::Conflict(_))));
+    let listed = authority.instance_keys(&owner).await.unwrap();
+    assert_eq!(listed.len(), 20);
+    assert_eq!(listed.iter().filter(|key| key.revoked_at.is_none()).count(), 1);
+}
+
+#[tokio::test]
+async fn settings_are_checked_one_by_one_and_nothing_changes_where_one_is_wrong() {
+    let story = Story::new().await;
+    let owner = story.actor(&story.home).await;
+    let before = owner.instance().settings.clone();
+    for (wrong, name) in [
+        (json!(null), "settings"),
+        (json!({"unknown": 1}), "settings"),
+        (json!({"token_pooling": false, "max_jwt_ttl": 0}), "max_jwt_ttl"),
+        (json!({"max_jwt_ttl": 315_360_001}), "max_jwt_ttl"),
+        (json!({"max_jwt_ttl": "60"}), "max_jwt_ttl"),
+        (json!({"null_expiration": "maybe"}), "null_expiration"),
+        (json!({"secret_reveal": null}), "secret_reveal"),
+        (json!({"issuer": "ftp://x"}), "issuer"),
+        (json!({"issuer": "https://x/"}), "issuer"),
+        (json!({"issuer": "https://é"}), "issuer"),
+        (json!({"issuer": format!("https://{}", "x".repeat(255))}), "issuer"),
+        (json!({"rate_limit": {"requests": 0, "seconds": 1}}), "rate_limit"),
+        (json!({"rate_limit": {"requests": 1, "seconds": 0}}), "rate_limit"),
+        (json!({"rate_limit": {"requests": 1}}), "rate_limit"),
+        (json!({"machine_rate_limit": {"requests": 1, "seconds": 86_401}}), "machine_rate_limit"),
+    ] {
+        let refused = story.authority.update_instance_settings(&owner, &wrong).await;
+        assert_eq!(problem_of(refused).0, name, "{wrong}");
+    }
+    assert_eq!(story.actor(&story.home).await.instance().settings, before);
+    assert!(!story.logged(&story.home).await.contains(&"instance.updated"));
+    story.set(&story.home, json!({"issuer": "https://x", "max_jwt_ttl": 60})).await;
+    let story = Story { world: story.world.restart().await, ..story };
+    let settings = story.actor(&story.home).await.instance().settings.clone();
+    assert_eq!((settings.issuer.as_deref(), settings.max_jwt_ttl), (Some("https://x"), 60));
+}
+
+#[tokio::test]
+async fn an_authority_opens_with_its_own_master_key_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let random = Arc::new(SeededRandom::new(1));
+    let clock = Arc::new(ManualClock::default());
+    let store: Arc<dyn Store> =
+        Arc::new(SqliteStore::create(folder.path(), SqliteOptions::default()).unwrap());
+    let master = MasterKey::generate(&*random);
+    let open = async |master: &MasterKey| {
+        let options = AuthorityOptions::default();
+        Authority::open(Arc::clone(&store), master, clock.clone(), random.clone(), options).await
+    };
+    assert!(matches!(open(&master).await, Err(Error::NotInitialised)));
+    Authority::initialise(&*store, &master, &*clock, &*random).await.unwrap();
+    let again = Authority::initialise(&*store, &master, &*clock, &*random).await;
+    assert!(matches!(again, Err(Error::Store(_))), "never twice");
+    let other = MasterKey::generate(&*random);
+    assert!(matches!(open(&other).await, Err(Error::WrongMasterKey)));
+    assert!(open(&master).await.is_ok());
+}

@@ -1,0 +1,155 @@
+//! The life of a signing key, with the clock moved: published, active, verify-only, deleted.
+
+use countersign_authority::{Error, Refusal};
+use countersign_protocol::ids::SigningKeyId;
+
+use crate::support::sources::{DAY, HOUR, MINUTE, SECOND};
+use crate::support::{Story, header_of, jwt, lasting, refusal_of};
+
+impl Story {
+    /// The signing keys' states, oldest first.
+    async fn states(&self) -> Vec<&'static str> {
+        let owner = self.actor(&self.home).await;
+        let keys = self.authority.signing_keys(&owner).await.unwrap();
+        keys.iter().map(|key| key.state).collect()
+    }
+
+    /// The key ids that receivers see.
+    async fn shown(&self) -> Vec<String> {
+        let instance = self.actor(&self.home).await.instance().id;
+        let keys = self.authority.jwks(instance).unwrap().keys;
+        keys.iter().map(|key| key.kid.to_string()).collect()
+    }
+
+    /// A new JWT and the key that signed it.
+    async fn signed(&self, seconds: f64) -> (String, String) {
+        let (token, _) = self.token(&self.sender, lasting(seconds, jwt())).await;
+        let kid = header_of(&token)["kid"].as_str().unwrap().to_owned();
+        (token, kid)
+    }
+
+    async fn rotate_signing(&self, is_immediate: bool) -> Result<String, Error> {
+        let owner = self.actor(&self.home).await;
+        let rotated = self.authority.rotate_signing_key(&owner, is_immediate).await?;
+        Ok(rotated.kid.to_string())
+    }
+
+    async fn pass(&self, millis: i64) {
+        self.clock.advance(millis);
+        self.authority.maintain().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_shown_for_an_hour_then_signs_then_verifies_then_goes() {
+    let story = Story::new().await;
+    let (token, first) = story.signed(2.0 * 3600.0).await;
+    let second = story.rotate_signing(false).await.unwrap();
+    assert!(second.starts_with("ins_"));
+    assert_eq!(story.shown().await, [first.clone(), second.clone()]);
+    assert_eq!(story.states().await, ["active", "published"]);
+
+    story.pass(HOUR - MINUTE).await;
+    assert_eq!(story.signed(60.0).await.1, first, "not before receivers know it");
+    story.pass(MINUTE).await;
+    assert_eq!(story.states().await, ["verify_only", "active"]);
+    assert_eq!(story.signed(60.0).await.1, second);
+    assert_eq!(story.shown().await, [first.clone(), second.clone()]);
+
+    // The first key's last JWT is over at two hours, its grace a minute later.
+    story.pass(HOUR).await;
+    assert!(story.verify(&story.receiver.key, &token).await.is_ok(), "within the leeway");
+    story.pass(MINUTE).await;
+    assert_eq!(story.shown().await, [first, second.clone()]);
+    story.pass(MINUTE).await;
+    assert_eq!(story.shown().await, std::slice::from_ref(&second));
+    let refused = refusal_of(story.verify(&story.home, &token).await);
+    assert_eq!(refused, Some((Refusal::Unknown, true)));
+
+    // All of it survives a restart.
+    let story = Story { world: story.world.restart().await, ..story };
+    assert_eq!(story.shown().await, std::slice::from_ref(&second));
+    assert_eq!(story.signed(60.0).await.1, second);
+}
+
+#[tokio::test]
+async fn a_key_that_never_signed_goes_a_minute_after_it_was_replaced() {
+    let story = Story::new().await;
+    story.rotate_signing(true).await.unwrap();
+    assert_eq!(story.states().await, ["verify_only", "active"]);
+    story.pass(MINUTE).await;
+    assert_eq!(story.states().await, ["verify_only", "active"]);
+    story.pass(MINUTE).await;
+    assert_eq!(story.states().await, ["active"]);
+}
+
+#[tokio::test]
+async fn keys_rotate_by_themselves_after_ninety_days() {
+    let story = Story::new().await;
+    let (_, first) = story.signed(60.0).await;
+    story.pass(90 * DAY - HOUR - MINUTE).await;
+    assert_eq!(story.states().await, ["active"]);
+    story.pass(MINUTE).await;
+    assert_eq!(story.states().await, ["active", "published"]);
+    assert_eq!(story.signed(60.0).await.1, first);
+    story.pass(HOUR).await;
+    assert_eq!(story.states().await, ["verify_only", "active"]);
+    assert_ne!(story.signed(60.0).await.1, first);
+    story.pass(2 * MINUTE + SECOND).await;
+    assert_eq!(story.states().await, ["active"]);
+    // And again, in every instance.
+    story.pass(90 * DAY - HOUR).await;
+    let abroad = story.actor(&story.abroad).await;
+    for owner in [story.actor(&story.home).await, abroad] {
+        let keys = story.authority.signing_keys(&owner).await.unwrap();
+        assert!(keys.iter().any(|key| key.state == "published"), "{keys:?}");
+    }
+}
+
+#[tokio::test]
+async fn one_key_waits_at_a_time_and_may_be_used_at_once() {
+    let story = Story::new().await;
+    let (token, first) = story.signed(3600.0).await;
+    let second = story.rotate_signing(false).await.unwrap();
+    let refused = story.rotate_signing(false).await;
+    assert!(matches!(refused, Err(Error::Conflict(_))));
+    assert_eq!(story.rotate_signing(true).await.unwrap(), second);
+    assert_eq!(story.signed(60.0).await.1, second);
+    assert_eq!(story.shown().await, [first, second]);
+    assert!(story.verify(&story.receiver.key, &token).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_deleted_key_takes_its_jwts_with_it_and_the_active_one_stays() {
+    let story = Story::new().await;
+    let owner = story.actor(&story.home).await;
+    let (token, first) = story.signed(3600.0).await;
+    let first_id: SigningKeyId = first.parse().unwrap();
+    let active = story.authority.delete_signing_key(&owner, first_id).await;
+    assert!(matches!(active, Err(Error::Conflict(_))));
+    let second = story.rotate_signing(true).await.unwrap();
+    story.authority.delete_signing_key(&owner, first_id).await.unwrap();
+    assert_eq!(story.shown().await, [second]);
+    let refused = refusal_of(story.verify(&story.receiver.key, &token).await);
+    assert_eq!(refused, Some((Refusal::Unknown, false)));
+    let again = story.authority.delete_signing_key(&owner, first_id).await;
+    assert!(matches!(again, Err(Error::NotFound { .. })));
+    assert_eq!(
+        story.logged(&story.home).await[3..],
+        ["signing_key.published", "signing_key.activated", "signing_key.deleted"]
+    );
+}
+
+#[tokio::test]
+async fn a_jwk_is_an_rsa_key_that_every_sdk_reads() {
+    let story = Story::new().await;
+    let instance = story.actor(&story.home).await.instance().id;
+    let keys = story.authority.jwks(instance).unwrap().keys;
+    let key = serde_json::to_value(&keys[0]).unwrap();
+    assert_eq!(
+        (&key["use"], &key["kty"], &key["alg"], &key["e"], &key["kid"]),
+        (&"sig".into(), &"RSA".into(), &"RS256".into(), &"AQAB".into(), &instance.as_str().into())
+    );
+    assert_eq!(key["n"].as_str().unwrap().len(), 342, "2048 bits without padding");
+    assert_eq!(key.as_object().unwrap().len(), 6, "nothing private");
+}

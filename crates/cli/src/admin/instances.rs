@@ -1,0 +1,251 @@
+//! `instance`: the tenants of an authority, their settings and their keys.
+
+use clap::{Args, Subcommand};
+use countersign_protocol::body::ExposedSecret;
+use serde_json::{Map, Value, json};
+
+use super::bodies::{InstanceBody, NewInstanceBody};
+use super::output::{self, SecretOutput};
+use super::target::TargetArgs;
+use crate::exit::Failure;
+use crate::folder::publishable_key;
+
+#[derive(Args, Debug)]
+pub(crate) struct InstanceArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+    #[command(subcommand)]
+    command: InstanceCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum InstanceCommand {
+    /// Lists all instances; with --data only
+    #[command(after_help = "Example:\n  countersign instance list --data /var/lib/countersign")]
+    List,
+    /// Makes a further instance and shows its key once; with --data only
+    #[command(after_help = "Example:\n  countersign instance create staging --test --data /var/lib/countersign --output staging.key")]
+    Create {
+        /// Its name
+        name: String,
+        /// Makes a key that begins with sk_test_ instead of sk_live_
+        #[arg(long)]
+        test: bool,
+        #[command(flatten)]
+        output: SecretOutput,
+    },
+    /// Shows an instance and its settings
+    #[command(after_help = "Example:\n  countersign instance show")]
+    Show,
+    /// Changes settings
+    #[command(after_help = "Settings:\n  \
+        jwt_scopes_claim=on|off      whether JWTs say which machines they are for\n  \
+        null_expiration=default|never  what a token without a lifetime gets\n  \
+        max_jwt_ttl=DURATION         the longest life of a JWT\n  \
+        secret_reveal=on|off         whether machine keys can be shown again; off erases the copies\n  \
+        token_pooling=on|off         whether --min-remaining hands out tokens again; off erases the copies\n  \
+        issuer=URL|null              the issuer of JWTs, where it is not the public URL\n  \
+        rate_limit=N/SECONDS|null    a limit on all requests of the instance\n  \
+        machine_rate_limit=N/SECONDS|null  a limit on the requests of each machine\n\n\
+        Example:\n  countersign instance set max_jwt_ttl=24h machine_rate_limit=1000/60")]
+    Set {
+        /// What to set
+        #[arg(required = true, value_name = "NAME=VALUE", value_parser = parse_setting)]
+        settings: Vec<(String, Value)>,
+        /// Erases kept secrets without a question
+        #[arg(long)]
+        yes: bool,
+    },
+    /// The keys of an instance
+    #[command(subcommand, after_help = "Example:\n  countersign instance key create --output new.key")]
+    Key(InstanceKeyCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum InstanceKeyCommand {
+    /// Lists the keys, oldest first
+    #[command(after_help = "Example:\n  countersign instance key list")]
+    List,
+    /// Makes a further key and shows it once
+    #[command(after_help = "Example:\n  countersign instance key create --output new.key")]
+    Create {
+        /// Makes a key that begins with sk_test_ instead of sk_live_
+        #[arg(long)]
+        test: bool,
+        #[command(flatten)]
+        output: SecretOutput,
+    },
+    /// Revokes a key at once
+    #[command(after_help = "Example:\n  countersign instance key revoke key_0123456789ab --yes")]
+    Revoke {
+        /// The key's id (not the key)
+        #[arg(value_parser = parse_key_id)]
+        id: String,
+        /// Does it without a question
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+pub(crate) async fn run(args: InstanceArgs) -> Result<(), Failure> {
+    let json = args.target.json;
+    match args.command {
+        InstanceCommand::List => {
+            let list = args.target.local().await?.instances().await?;
+            if json { output::print_json(&list) } else { show_list(&list.data) }
+        }
+        InstanceCommand::Create { name, test, output } => create(&args.target, &name, !test, &output).await,
+        InstanceCommand::Show => show(&args.target.open().await?.instance().await?, json),
+        InstanceCommand::Set { settings, yes } => {
+            let settings: Map<String, Value> = settings.into_iter().collect();
+            let erases = |name: &str| settings.get(name) == Some(&Value::Bool(false));
+            if erases("secret_reveal") || erases("token_pooling") {
+                output::confirm(yes, "Erase the kept copies of secrets? They cannot be shown again; the secrets themselves go on working.")?;
+            }
+            let target = args.target.open().await?;
+            show(&target.update_instance(&Value::Object(settings)).await?, json)?;
+            target.finish().await
+        }
+        InstanceCommand::Key(command) => run_key(&args.target, command, json).await,
+    }
+}
+
+async fn create(target: &TargetArgs, name: &str, is_live: bool, output: &SecretOutput) -> Result<(), Failure> {
+    let local = target.local().await?;
+    let prepared = output.prepare()?;
+    let created = local.create_instance(name, is_live).await?;
+    let shown = prepared.path().is_none().then(|| ExposedSecret(created.key.expose().to_owned()));
+    prepared.write(created.key.expose()).map_err(|failure| {
+        let hint = format!("`countersign instance key create --instance {}` makes another key", created.instance.id);
+        failure.context(format!("{} was made", created.instance.id)).with_hint(hint)
+    })?;
+    let publishable_key = publishable_key(local.public_url(), is_live);
+    if target.json {
+        return output::print_json(&NewInstanceBody { instance_id: created.instance.id, secret_key: shown, publishable_key });
+    }
+    let mut fields = vec![("id", created.instance.id.to_string()), ("name", created.instance.name.clone())];
+    fields.extend(shown.map(|key| ("secret key", key.0)));
+    fields.push(("publishable key", publishable_key));
+    output::print_fields(&fields)
+}
+
+async fn run_key(target: &TargetArgs, command: InstanceKeyCommand, json: bool) -> Result<(), Failure> {
+    let target = target.open().await?;
+    match command {
+        InstanceKeyCommand::List => {
+            let list = target.instance_keys().await?;
+            if json {
+                output::print_json(&list)?;
+            } else {
+                let rows: Vec<_> =
+                    list.data.iter().map(|key| [key.id.clone(), output::time(key.created_at), output::time_or(key.revoked_at, "")]).collect();
+                output::print_table(["ID", "CREATED", "REVOKED"], &rows, "No keys.")?;
+            }
+        }
+        InstanceKeyCommand::Create { test, output } => {
+            let prepared = output.prepare()?;
+            let mut created = target.create_instance_key(!test).await?;
+            let secret = created.secret_key.take().map(|key| key.0).unwrap_or_default();
+            if json {
+                created.secret_key = prepared.path().is_none().then(|| ExposedSecret(secret.clone()));
+                output::print_json(&created)?;
+                prepared.write(&secret)?;
+            } else {
+                output::note(&format!("{} is a new key of the instance. It is shown this once.", created.id));
+                prepared.write_or_print(&secret)?;
+            }
+        }
+        InstanceKeyCommand::Revoke { id, yes } => {
+            output::confirm(yes, &format!("Revoke {id}? What uses it is refused from then on."))?;
+            let revoked = target.revoke_instance_key(&id).await?;
+            if json { output::print_json(&revoked)? } else { output::note(&format!("{id} is revoked.")) }
+        }
+    }
+    target.finish().await
+}
+
+/// `NAME=VALUE`: JSON where it is some, words for what people would write otherwise.
+fn parse_setting(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    let limit = || {
+        let (requests, seconds) = value.split_once('/')?;
+        let (requests, seconds) = (requests.parse::<u32>().ok()?, seconds.parse::<u32>().ok()?);
+        name.ends_with("rate_limit").then(|| json!({ "requests": requests, "seconds": seconds }))
+    };
+    let duration = || name.ends_with("_ttl").then(|| output::parse_duration(value).ok()).flatten().map(|seconds| json!(seconds));
+    let value = match value {
+        "on" => Value::Bool(true),
+        "off" => Value::Bool(false),
+        _ => limit().or_else(duration).or_else(|| serde_json::from_str(value).ok()).unwrap_or_else(|| Value::String(value.to_owned())),
+    };
+    Ok((name.to_owned(), value))
+}
+
+fn parse_key_id(text: &str) -> Result<String, &'static str> {
+    if text.starts_with("key_") && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        return Ok(text.to_owned());
+    }
+    Err("the id of a key begins with key_; the key itself never goes on the command line")
+}
+
+fn show_list(instances: &[InstanceBody]) -> Result<(), Failure> {
+    let rows: Vec<_> = instances
+        .iter()
+        .map(|instance| [instance.id.to_string(), instance.name.clone(), output::time(instance.created_at), issuer(instance)])
+        .collect();
+    output::print_table(["ID", "NAME", "CREATED", "ISSUER"], &rows, "No instances.")
+}
+
+fn show(instance: &InstanceBody, json: bool) -> Result<(), Failure> {
+    if json {
+        return output::print_json(instance);
+    }
+    let mut fields = vec![
+        ("id", instance.id.to_string()),
+        ("name", instance.name.clone()),
+        ("created", output::time(instance.created_at)),
+        ("issuer", issuer(instance)),
+    ];
+    // The setting of the issuer has the same name as the result above it.
+    let settings = instance.settings.as_object().into_iter().flatten().filter(|(name, _)| *name != "issuer");
+    fields.extend(settings.map(|(name, value)| (name.as_str(), shown(name, value))));
+    output::print_fields(&fields)
+}
+
+fn issuer(instance: &InstanceBody) -> String {
+    instance.issuer.clone().unwrap_or_else(|| "made from the public URL (give --public-url to see it)".to_owned())
+}
+
+fn shown(name: &str, value: &Value) -> String {
+    match value {
+        Value::Null => "none".to_owned(),
+        Value::Bool(true) => "on".to_owned(),
+        Value::Bool(false) => "off".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Number(number) if name.ends_with("_ttl") => number.as_i64().map_or_else(|| number.to_string(), output::duration),
+        Value::Object(limit) if limit.contains_key("requests") => {
+            let part = |name| limit.get(name).map(Value::to_string).unwrap_or_default();
+            format!("{}/{}", part("requests"), part("seconds"))
+        }
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_written_as_people_would() {
+        let parse = |text: &str| parse_setting(text).expect("a setting").1;
+        assert_eq!(parse("secret_reveal=off"), json!(false));
+        assert_eq!(parse("secret_reveal=true"), json!(true));
+        assert_eq!(parse("max_jwt_ttl=24h"), json!(86_400));
+        assert_eq!(parse("max_jwt_ttl=60"), json!(60));
+        assert_eq!(parse("rate_limit=100/10"), json!({"requests": 100, "seconds": 10}));
+        assert_eq!(parse("rate_limit=null"), Value::Null);
+        assert_eq!(parse("issuer=https://a.example/x"), json!("https://a.example/x"));
+        assert_eq!(parse("null_expiration=never"), json!("never"));
+        assert!(parse_setting("secret_reveal").is_err());
+    }
+}

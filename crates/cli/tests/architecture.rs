@@ -1,0 +1,169 @@
+//! The tree is the architecture: which crate may use which, and how long a file may be.
+//!
+//! The edges are those of ARCHITECTURE.md. A new one, or a new crate, needs a record in `docs/adr/`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Each crate of the workspace and the others that it may use. The executable may use all of them.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("countersign-protocol", &[]),
+    ("countersign-store", &["countersign-protocol"]),
+    (
+        "countersign-authority",
+        &["countersign-protocol", "countersign-store"],
+    ),
+    (
+        "countersign-server",
+        &["countersign-protocol", "countersign-authority"],
+    ),
+    ("countersign-client", &["countersign-protocol"]),
+    (
+        "countersign-receiver",
+        &["countersign-protocol", "countersign-client"],
+    ),
+];
+/// The executable, the only crate that chooses a store.
+const EXECUTABLE: &str = "countersign";
+/// Measures the product from outside and belongs to no layer.
+const EXEMPT: &str = "countersign-bench";
+/// The longest file, its tests aside.
+const MAX_LINES: usize = 500;
+
+#[test]
+fn crates_use_only_what_the_architecture_allows() {
+    let mut wrong = Vec::new();
+    for (name, uses) in edges() {
+        if name == EXECUTABLE || name == EXEMPT {
+            continue;
+        }
+        let Some((_, allowed)) = ALLOWED.iter().find(|(known, _)| *known == name) else {
+            wrong.push(format!(
+                "{name} is a new crate, which needs an ADR and a row here"
+            ));
+            continue;
+        };
+        for used in uses.iter().filter(|used| !allowed.contains(&used.as_str())) {
+            wrong.push(format!("{name} must not use {used}"));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn nothing_uses_the_executable() {
+    let users: Vec<_> = edges()
+        .into_iter()
+        .filter(|(_, uses)| uses.contains(EXECUTABLE))
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(users, Vec::<String>::new());
+}
+
+#[test]
+fn files_stay_under_500_lines_without_their_tests() {
+    let mut files = Vec::new();
+    for krate in children(&root().join("crates")) {
+        sources(&krate.join("src"), &mut files);
+    }
+    assert!(files.len() > 20, "the sources were not found");
+    let mut long: Vec<_> = files
+        .iter()
+        .map(|path| (lines_without_tests(path), path))
+        .filter(|(lines, _)| *lines > MAX_LINES)
+        .map(|(lines, path)| (lines, path.strip_prefix(root()).unwrap_or(path)))
+        .map(|(lines, path)| format!("{} has {lines} lines", path.display()))
+        .collect();
+    long.sort();
+    assert!(
+        long.is_empty(),
+        "split by meaning what exceeds {MAX_LINES} lines:\n{}",
+        long.join("\n")
+    );
+}
+
+/// Each package of the workspace and the workspace's packages that it uses, other than for its tests.
+fn edges() -> BTreeMap<String, BTreeSet<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--no-deps",
+            "--manifest-path",
+        ])
+        .arg(root().join("Cargo.toml"))
+        .output()
+        .expect("cargo runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo writes JSON");
+    let packages = metadata["packages"].as_array().expect("a list of packages");
+    let names: BTreeSet<&str> = packages.iter().map(name_of).collect();
+    packages
+        .iter()
+        .map(|package| {
+            let dependencies = package["dependencies"]
+                .as_array()
+                .expect("a list of dependencies");
+            let uses = dependencies
+                .iter()
+                .filter(|dependency| dependency["kind"] != "dev")
+                .map(name_of)
+                .filter(|name| names.contains(name))
+                .map(str::to_owned)
+                .collect();
+            (name_of(package).to_owned(), uses)
+        })
+        .collect()
+}
+
+fn name_of(value: &Value) -> &str {
+    value["name"].as_str().expect("a name")
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn children(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("the folder can be read");
+    entries
+        .map(|entry| entry.expect("an entry").path())
+        .collect()
+}
+
+/// The Rust files under `folder`, those that hold nothing but tests aside.
+fn sources(folder: &Path, files: &mut Vec<PathBuf>) {
+    for path in children(folder) {
+        let name = path
+            .file_stem()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        if matches!(name, "tests" | "testing" | "conformance") {
+            continue;
+        }
+        if path.is_dir() {
+            sources(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+/// How many lines stand before the module of tests at the foot of a file.
+fn lines_without_tests(path: &Path) -> usize {
+    let text = fs::read_to_string(path).expect("the file can be read");
+    let lines: Vec<&str> = text.lines().collect();
+    let foot = lines
+        .windows(2)
+        .position(|pair| pair == ["#[cfg(test)]", "mod tests {"]);
+    foot.unwrap_or(lines.len())
+}

@@ -1,0 +1,292 @@
+//! Every situation with an exit code of its own: one error, one hint, no data, nothing changed.
+
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+
+use insta::assert_snapshot;
+
+use crate::support::{Place, files};
+
+/// The refusal of `serve` on the folder `data`, which must change no file.
+fn refused(place: &Place, arguments: &[&str]) -> String {
+    let before = place.path("data").is_dir().then(|| files(&place.path("data")));
+    let arguments: Vec<&str> = ["serve", "--data", "data", "--listen", "127.0.0.1:0"].iter().chain(arguments).copied().collect();
+    let refusal = place.run(&arguments).refusal();
+    let after = place.path("data").is_dir().then(|| files(&place.path("data")));
+    assert!(before == after, "the refused start changed a file");
+    refusal
+}
+
+#[test]
+fn a_command_line_that_cannot_be_understood_ends_with_2() {
+    let place = Place::new();
+    assert_snapshot!(place.run(&["serve", "--dta", "x"]).refusal(), @r#"
+    2
+    error: unexpected argument '--dta' found
+    hint: a similar argument exists: '--data'
+    "#);
+    assert_snapshot!(place.run(&["machine", "create"]).refusal(), @r#"
+    2
+    error: the following required arguments were not provided: <NAME>
+    hint: write `countersign machine create <NAME>`; --help has an example
+    "#);
+    assert_snapshot!(place.run(&["machine", "update", "x", "--ttl", "soon"]).refusal(), @r#"
+    2
+    error: invalid value 'soon' for '--ttl <DURATION>': write seconds, or a duration like 365d, 12h, 30m or 1h30m
+    hint: --help has an example
+    "#);
+    assert_snapshot!(place.run(&["machine", "list", "--url", "https://a.example", "--data", "x"]).refusal(), @r#"
+    2
+    error: the argument '--url <URL>' cannot be used with '--data <DIR>'
+    hint: write `countersign machine list --url <URL>`; --help has an example
+    "#);
+}
+
+#[test]
+fn a_missing_and_an_empty_folder_end_with_3() {
+    let place = Place::new();
+    assert_snapshot!(refused(&place, &[]), @r#"
+    3
+    error: there is no authority in data; `countersign init` makes one
+    hint: make one with `countersign init --data DIR`, or start with `countersign dev`
+    "#);
+    assert!(!place.path("data").exists(), "a refused start makes nothing");
+    std::fs::create_dir(place.path("data")).expect("made");
+    assert_snapshot!(refused(&place, &[]), @r#"
+    3
+    error: there is no authority in data; `countersign init` makes one
+    hint: make one with `countersign init --data DIR`, or start with `countersign dev`
+    "#);
+}
+
+#[test]
+fn a_folder_that_is_open_elsewhere_ends_with_4() {
+    let (place, _) = Place::with_authority();
+    let server = place.start(&["serve", "--data", "data"]);
+    assert_snapshot!(place.run(&["machine", "list", "--data", "data"]).refusal(), @r#"
+    4
+    error: data is in use by another process
+    hint: stop the other process, or talk to it with `--url` and CLERK_SECRET_KEY
+    "#);
+    assert_eq!(place.run(&["serve", "--data", "data", "--listen", "127.0.0.1:0"]).code, 4);
+    assert_eq!(server.stop().code, 0);
+}
+
+#[test]
+fn a_foreign_folder_ends_with_5() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("data")).expect("made");
+    std::fs::write(place.path("data/notes.txt"), "nothing of ours").expect("written");
+    assert_snapshot!(refused(&place, &[]), @r#"
+    5
+    error: data holds files of something else, for instance notes.txt
+    hint: choose another folder with --data; nothing was changed in this one
+    "#);
+    assert_eq!(place.run(&["init", "--data", "data"]).code, 5);
+    assert_eq!(place.run(&["dev", "--data", "data"]).code, 5);
+    assert_eq!(files(&place.path("data")).len(), 1);
+}
+
+#[test]
+fn a_damaged_database_ends_with_5_or_7() {
+    let (place, _) = Place::with_authority();
+    std::fs::write(place.path("data/countersign.db"), vec![7; 8192]).expect("written");
+    assert_snapshot!(refused(&place, &[]), @r#"
+    5
+    error: data/countersign.db is not a database of Countersign
+    hint: choose another folder with --data; nothing was changed in this one
+    "#);
+    let mut damaged = b"SQLite format 3\0".to_vec();
+    damaged.resize(8192, 7);
+    std::fs::write(place.path("data/countersign.db"), damaged).expect("written");
+    assert_eq!(refused(&place, &[]).lines().next(), Some("7"));
+}
+
+#[test]
+fn a_wrong_missing_or_malformed_master_key_ends_with_8() {
+    let (place, _) = Place::with_authority();
+    let key = place.path("data/master.key");
+    let right = std::fs::read(&key).expect("readable");
+    std::fs::write(&key, format!("{}\n", "0".repeat(64))).expect("written");
+    assert_snapshot!(refused(&place, &[]), @"");
+    std::fs::write(&key, "short").expect("written");
+    assert_snapshot!(refused(&place, &[]), @"");
+    std::fs::remove_file(&key).expect("removed");
+    assert_snapshot!(refused(&place, &[]), @"");
+    assert!(!key.exists(), "a master key is never made for existing data");
+    let again = place.run(&["init", "--data", "data"]);
+    assert_eq!(again.code, 1);
+    assert!(!key.exists(), "a master key is never made for existing data");
+    std::fs::write(&key, right).expect("written");
+    std::fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).expect("set");
+    assert_eq!(place.run(&["machine", "list", "--data", "data"]).code, 0);
+}
+
+#[test]
+fn a_file_that_others_may_read_ends_with_9() {
+    let (place, _) = Place::with_authority();
+    for name in ["data/master.key", "data/countersign.db"] {
+        std::fs::set_permissions(place.path(name), PermissionsExt::from_mode(0o640)).expect("set");
+        let refusal = refused(&place, &[]);
+        assert!(refusal.starts_with("9\n") && refusal.contains(name), "{refusal}");
+        std::fs::set_permissions(place.path(name), PermissionsExt::from_mode(0o600)).expect("set");
+    }
+}
+
+#[test]
+fn a_taken_port_ends_with_10() {
+    let (place, _) = Place::with_authority();
+    let other = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = other.local_addr().expect("an address").to_string();
+    let before = files(&place.path("data"));
+    let refusal = place.run(&["serve", "--data", "data", "--listen", &address]).refusal();
+    assert_snapshot!(refusal.replace(&address, "ADDRESS"), @r#"
+    10
+    error: cannot listen on ADDRESS: Address already in use (os error 98)
+    hint: stop the program that listens there, or choose another address with --listen; port 0 picks a free one
+    "#);
+    assert!(before == files(&place.path("data")), "the refused start changed a file");
+    let refusal = place.run(&["dev", "--listen", &address]).refusal();
+    assert!(refusal.starts_with("10\n"), "{refusal}");
+    assert!(!place.path(".countersign").exists(), "a refused start makes nothing");
+}
+
+#[test]
+fn a_wrong_setting_ends_with_11_and_is_named() {
+    let mut place = Place::new();
+    let configured = |text: &str| {
+        std::fs::write(place.path("c.toml"), text).expect("written");
+        place.run(&["serve", "--data", "data", "--config", "c.toml"]).refusal()
+    };
+    assert_snapshot!(configured("lisen = \"127.0.0.1:1\"\n"), @r#"
+    11
+    error: c.toml, line 1, lisen: unknown field `lisen`, expected one of `listen`, `data`, `master_key_file`, `public_url`, `admin_listen`, `tls_certificate`, `tls_key`, `insecure_http`, `trusted_proxies`, `threads`, `token_index_mib`, `max_auth_failures`, `max_reveals`, `log`, `log_format`
+    hint: the keys are the flags' names with underscores; see docs/reference/config.md
+    "#);
+    assert_snapshot!(configured("log = \"info\"\nthreads = \"many\"\n"), @r#"
+    11
+    error: c.toml, line 2, threads: invalid type: string "many", expected usize
+    hint: the keys are the flags' names with underscores; see docs/reference/config.md
+    "#);
+    assert_snapshot!(configured("listen = \"0.0.0.0:4840\"\n"), @r#"
+    11
+    error: 0.0.0.0:4840 is not loopback, and plain HTTP would show every key on the network
+    hint: give --tls-certificate and --tls-key, or --insecure-http where a proxy in front speaks TLS
+    "#);
+    assert_snapshot!(configured("listen = \"0.0.0.0:4840\"\ntls_certificate = \"a.pem\"\n"), @r#"
+    11
+    error: TLS needs a certificate and its key, and only one of them was given
+    hint: give both tls_certificate and tls_key, or neither
+    "#);
+    assert_snapshot!(configured("public_url = \"auth.example.com\"\n"), @r#"
+    11
+    error: the public URL 'auth.example.com' cannot be used
+    hint: write it like https://auth.example.com, without a slash at the end
+    "#);
+    assert_snapshot!(configured("log = \"info,=\"\n"), @r#"
+    11
+    error: the log filter 'info,=' cannot be understood: invalid filter directive
+    hint: write a level (error, warn, info, debug, trace) or directives like info,countersign::verification=debug
+    "#);
+    assert_snapshot!(place.run(&["serve"]).refusal(), @r#"
+    11
+    error: no store was named
+    hint: give --data DIR or COUNTERSIGN_DATA, the folder that `countersign init` made
+    "#);
+    assert_snapshot!(place.run(&["machine", "list"]).refusal(), @r#"
+    11
+    error: no authority was named
+    hint: give --url URL (or CLERK_API_URL) with the key in CLERK_SECRET_KEY, or --data DIR to act on a data folder in place
+    "#);
+    assert_snapshot!(place.run(&["machine", "list", "--url", "https://a.example"]).refusal(), @r#"
+    11
+    error: this needs the instance key
+    hint: put it into CLERK_SECRET_KEY, or name a file that holds it with --secret-key-file; it never goes on the command line
+    "#);
+    place.set("CLERK_SECRET_KEY", "sk_test_0123456789abcdef");
+    assert_snapshot!(place.run(&["machine", "list", "--url", "http://a.example"]).refusal(), @r#"
+    11
+    error: http://a.example would send the key in plain text to another machine
+    hint: use https://, or give --insecure-http where the way there is safe
+    "#);
+    place.set("CLERK_SECRET_KEY", "ak_0123456789abcdef");
+    assert_snapshot!(place.run(&["machine", "list", "--url", "https://a.example"]).refusal(), @r#"
+    11
+    error: what was given as an instance key is none
+    hint: instance keys begin with sk_ and go into CLERK_SECRET_KEY; machine keys begin with ak_ and go into CLERK_MACHINE_SECRET_KEY
+    "#);
+}
+
+#[test]
+fn what_the_authority_refuses_ends_with_13_and_tells_code_and_trace() {
+    let (mut place, _) = Place::with_authority();
+    let server = place.start(&["serve", "--data", "data"]);
+    place.set("CLERK_API_URL", &server.url);
+    place.set("CLERK_SECRET_KEY", &format!("sk_live_{}", "x".repeat(42)));
+    let refusal = place.run(&["machine", "list"]).refusal();
+    let (before, after) = refusal.split_once("trace ").expect("a trace id");
+    let (trace, after) = after.split_at(32);
+    assert!(trace.bytes().all(|byte| byte.is_ascii_hexdigit()), "{trace}");
+    assert_snapshot!(format!("{before}trace TRACE{after}"), @r#"
+    13
+    error: The provided Clerk Secret Key is invalid. Make sure that your Clerk Secret Key is correct (clerk_key_invalid, trace TRACE)
+    hint: check CLERK_SECRET_KEY; `countersign instance key create --data DIR` makes a new key
+    "#);
+}
+
+#[test]
+fn an_authority_that_cannot_be_reached_ends_with_14() {
+    let mut place = Place::new();
+    place.set("CLERK_SECRET_KEY", "sk_test_0123456789abcdef");
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let refusal = place.run(&["machine", "list", "--url", &format!("http://{free}")]).refusal();
+    assert_snapshot!(refusal.replace(&free.to_string(), "ADDRESS"), @r#"
+    14
+    error: cannot reach http://ADDRESS: Connection refused (os error 111)
+    hint: is the authority running, and is the address right? `countersign dev` starts one on http://127.0.0.1:4840
+    "#);
+}
+
+#[test]
+fn what_is_no_authority_ends_with_14_and_gets_no_second_request() {
+    let mut place = Place::new();
+    place.set("CLERK_SECRET_KEY", "sk_test_0123456789abcdef");
+    for (answer, expected) in [
+        ("HTTP/1.1 302 Found\r\nLocation: https://elsewhere.example/\r\nContent-Length: 0\r\n\r\n", "it redirects to https://elsewhere.example/"),
+        ("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 4\r\n\r\n<ht>", "is no authority that this program knows"),
+        ("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n", "it answered with status 502"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let server = std::thread::spawn(move || {
+            use std::io::{Read as _, Write as _};
+            let (mut stream, _) = listener.accept().expect("a connection");
+            let mut request = [0; 2048];
+            let length = stream.read(&mut request).expect("a request");
+            stream.write_all(answer.as_bytes()).expect("written");
+            String::from_utf8_lossy(&request[..length]).into_owned()
+        });
+        let refusal = place.run(&["machine", "list", "--url", &url]).refusal();
+        assert!(refusal.starts_with("14\n") && refusal.contains(expected), "{refusal}");
+        assert!(server.join().expect("served").starts_with("GET /v1/machines?"));
+    }
+}
+
+#[test]
+fn an_overloaded_authority_ends_with_15() {
+    let (mut place, key) = Place::with_authority();
+    place.set("CLERK_SECRET_KEY", &key);
+    let server = place.start(&["serve", "--data", "data"]);
+    place.set("CLERK_API_URL", &server.url);
+    assert_eq!(place.run(&["instance", "set", "rate_limit=1/3600"]).code, 0);
+    let outcomes: Vec<i32> = (0..3).map(|_| place.run(&["machine", "list"]).code).collect();
+    assert!(outcomes.contains(&15), "{outcomes:?}");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let (place, _) = Place::with_authority();
+    let mut child = place.command(&["audit", "list", "--data", "data"]).spawn().expect("starts");
+    drop(child.stdout.take());
+    assert!(child.wait().expect("ends").success());
+}

@@ -1,0 +1,10 @@
+//! The executable from outside: what it writes where, and how it ends.
+
+#![expect(clippy::disallowed_methods, reason = "a test of processes looks at the real clock")]
+#![expect(clippy::indexing_slicing, clippy::needless_pass_by_value, reason = "a test may panic, and its helpers are called once")]
+
+mod administration;
+mod endings;
+mod secrets;
+mod serving;
+mod support;

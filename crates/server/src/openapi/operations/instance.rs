@@ -1,0 +1,137 @@
+//! Who am I, and the caller's instance: settings, keys, change log. All extensions.
+
+use countersign_authority::InstanceSettings;
+use countersign_protocol::error::ErrorCode;
+use countersign_protocol::limits::MAX_SAFE_INTEGER;
+
+use super::{Description, INSTANCE, START, body_problems_of, not_found};
+use crate::openapi::examples;
+use crate::openapi::refusals::Refusal;
+use crate::openapi::schemas::{INSTANCE_KEY_ID, integer, matching};
+use crate::route::Operation;
+
+pub(super) fn describe(operation: Operation) -> Option<Description> {
+    match operation {
+        Operation::WhoAmI => Some(who_am_i()),
+        Operation::GetInstance => Some(get()),
+        Operation::UpdateInstance => Some(update()),
+        Operation::ListInstanceKeys => Some(list_keys()),
+        Operation::CreateInstanceKey => Some(create_key()),
+        Operation::RevokeInstanceKey => Some(revoke_key()),
+        Operation::ListChanges => Some(list_changes()),
+        _ => None,
+    }
+}
+
+fn who_am_i() -> Description {
+    Description::new(
+        "whoAmI",
+        START,
+        "Show what I hold",
+        "Tells what the presented credential is: an instance key, a machine key, or a token, be it opaque or a JWT. It is the one \
+         operation that takes a token as the credential, so whoever holds one can see what it says.",
+    )
+    .answers_any("200", "What the credential is.", "WhoAmI", vec![
+        ("instance", "An instance key", examples::whoami_instance()),
+        ("machine", "A machine key", examples::whoami_machine()),
+        ("token", "A token", examples::whoami_token()),
+    ])
+    .refuses([
+        Refusal::new(ErrorCode::AuthorizationHeaderFormatInvalid),
+        Refusal::new(ErrorCode::ClerkKeyInvalid),
+        Refusal::saying(ErrorCode::MachineSecretKeyInvalid, "The presented token is not valid: expired"),
+        Refusal::new(ErrorCode::TooManyRequests),
+    ])
+}
+
+fn get() -> Description {
+    Description::new("getInstance", INSTANCE, "Show my instance", "The instance that the key belongs to, with its settings.")
+        .answers("The instance.", "Instance", examples::instance(&InstanceSettings::default()))
+}
+
+fn update() -> Description {
+    let settings = InstanceSettings { max_jwt_ttl: 86_400, secret_reveal: false, ..InstanceSettings::default() };
+    Description::new(
+        "updateInstance",
+        INSTANCE,
+        "Change settings",
+        "Changes the settings that are given and leaves the others. They hold for the next request. Take care with `rate_limit`: \
+         it counts this key's requests as well.",
+    )
+    .body("UpdateInstance", &[(
+        "strict",
+        "JWTs of a day at most, keys shown once only",
+        r#"{"settings":{"max_jwt_ttl":86400,"secret_reveal":false}}"#,
+    )])
+    .answers("The instance as it is now.", "Instance", examples::instance(&settings))
+    .refuses([Refusal::saying(ErrorCode::FormParamMissing, "settings must be included.").about("settings")])
+    .refuses(body_problems_of("settings", "`settings` must be an object."))
+    .refuses([
+        Refusal::saying(ErrorCode::FormParamFormatInvalid, "secret_reveal must be written like true.").about("secret_reveal"),
+        Refusal::saying(ErrorCode::FormParamValueInvalid, "issuer must be a URL in ASCII of at most 255 characters, without a slash at its end.").about("issuer"),
+    ])
+}
+
+fn list_keys() -> Description {
+    Description::new(
+        "listInstanceKeys",
+        INSTANCE,
+        "List instance keys",
+        "The keys of the instance, oldest first, those that were revoked included. The keys themselves are never shown again.",
+    )
+    .answers("The keys.", "InstanceKeyList", examples::instance_key_list())
+}
+
+fn create_key() -> Description {
+    Description::new(
+        "createInstanceKey",
+        INSTANCE,
+        "Create an instance key",
+        "Another key with the same rights, to replace one without an outage: create, hand out, revoke the old one. At most 20 \
+         work at a time.",
+    )
+    .optional_body("CreateInstanceKey", &[("live", "A key that begins with sk_live_", r#"{"live":true}"#)])
+    .answers("The key. It is shown this once.", "InstanceKeyCreated", examples::instance_key_created())
+    .refuses(body_problems_of("live", "`live` must be a boolean."))
+    .refuses([Refusal::saying(
+        ErrorCode::Conflict,
+        "the instance has 20 live keys, which is the maximum; revoke one first",
+    )])
+}
+
+fn revoke_key() -> Description {
+    Description::new(
+        "revokeInstanceKey",
+        INSTANCE,
+        "Revoke an instance key",
+        "From this answer on the key is refused, also where it is the one that asks. The last key that works cannot be revoked.",
+    )
+    .path("key_id", matching(INSTANCE_KEY_ID, "The key's id, as the list shows it."), examples::KEY_ID)
+    .answers("The key works no longer.", "DeletedInstanceKey", examples::instance_key_deleted())
+    .refuses([
+        not_found("Resource not found: no instance key key_5f1c0a9be274"),
+        Refusal::saying(ErrorCode::Conflict, "this is the only live key of the instance; create another one first"),
+    ])
+}
+
+fn list_changes() -> Description {
+    let after = "after";
+    Description::new(
+        "listChanges",
+        INSTANCE,
+        "Read the change log",
+        "Everything that was changed, by whom and when, in order. Programs follow it by asking for what comes after the last \
+         sequence number that they saw. Creating and verifying tokens is no change.",
+    )
+    .query(
+        after,
+        integer(0, Some(MAX_SAFE_INTEGER), "The last sequence number that is known; the answer begins behind it.").with("default", 0_i64),
+    )
+    .answers("The entries.", "ChangeList", examples::change_list())
+    .refuses([
+        Refusal::saying(ErrorCode::FormParamTypeInvalid, "`after` must be an integer.").about(after),
+        Refusal::saying(ErrorCode::FormParamValueInvalid, "after must be at least 0.").about(after),
+        Refusal::saying(ErrorCode::FormParamValueTooLarge, "after must be at most 9007199254740991.").about(after),
+        Refusal::saying(ErrorCode::FormParamDuplicate, "after must be included once.").about(after),
+    ])
+}

@@ -1,0 +1,219 @@
+//! Machines, their keys and scopes.
+
+use countersign_protocol::error::ErrorCode;
+use countersign_protocol::limits::MAX_MACHINES_PAGE;
+
+use super::{Description, MACHINE_KEYS, MACHINES, SCOPES, body_problems, body_problems_of, not_found, page_problems};
+use crate::openapi::examples;
+use crate::openapi::refusals::Refusal;
+use crate::openapi::schemas::{machine_id, one_of, text};
+use crate::route::Operation;
+
+pub(super) fn describe(operation: Operation) -> Option<Description> {
+    match operation {
+        Operation::ListMachines => Some(list()),
+        Operation::CreateMachine => Some(create()),
+        Operation::GetMachine => Some(get()),
+        Operation::UpdateMachine => Some(update()),
+        Operation::DeleteMachine => Some(delete()),
+        Operation::GetSecretKey => Some(secret_key()),
+        Operation::RotateSecretKey => Some(rotate_secret_key()),
+        Operation::CreateScope => Some(create_scope()),
+        Operation::DeleteScope => Some(delete_scope()),
+        _ => None,
+    }
+}
+
+fn no_machine() -> Refusal {
+    not_found("Resource not found: no machine mch_2xhFjEI5X2qWRvtV13BzSj8H6Dk")
+}
+
+/// An operation on the machine in the path.
+fn of_machine(id: &'static str, tag: &'static str, summary: &'static str, text: &'static str) -> Description {
+    Description::new(id, tag, summary, text)
+        .path("machine_id", machine_id("The machine's id."), examples::BILLING)
+        .refuses([no_machine()])
+}
+
+fn name_problems() -> [Refusal; 3] {
+    [
+        Refusal::saying(ErrorCode::FormParamMinLengthExceeded, "name should have at least 1 characters.").about("name"),
+        Refusal::saying(ErrorCode::FormParamMaxLengthExceeded, "name should not exceed 255 characters.").about("name"),
+        Refusal::saying(ErrorCode::FormParamFormatInvalid, "name must not contain the character U+0000.").about("name"),
+    ]
+}
+
+fn ttl_problems() -> [Refusal; 2] {
+    [
+        Refusal::saying(ErrorCode::FormParamValueInvalid, "default_token_ttl must be at least 1 second.").about("default_token_ttl"),
+        Refusal::saying(ErrorCode::FormParamValueTooLarge, "default_token_ttl must be at most 315360000.").about("default_token_ttl"),
+    ]
+}
+
+fn missing(param: &'static str, long_message: &'static str) -> Refusal {
+    Refusal::saying(ErrorCode::FormParamMissing, long_message).about(param)
+}
+
+fn list() -> Description {
+    let order = ["-created_at", "+created_at", "created_at", "-name", "+name", "name"];
+    Description::new(
+        "listMachines",
+        MACHINES,
+        "List machines",
+        "The machines of the instance, each with those that it may call. `query` finds one by its id or several by a part of \
+         their name, in any case.",
+    )
+    .paged(MAX_MACHINES_PAGE)
+    .query("query", text("A machine's whole id, or a part of a name."))
+    .query(
+        "order_by",
+        one_of(order, "What to sort by: `-` for descending, `+` or nothing for ascending.").with("default", "-created_at"),
+    )
+    .answers("The machines.", "MachineList", examples::machine_list())
+    .refuses(page_problems())
+    .refuses([Refusal::saying(
+        ErrorCode::FormParamValueInvalid,
+        "order_by must be name or created_at, with + or - in front or nothing.",
+    )
+    .about("order_by")])
+}
+
+fn create() -> Description {
+    Description::new(
+        "createMachine",
+        MACHINES,
+        "Create a machine",
+        "Makes a machine and its key, and lets it call the machines named in `scoped_machines`. To let others call it, give them \
+         scopes to it afterwards.",
+    )
+    .body("CreateMachine", &[
+        ("plain", "A machine", r#"{"name":"billing"}"#),
+        (
+            "scoped",
+            "A machine that may call another",
+            r#"{"name":"billing","scoped_machines":["mch_2yGkLpQ7Y3rXSwtU24CzTk9I7Em"],"default_token_ttl":3600}"#,
+        ),
+    ])
+    .answers("The machine, and its key.", "MachineCreated", examples::machine_created())
+    .refuses([missing("name", "name must be included.")])
+    .refuses(body_problems())
+    .refuses(name_problems())
+    .refuses(ttl_problems())
+    .refuses([
+        Refusal::saying(ErrorCode::FormParamArraySizeExceeded, "scoped_machines should not exceed 150 items.")
+            .about("scoped_machines"),
+        Refusal::saying(
+            ErrorCode::FormResourceNotFound,
+            "The resource associated with the supplied scoped_machines was not found.",
+        )
+        .about("scoped_machines"),
+    ])
+}
+
+fn get() -> Description {
+    of_machine("getMachine", MACHINES, "Show a machine", "One machine, with those that it may call.")
+        .answers("The machine.", "Machine", examples::machine())
+}
+
+fn update() -> Description {
+    of_machine(
+        "updateMachine",
+        MACHINES,
+        "Rename a machine or change how long its tokens live",
+        "Changes what is given and leaves the rest; a body without members, or none, changes nothing. Tokens that exist already \
+         keep their end.",
+    )
+    .optional_body("UpdateMachine", &[("both", "Both", r#"{"name":"billing (EU)","default_token_ttl":900}"#)])
+    .answers("The machine as it is now.", "Machine", examples::machine_updated())
+    .refuses(body_problems())
+    .refuses(name_problems())
+    .refuses(ttl_problems())
+}
+
+fn delete() -> Description {
+    of_machine(
+        "deleteMachine",
+        MACHINES,
+        "Delete a machine",
+        "From this answer on its keys and tokens are refused, and all scopes from it and to it are gone. There is no way back.",
+    )
+    .answers("The machine is gone.", "DeletedMachine", examples::machine_deleted())
+}
+
+fn secret_key() -> Description {
+    of_machine(
+        "getMachineSecretKey",
+        MACHINE_KEYS,
+        "Show a machine's key",
+        "The newest key of the machine. Each time is in the change log. At most ten times a minute for an instance, and not at \
+         all where its setting `secret_reveal` is off.",
+    )
+    .answers("The key.", "MachineSecretKey", examples::machine_secret_key())
+    .refuses([Refusal::saying(
+        ErrorCode::AuthorizationInvalid,
+        "You are not authorized to perform this request: this instance does not show secrets again (secret_reveal is off); \
+         rotate the key for a new one",
+    )])
+}
+
+fn rotate_secret_key() -> Description {
+    let param = "previous_token_ttl";
+    of_machine(
+        "rotateMachineSecretKey",
+        MACHINE_KEYS,
+        "Give a machine a new key",
+        "The new key works at once. The older ones go on working for `previous_token_ttl` seconds, so that the machine can be \
+         given the new one without an outage. Tokens are not concerned. A machine has at most five keys; the oldest goes.",
+    )
+    .body("RotateMachineSecretKey", &[
+        ("gently", "The old key works for an hour", r#"{"previous_token_ttl":3600}"#),
+        ("at_once", "The old key is out", r#"{"previous_token_ttl":0}"#),
+    ])
+    .answers("The new key.", "MachineSecretKey", examples::machine_secret_key())
+    .refuses([missing(param, "previous_token_ttl must be included.")])
+    .refuses(body_problems_of(param, "`previous_token_ttl` must be an integer."))
+    .refuses([
+        Refusal::saying(ErrorCode::FormParamValueInvalid, "previous_token_ttl must be at least 0 seconds.").about(param),
+        Refusal::saying(ErrorCode::FormParamValueTooLarge, "previous_token_ttl must be at most 28800.").about(param),
+    ])
+}
+
+fn create_scope() -> Description {
+    let param = "to_machine_id";
+    of_machine(
+        "createMachineScope",
+        SCOPES,
+        "Let a machine call another",
+        "The machine in the path may call `to_machine_id` with every token that it makes from now on. The other direction is a \
+         scope of its own. A machine may call at most 150 others.",
+    )
+    .body("CreateMachineScope", &[("scope", "A scope", r#"{"to_machine_id":"mch_2yGkLpQ7Y3rXSwtU24CzTk9I7Em"}"#)])
+    .answers("The scope.", "MachineScope", examples::scope(false))
+    .refuses([missing(param, "to_machine_id must be included.")])
+    .refuses(body_problems_of(param, "`to_machine_id` must be a string."))
+    .refuses([
+        Refusal::saying(
+            ErrorCode::FormParamValueInvalid,
+            "to_machine_id must be another machine than the one that calls.",
+        )
+        .about(param),
+        Refusal::saying(ErrorCode::FormParamArraySizeExceeded, "scoped_machines should not exceed 150 items.")
+            .about("scoped_machines"),
+        Refusal::saying(
+            ErrorCode::Conflict,
+            "mch_2xhFjEI5X2qWRvtV13BzSj8H6Dk may call mch_2yGkLpQ7Y3rXSwtU24CzTk9I7Em already",
+        ),
+    ])
+}
+
+fn delete_scope() -> Description {
+    of_machine(
+        "deleteMachineScope",
+        SCOPES,
+        "Let a machine no longer call another",
+        "Tokens that the machine makes from now on are not for the other one. Tokens that exist already stay good until their \
+         end; revoke them where that is too late.",
+    )
+    .path("other_machine_id", machine_id("The machine that is called."), examples::LEDGER)
+    .answers("The scope is gone.", "DeletedMachineScope", examples::scope(true))
+}

@@ -1,0 +1,161 @@
+//! The answers that are no success, with texts and statuses from `ERROR_TABLE` and an example for each code.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use countersign_authority::{Accepts, Refusal as TokenRefusal};
+use countersign_protocol::error::{ErrorCode, ErrorEnvelope, ErrorItem};
+
+use super::node::Node;
+use super::schemas::reference;
+use crate::reply::Habit;
+use crate::route::Row;
+
+/// The trace id of the examples.
+const TRACE_ID: &str = "0af7651916cd43dd8448eb211c80319c";
+
+/// An error that an operation may answer with.
+#[derive(Clone, Debug)]
+pub(super) struct Refusal {
+    code: ErrorCode,
+    long_message: Option<&'static str>,
+    param: Option<&'static str>,
+    reason: Option<TokenRefusal>,
+    name: Option<&'static str>,
+}
+
+impl Refusal {
+    /// The error with the texts of the table.
+    pub(super) const fn new(code: ErrorCode) -> Self {
+        Self { code, long_message: None, param: None, reason: None, name: None }
+    }
+
+    /// The error as the operation words it.
+    pub(super) fn saying(code: ErrorCode, long_message: &'static str) -> Self {
+        Self { long_message: Some(long_message), ..Self::new(code) }
+    }
+
+    /// Names the parameter at fault.
+    pub(super) const fn about(self, param: &'static str) -> Self {
+        Self { param: Some(param), ..self }
+    }
+
+    /// Says why a token does not verify.
+    pub(super) const fn because(self, reason: TokenRefusal) -> Self {
+        Self { reason: Some(reason), ..self }
+    }
+
+    /// Tells the example from another one of the same code.
+    pub(super) const fn called(self, name: &'static str) -> Self {
+        Self { name: Some(name), ..self }
+    }
+
+    /// The example's name among those of its status.
+    fn name(&self) -> Cow<'static, str> {
+        if let Some(name) = self.name {
+            return Cow::Borrowed(name);
+        }
+        let detail = self.reason.map(TokenRefusal::as_str).or(self.param);
+        match detail {
+            Some(detail) => format!("{}_{detail}", self.code.name()).into(),
+            None => Cow::Borrowed(self.code.name()),
+        }
+    }
+
+    fn example(&self) -> Node {
+        let mut item = ErrorItem::new(self.code);
+        if let Some(text) = self.long_message {
+            item = item.with_long_message(text);
+        }
+        if let Some(param) = self.param {
+            item = item.with_param(param);
+        }
+        if let Some(reason) = self.reason {
+            item = item.with_reason(reason.as_str());
+        }
+        let summary = item.long_message.clone();
+        let envelope = ErrorEnvelope::new(item, TRACE_ID.to_owned());
+        Node::object().with("summary", summary).with("value", Node::of(&envelope))
+    }
+}
+
+/// What an operation takes, as far as it decides which errors there are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Takes {
+    pub(super) query: bool,
+    pub(super) body: bool,
+}
+
+/// The errors that follow from the row of the table, beside those of the operation itself.
+pub(super) fn common(row: &Row, takes: Takes) -> Vec<Refusal> {
+    use ErrorCode as Code;
+    let mut codes = vec![Code::ApiVersionInvalid];
+    match row.accepts {
+        None => {}
+        Some(Accepts::Instance | Accepts::AnyForKeySet) => codes.extend([Code::AuthorizationHeaderFormatInvalid, Code::ClerkKeyInvalid]),
+        Some(Accepts::Machine) => codes.extend([Code::AuthorizationHeaderFormatInvalid, Code::MachineSecretKeyInvalid]),
+        Some(Accepts::Any) => {
+            codes.extend([Code::AuthorizationHeaderFormatInvalid, Code::ClerkKeyInvalid, Code::MachineSecretKeyInvalid]);
+        }
+    }
+    if row.accepts.is_some() {
+        codes.push(Code::TooManyRequests);
+    }
+    if takes.query {
+        codes.push(Code::MalformedRequestParameters);
+    }
+    if takes.body {
+        codes.push(Code::RequestBodyInvalid);
+        if row.habit == Habit::Parameters {
+            codes.extend([Code::RequestBodyTooLarge, Code::UnsupportedContentType]);
+        }
+    }
+    codes.extend([Code::InternalClerkError, Code::ServiceUnavailable]);
+    codes.into_iter().map(Refusal::new).collect()
+}
+
+/// The answers by status, in the order of the statuses.
+pub(super) fn responses(refusals: &[Refusal]) -> Vec<(String, Node)> {
+    let mut by_status: BTreeMap<u16, Vec<&Refusal>> = BTreeMap::new();
+    for refusal in refusals {
+        by_status.entry(refusal.code.status()).or_default().push(refusal);
+    }
+    by_status.into_iter().map(|(status, refusals)| (status.to_string(), response(status, &refusals))).collect()
+}
+
+fn response(status: u16, refusals: &[&Refusal]) -> Node {
+    let mut codes: Vec<ErrorCode> = refusals.iter().map(|refusal| refusal.code).collect();
+    codes.dedup();
+    let lines: Vec<String> = codes.iter().map(|code| format!("- `{}`: {}", code.name(), code.row().when)).collect();
+    let examples = refusals.iter().fold(Node::object(), |examples, refusal| examples.with(refusal.name(), refusal.example()));
+    let content = Node::object().with("schema", reference("Errors")).with("examples", examples);
+    Node::object()
+        .with("description", lines.join("\n"))
+        .with("headers", headers(status))
+        .with("content", Node::object().with("application/json", content))
+}
+
+fn headers(status: u16) -> Node {
+    let header = |name: &'static str| Node::object().with("$ref", format!("#/components/headers/{name}"));
+    let headers = Node::object().with("Clerk-Trace-Id", header("Clerk-Trace-Id"));
+    match status {
+        401 => headers.with("WWW-Authenticate", header("WWW-Authenticate")),
+        429 | 503 => headers.with("Retry-After", header("Retry-After")),
+        _ => headers,
+    }
+}
+
+/// Everything under `components.headers`.
+pub(super) fn header_components() -> Node {
+    let header = |description: &'static str, schema: Node| {
+        Node::object().with("description", description).with("required", true).with("schema", schema)
+    };
+    let string = || Node::object().with("type", "string");
+    Node::object()
+        .with("Clerk-Trace-Id", header("The id under which the log has this request.", string().with("pattern", "^[0-9a-f]{32}$")))
+        .with("WWW-Authenticate", header("The scheme to authenticate with.", string().with("const", "Bearer")))
+        .with(
+            "Retry-After",
+            header("How many seconds to wait.", Node::object().with("type", "integer").with("minimum", 1_i64)),
+        )
+}

@@ -1,0 +1,583 @@
+//! Instances and their keys.
+
+use super::world::{World, at, change, some_change};
+use crate::{
+    ChangeKind, Digest, InsertToken, InstanceKeyRow, InstanceSettings, NewInstance, StoreError,
+};
+
+pub async fn a_new_instance_is_found_at_once_with_its_keys(world: World) {
+    let new = world.new_instance();
+    let key = world.instance_key(new.id);
+    let signing_key = world.first_signing_key(new.id);
+    let made = world
+        .store
+        .insert_instance(
+            new.clone(),
+            key.clone(),
+            signing_key.clone(),
+            change(new.id, ChangeKind::InstanceCreated, "x"),
+        )
+        .await
+        .unwrap();
+    let found = world.store.instance(new.id).await.unwrap().unwrap();
+    assert_eq!(
+        (found.id, &found.name, &found.settings, found.created_at),
+        (new.id, &new.name, &new.settings, at(0))
+    );
+    assert_eq!(found.number, made.number);
+    let by_digest = world
+        .store
+        .instance_key_by_digest(&key.digest)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (&by_digest.id, by_digest.instance, by_digest.created_at),
+        (&key.id, new.id, at(0))
+    );
+    let signing_keys = world.store.list_signing_keys(new.id).await.unwrap();
+    assert_eq!(signing_keys.len(), 1);
+    assert_eq!(
+        (signing_keys[0].id, &signing_keys[0].sealed),
+        (signing_key.id, &signing_key.sealed)
+    );
+    assert_eq!(world.changes(new.id).await.len(), 1);
+    assert!(
+        world
+            .store
+            .instance(world.instance_id())
+            .await
+            .unwrap()
+            .is_none()
+    );
+}
+
+pub async fn instances_are_listed_oldest_first(world: World) {
+    let ids = [
+        world.instance().await,
+        world.instance().await,
+        world.instance().await,
+    ];
+    let listed = world.store.list_instances().await.unwrap();
+    assert_eq!(
+        listed
+            .iter()
+            .map(|instance| instance.id)
+            .collect::<Vec<_>>(),
+        ids
+    );
+    assert!(listed.is_sorted_by_key(|instance| instance.number));
+}
+
+pub async fn an_instance_id_is_used_once(world: World) {
+    let id = world.instance().await;
+    let new = NewInstance {
+        id,
+        ..world.new_instance()
+    };
+    let outcome = world
+        .store
+        .insert_instance(
+            new,
+            world.instance_key(id),
+            world.signing_key(id),
+            some_change(id),
+        )
+        .await;
+    assert!(
+        matches!(outcome, Err(StoreError::Conflict(_))),
+        "{outcome:?}"
+    );
+    assert_eq!(world.changes(id).await.len(), 1);
+}
+
+pub async fn a_failed_insertion_leaves_nothing_of_the_instance(world: World) {
+    let first = world.instance().await;
+    let taken = world
+        .store
+        .list_instance_keys(first)
+        .await
+        .unwrap()
+        .remove(0);
+    let new = world.new_instance();
+    let key = InstanceKeyRow {
+        digest: taken.digest,
+        ..world.instance_key(new.id)
+    };
+    let outcome = world
+        .store
+        .insert_instance(
+            new.clone(),
+            key.clone(),
+            world.first_signing_key(new.id),
+            some_change(new.id),
+        )
+        .await;
+    assert!(
+        matches!(outcome, Err(StoreError::Conflict(_))),
+        "{outcome:?}"
+    );
+    assert!(world.store.instance(new.id).await.unwrap().is_none());
+    assert_eq!(world.store.list_instances().await.unwrap().len(), 1);
+    assert!(
+        world
+            .store
+            .list_instance_keys(new.id)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert!(
+        world
+            .store
+            .list_signing_keys(new.id)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert!(world.changes(new.id).await.is_empty());
+    assert_eq!(
+        world
+            .store
+            .instance_key_by_digest(&key.digest)
+            .await
+            .unwrap()
+            .unwrap()
+            .instance,
+        first
+    );
+}
+
+pub async fn new_settings_replace_the_old_ones(world: World) {
+    let id = world.instance().await;
+    let settings = InstanceSettings {
+        max_jwt_ttl: 86_400,
+        issuer: Some("https://auth.example.com".to_owned()),
+        ..InstanceSettings::default()
+    };
+    let outcome = world
+        .store
+        .update_instance_settings(id, settings.clone(), some_change(id))
+        .await
+        .unwrap();
+    assert_eq!(outcome.unwrap().settings, settings);
+    assert_eq!(
+        world.store.instance(id).await.unwrap().unwrap().settings,
+        settings
+    );
+    assert_eq!(
+        world.store.list_instances().await.unwrap()[0].settings,
+        settings
+    );
+    assert_eq!(world.changes(id).await.len(), 2);
+}
+
+pub async fn settings_of_an_unknown_instance_are_not_changed(world: World) {
+    let unknown = world.instance_id();
+    let outcome = world
+        .store
+        .update_instance_settings(unknown, InstanceSettings::default(), some_change(unknown))
+        .await;
+    assert!(outcome.unwrap().is_none());
+    assert!(world.changes(unknown).await.is_empty());
+}
+
+fn without_reveal() -> InstanceSettings {
+    InstanceSettings {
+        secret_reveal: false,
+        ..InstanceSettings::default()
+    }
+}
+
+fn without_pooling() -> InstanceSettings {
+    InstanceSettings {
+        token_pooling: false,
+        ..InstanceSettings::default()
+    }
+}
+
+pub async fn turning_reveal_off_erases_sealed_keys_of_this_instance_only(world: World) {
+    let (mine, other) = (world.instance().await, world.instance().await);
+    let (a, b) = (
+        world.machine(mine, "a").await,
+        world.machine(other, "b").await,
+    );
+    world
+        .store
+        .update_instance_settings(mine, without_reveal(), some_change(mine))
+        .await
+        .unwrap();
+    // On again: what was erased stays away.
+    world
+        .store
+        .update_instance_settings(mine, InstanceSettings::default(), some_change(mine))
+        .await
+        .unwrap();
+    assert_eq!(
+        world
+            .store
+            .reveal_machine_key(mine, a.id, some_change(mine))
+            .await
+            .unwrap(),
+        Some(None)
+    );
+    assert!(matches!(
+        world
+            .store
+            .reveal_machine_key(other, b.id, some_change(other))
+            .await
+            .unwrap(),
+        Some(Some(_))
+    ));
+}
+
+pub async fn turning_pooling_off_erases_sealed_tokens_of_this_instance_only(world: World) {
+    let (mine, other) = (world.instance().await, world.instance().await);
+    let (a, b) = (
+        world.machine(mine, "a").await,
+        world.machine(other, "b").await,
+    );
+    world.issue(world.new_pooled(&a, 1, 0)).await;
+    world.issue(world.new_pooled(&b, 1, 0)).await;
+    world
+        .store
+        .update_instance_settings(mine, without_pooling(), some_change(mine))
+        .await
+        .unwrap();
+    world
+        .store
+        .update_instance_settings(mine, InstanceSettings::default(), some_change(mine))
+        .await
+        .unwrap();
+    world.issue(world.new_pooled(&a, 1, 0)).await;
+    let outcome = world
+        .store
+        .insert_token(world.new_pooled(&b, 1, 0))
+        .await
+        .unwrap();
+    assert!(matches!(outcome, InsertToken::Reused { .. }), "{outcome:?}");
+}
+
+pub async fn no_sealed_key_is_kept_where_reveal_is_off(world: World) {
+    let instance = world.instance().await;
+    world
+        .store
+        .update_instance_settings(instance, without_reveal(), some_change(instance))
+        .await
+        .unwrap();
+    let machine = world.machine(instance, "a").await;
+    assert_eq!(
+        world
+            .store
+            .reveal_machine_key(instance, machine.id, some_change(instance))
+            .await
+            .unwrap(),
+        Some(None)
+    );
+    let (key, later) = (world.machine_key(), at(1000));
+    world
+        .store
+        .rotate_machine_key(
+            instance,
+            machine.id,
+            key,
+            later,
+            5,
+            at(1),
+            some_change(instance),
+        )
+        .await
+        .unwrap();
+    assert_eq!(
+        world
+            .store
+            .reveal_machine_key(instance, machine.id, some_change(instance))
+            .await
+            .unwrap(),
+        Some(None)
+    );
+}
+
+pub async fn no_token_is_pooled_where_pooling_is_off(world: World) {
+    let instance = world.instance().await;
+    world
+        .store
+        .update_instance_settings(instance, without_pooling(), some_change(instance))
+        .await
+        .unwrap();
+    let machine = world.machine(instance, "a").await;
+    world.issue(world.new_pooled(&machine, 1, 0)).await;
+    world.issue(world.new_pooled(&machine, 1, 0)).await;
+    world
+        .store
+        .update_instance_settings(instance, InstanceSettings::default(), some_change(instance))
+        .await
+        .unwrap();
+    world.issue(world.new_pooled(&machine, 1, 0)).await;
+}
+
+pub async fn an_added_instance_key_is_found(world: World) {
+    let id = world.instance().await;
+    let key = world.instance_key(id);
+    assert!(
+        world
+            .store
+            .insert_instance_key(key.clone(), 20, some_change(id))
+            .await
+            .unwrap()
+    );
+    assert_eq!(
+        world
+            .store
+            .instance_key_by_digest(&key.digest)
+            .await
+            .unwrap()
+            .unwrap()
+            .id,
+        key.id
+    );
+    let listed = world.store.list_instance_keys(id).await.unwrap();
+    assert_eq!(listed.len(), 2);
+    assert_eq!((&listed[1].id, listed[1].digest), (&key.id, key.digest));
+    assert_eq!(world.changes(id).await.len(), 2);
+}
+
+pub async fn instance_keys_are_limited_by_the_live_ones(world: World) {
+    let id = world.instance().await;
+    let second = world.instance_key(id);
+    assert!(
+        world
+            .store
+            .insert_instance_key(second.clone(), 2, some_change(id))
+            .await
+            .unwrap()
+    );
+    let third = world.instance_key(id);
+    assert!(
+        !world
+            .store
+            .insert_instance_key(third.clone(), 2, some_change(id))
+            .await
+            .unwrap()
+    );
+    assert!(
+        world
+            .store
+            .instance_key_by_digest(&third.digest)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    assert_eq!(world.changes(id).await.len(), 2);
+    assert!(
+        world
+            .store
+            .revoke_instance_key(id, &second.id, at(1), some_change(id))
+            .await
+            .unwrap()
+    );
+    assert!(
+        world
+            .store
+            .insert_instance_key(third, 2, some_change(id))
+            .await
+            .unwrap()
+    );
+}
+
+pub async fn a_revoked_instance_key_is_not_found_and_stays_listed(world: World) {
+    let id = world.instance().await;
+    let key = world.instance_key(id);
+    world
+        .store
+        .insert_instance_key(key.clone(), 20, some_change(id))
+        .await
+        .unwrap();
+    assert!(
+        world
+            .store
+            .instance_key_by_digest(&key.digest)
+            .await
+            .unwrap()
+            .is_some()
+    );
+    assert!(
+        world
+            .store
+            .revoke_instance_key(id, &key.id, at(7), some_change(id))
+            .await
+            .unwrap()
+    );
+    assert!(
+        world
+            .store
+            .instance_key_by_digest(&key.digest)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    let listed = world.store.list_instance_keys(id).await.unwrap();
+    assert_eq!(
+        listed.iter().map(|key| key.revoked_at).collect::<Vec<_>>(),
+        [None, Some(at(7))]
+    );
+}
+
+pub async fn an_instance_key_is_revoked_once(world: World) {
+    let id = world.instance().await;
+    let key = world.instance_key(id);
+    world
+        .store
+        .insert_instance_key(key.clone(), 20, some_change(id))
+        .await
+        .unwrap();
+    assert!(
+        world
+            .store
+            .revoke_instance_key(id, &key.id, at(7), some_change(id))
+            .await
+            .unwrap()
+    );
+    assert!(
+        !world
+            .store
+            .revoke_instance_key(id, &key.id, at(8), some_change(id))
+            .await
+            .unwrap()
+    );
+    assert!(
+        !world
+            .store
+            .revoke_instance_key(id, "key_unknown", at(8), some_change(id))
+            .await
+            .unwrap()
+    );
+    assert_eq!(
+        world.store.list_instance_keys(id).await.unwrap()[1].revoked_at,
+        Some(at(7))
+    );
+    assert_eq!(world.changes(id).await.len(), 3);
+}
+
+pub async fn the_last_live_instance_key_cannot_be_revoked(world: World) {
+    let id = world.instance().await;
+    let only = world.store.list_instance_keys(id).await.unwrap().remove(0);
+    let outcome = world
+        .store
+        .revoke_instance_key(id, &only.id, at(1), some_change(id))
+        .await;
+    assert!(
+        matches!(outcome, Err(StoreError::Conflict(_))),
+        "{outcome:?}"
+    );
+    assert!(
+        world
+            .store
+            .instance_key_by_digest(&only.digest)
+            .await
+            .unwrap()
+            .is_some()
+    );
+    assert_eq!(
+        world.store.list_instance_keys(id).await.unwrap()[0].revoked_at,
+        None
+    );
+    assert_eq!(world.changes(id).await.len(), 1);
+}
+
+pub async fn an_instance_key_of_another_instance_is_not_revoked(world: World) {
+    let (mine, other) = (world.instance().await, world.instance().await);
+    let key = world.instance_key(other);
+    world
+        .store
+        .insert_instance_key(key.clone(), 20, some_change(other))
+        .await
+        .unwrap();
+    assert!(
+        !world
+            .store
+            .revoke_instance_key(mine, &key.id, at(1), some_change(mine))
+            .await
+            .unwrap()
+    );
+    assert!(
+        world
+            .store
+            .instance_key_by_digest(&key.digest)
+            .await
+            .unwrap()
+            .is_some()
+    );
+    assert_eq!(world.store.list_instance_keys(mine).await.unwrap().len(), 1);
+    assert_eq!(world.changes(mine).await.len(), 1);
+}
+
+pub async fn an_instance_key_digest_is_used_once(world: World) {
+    let (mine, other) = (world.instance().await, world.instance().await);
+    let taken = world
+        .store
+        .list_instance_keys(other)
+        .await
+        .unwrap()
+        .remove(0);
+    let key = InstanceKeyRow {
+        digest: taken.digest,
+        ..world.instance_key(mine)
+    };
+    let outcome = world
+        .store
+        .insert_instance_key(key, 20, some_change(mine))
+        .await;
+    assert!(
+        matches!(outcome, Err(StoreError::Conflict(_))),
+        "{outcome:?}"
+    );
+    assert_eq!(world.changes(mine).await.len(), 1);
+}
+
+pub async fn a_digest_of_another_version_is_not_found(world: World) {
+    let id = world.instance().await;
+    let key = world.store.list_instance_keys(id).await.unwrap().remove(0);
+    assert!(
+        world
+            .store
+            .instance_key_by_digest(&key.digest)
+            .await
+            .unwrap()
+            .is_some()
+    );
+    let other = Digest {
+        version: 2,
+        ..key.digest
+    };
+    assert!(
+        world
+            .store
+            .instance_key_by_digest(&other)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    let new = world.new_machine(id, "a");
+    let digest = new.key.digest;
+    world.insert(new).await;
+    assert!(
+        world
+            .store
+            .machine_key_by_digest(&digest)
+            .await
+            .unwrap()
+            .is_some()
+    );
+    assert!(
+        world
+            .store
+            .machine_key_by_digest(&Digest {
+                version: 2,
+                ..digest
+            })
+            .await
+            .unwrap()
+            .is_none()
+    );
+}

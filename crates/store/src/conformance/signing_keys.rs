@@ -1,0 +1,216 @@
+//! Signing keys of JWTs.
+
+use super::world::{World, at, some_change};
+use crate::{InsertToken, NewToken, SigningKeyRow, SigningKeyState, StoreError};
+
+pub async fn a_published_key_is_listed_and_not_active(world: World) {
+    let id = world.instance().await;
+    let key = world.signing_key(id);
+    world
+        .store
+        .insert_signing_key(key.clone(), some_change(id))
+        .await
+        .unwrap();
+    let listed = world.store.list_signing_keys(id).await.unwrap();
+    assert_eq!(listed.len(), 2);
+    assert_eq!(
+        (listed[1].id, listed[1].state, &listed[1].sealed),
+        (key.id, SigningKeyState::Published, &key.sealed)
+    );
+    assert_eq!(
+        (
+            listed[1].active_at,
+            listed[1].retired_at,
+            listed[1].last_expires_at
+        ),
+        (None, None, None)
+    );
+    assert_eq!(world.changes(id).await.len(), 2);
+}
+
+pub async fn activation_makes_the_active_key_verify_only(world: World) {
+    let id = world.instance().await;
+    let key = world.signing_key(id);
+    world
+        .store
+        .insert_signing_key(key.clone(), some_change(id))
+        .await
+        .unwrap();
+    assert!(
+        world
+            .store
+            .activate_signing_key(id, key.id, at(5), some_change(id))
+            .await
+            .unwrap()
+    );
+    let listed = world.store.list_signing_keys(id).await.unwrap();
+    assert_eq!(
+        (listed[0].state, listed[0].retired_at),
+        (SigningKeyState::VerifyOnly, Some(at(5)))
+    );
+    assert_eq!(
+        (listed[1].state, listed[1].active_at),
+        (SigningKeyState::Active, Some(at(5)))
+    );
+    assert_eq!(world.changes(id).await.len(), 3);
+}
+
+pub async fn only_a_published_key_is_activated(world: World) {
+    let id = world.instance().await;
+    let active = id.first_signing_key();
+    assert!(
+        !world
+            .store
+            .activate_signing_key(id, active, at(5), some_change(id))
+            .await
+            .unwrap()
+    );
+    assert!(
+        !world
+            .store
+            .activate_signing_key(id, world.signing_key_id(), at(5), some_change(id))
+            .await
+            .unwrap()
+    );
+    let key = world.signing_key(id);
+    world
+        .store
+        .insert_signing_key(key.clone(), some_change(id))
+        .await
+        .unwrap();
+    assert!(
+        world
+            .store
+            .activate_signing_key(id, key.id, at(5), some_change(id))
+            .await
+            .unwrap()
+    );
+    assert!(
+        !world
+            .store
+            .activate_signing_key(id, active, at(6), some_change(id))
+            .await
+            .unwrap()
+    );
+    assert_eq!(
+        world.store.list_signing_keys(id).await.unwrap()[1].state,
+        SigningKeyState::Active
+    );
+    assert_eq!(world.changes(id).await.len(), 3);
+}
+
+pub async fn the_active_key_is_not_deleted(world: World) {
+    let id = world.instance().await;
+    assert!(
+        !world
+            .store
+            .delete_signing_key(id, id.first_signing_key(), some_change(id))
+            .await
+            .unwrap()
+    );
+    let key = world.signing_key(id);
+    world
+        .store
+        .insert_signing_key(key.clone(), some_change(id))
+        .await
+        .unwrap();
+    assert!(
+        world
+            .store
+            .delete_signing_key(id, key.id, some_change(id))
+            .await
+            .unwrap()
+    );
+    assert!(
+        !world
+            .store
+            .delete_signing_key(id, key.id, some_change(id))
+            .await
+            .unwrap()
+    );
+    assert_eq!(world.store.list_signing_keys(id).await.unwrap().len(), 1);
+    assert_eq!(world.changes(id).await.len(), 3);
+}
+
+pub async fn a_signing_key_id_is_used_once(world: World) {
+    let (mine, other) = (world.instance().await, world.instance().await);
+    let key = SigningKeyRow {
+        id: other.first_signing_key(),
+        ..world.signing_key(mine)
+    };
+    let outcome = world.store.insert_signing_key(key, some_change(mine)).await;
+    assert!(
+        matches!(outcome, Err(StoreError::Conflict(_))),
+        "{outcome:?}"
+    );
+    assert_eq!(world.changes(mine).await.len(), 1);
+}
+
+pub async fn a_signing_key_of_another_instance_is_left_alone(world: World) {
+    let (mine, other) = (world.instance().await, world.instance().await);
+    let key = world.signing_key(other);
+    world
+        .store
+        .insert_signing_key(key.clone(), some_change(other))
+        .await
+        .unwrap();
+    assert!(
+        !world
+            .store
+            .activate_signing_key(mine, key.id, at(1), some_change(mine))
+            .await
+            .unwrap()
+    );
+    assert!(
+        !world
+            .store
+            .delete_signing_key(mine, key.id, some_change(mine))
+            .await
+            .unwrap()
+    );
+    assert_eq!(world.store.list_signing_keys(mine).await.unwrap().len(), 1);
+    let theirs = world.store.list_signing_keys(other).await.unwrap();
+    assert_eq!(theirs[1].state, SigningKeyState::Published);
+    assert_eq!(world.changes(mine).await.len(), 1);
+}
+
+pub async fn a_jwt_moves_the_last_expiry_of_its_key_forwards_only(world: World) {
+    let id = world.instance().await;
+    let machine = world.machine(id, "a").await;
+    world
+        .issue(NewToken {
+            expires_at: Some(at(9000)),
+            ..world.new_jwt(&machine)
+        })
+        .await;
+    world
+        .issue(NewToken {
+            expires_at: Some(at(8000)),
+            ..world.new_jwt(&machine)
+        })
+        .await;
+    world.token(&machine).await;
+    assert_eq!(
+        world.store.list_signing_keys(id).await.unwrap()[0].last_expires_at,
+        Some(at(9000))
+    );
+}
+
+pub async fn a_refused_jwt_does_not_move_the_last_expiry(world: World) {
+    let id = world.instance().await;
+    let machine = world.machine(id, "a").await;
+    let jwt = world.new_jwt(&machine);
+    assert!(
+        world
+            .store
+            .delete_machine(id, machine.id, at(1), some_change(id))
+            .await
+            .unwrap()
+    );
+    let outcome = world.store.insert_token(jwt).await.unwrap();
+    assert!(matches!(outcome, InsertToken::Changed), "{outcome:?}");
+    assert_eq!(
+        world.store.list_signing_keys(id).await.unwrap()[0].last_expires_at,
+        None
+    );
+}
