@@ -25,7 +25,7 @@ SEEN = Path(os.environ["SUBJECT_SEEN"])
 MACHINE_ID = re.compile(r"mch_\w{27}", re.ASCII)
 TOKEN_ID = re.compile(r"mt_[0-9A-Fa-f]{32}")
 KEY_ID = re.compile(r"key_[0-9a-f]{12}")
-KEY_OF_SIGNING = re.compile(r"ins_\w{27}", re.ASCII)
+INSTANCE_ID = re.compile(r"ins_\w{27}", re.ASCII)
 
 HIGHEST_TTL = 315_360_000
 ENOUGH_REQUESTS = 1_000_000
@@ -53,7 +53,8 @@ class Pool:
         self.machines: list[str] = []
         self.tokens: list[dict] = []
         self.instance_keys: list[str] = []
-        self.own_key = call("GET", "/v1/countersign/whoami", INSTANCE_KEY)["key_id"]
+        presented = call("GET", "/v1/countersign/whoami", INSTANCE_KEY)
+        self.own_key, self.instance = presented["key_id"], presented["instance_id"]
         self.owner = call("GET", "/v1/countersign/whoami", MACHINE_KEY)["machine_id"]
         # Somebody who may call the machine whose key the run holds, so that it has tokens to verify.
         caller = call("POST", "/v1/machines", INSTANCE_KEY, {"name": "caller", "scoped_machines": [self.owner]})
@@ -121,7 +122,9 @@ def live_in_path(name: str, value):
         return pool.machines[0] if value in pool.kept else pick(value, pool.machines)
     if name == "m2m_token_id" and is_text(value, TOKEN_ID):
         return pick(value, [token["id"] for token in pool.tokens])
-    if name == "kid" and is_text(value, KEY_OF_SIGNING):
+    if name == "instance_id" and is_text(value, INSTANCE_ID):
+        return pick(value, [pool.instance])
+    if name == "kid" and is_text(value, INSTANCE_ID):
         return pick(value, pool.signing_keys())
     if name == "key_id" and is_text(value, KEY_ID):
         # Revoking the key that the run itself calls with would turn all that follows into 401.

@@ -287,10 +287,6 @@ impl Store for StorageOff {
         self.0.machine_key_by_digest(digest).await
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "each is a value of its own that the transaction needs"
-    )]
     async fn rotate_machine_key(
         &self,
         instance: InstanceId,

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use countersign_protocol::ids::{InstanceId, MachineId};
 use countersign_protocol::secret::{InstanceKey, MAX_SECRET_LENGTH, MachineKey};
-use countersign_store::{ChangeKind, Instance, InstanceKeyRow, MachineKeyRow, MachineRow, NewChange};
+use countersign_store::{
+    ChangeKind, Instance, InstanceKeyRow, MachineKeyRow, MachineRow, NewChange,
+};
 use serde_json::Value;
 
 use crate::Authority;
@@ -102,19 +104,26 @@ impl Authority {
         let is_wanted = match accepts {
             Accepts::Instance => credential.starts_with(InstanceKey::PREFIX),
             Accepts::Machine => is_machine,
-            Accepts::Any | Accepts::AnyForKeySet => is_machine || credential.starts_with(InstanceKey::PREFIX),
+            Accepts::Any | Accepts::AnyForKeySet => {
+                is_machine || credential.starts_with(InstanceKey::PREFIX)
+            }
         };
         if !is_wanted || credential.len() > MAX_SECRET_LENGTH {
             return Err(refused());
         }
-        let found = if is_machine { self.find_machine(credential).await? } else { self.find_instance(credential).await? };
+        let found = if is_machine {
+            self.find_machine(credential).await?
+        } else {
+            self.find_instance(credential).await?
+        };
         let actor = found.ok_or_else(refused)?;
         if accepts == Accepts::AnyForKeySet {
             return Ok(actor);
         }
         let settings = &actor.instance.settings;
-        self.limit_instance(actor.instance_id(), settings.rate_limit)?;
+        // Machines only: whoever administers must be able to stop a machine that floods.
         if let Some(machine) = actor.machine() {
+            self.limit_instance(actor.instance_id(), settings.rate_limit)?;
             self.limit_machine(machine.id, settings.machine_rate_limit)?;
         }
         Ok(actor)
@@ -123,7 +132,10 @@ impl Authority {
     /// The operator, for the local command line, which holds the store and the master key.
     #[must_use]
     pub fn operator(instance: Arc<Instance>) -> Actor {
-        Actor { instance, role: Role::Operator }
+        Actor {
+            instance,
+            role: Role::Operator,
+        }
     }
 
     /// The operator in the role of a machine of the same instance, to issue its tokens or to see what it may verify. Whoever
@@ -131,42 +143,67 @@ impl Authority {
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Forbidden`] for an actor that is not the operator.
-    pub async fn operator_as_machine(&self, operator: &Actor, machine: MachineId) -> Result<Actor, Error> {
+    pub async fn operator_as_machine(
+        &self,
+        operator: &Actor,
+        machine: MachineId,
+    ) -> Result<Actor, Error> {
         if !matches!(operator.role, Role::Operator) {
             return Err(Error::Forbidden("only the operator can act as a machine"));
         }
         let found = self.store.machine(operator.instance_id(), machine).await?;
         let machine = found.ok_or_else(|| machine_not_found(machine))?;
-        Ok(Actor { instance: Arc::clone(&operator.instance), role: Role::Machine(machine) })
+        Ok(Actor {
+            instance: Arc::clone(&operator.instance),
+            role: Role::Machine(machine),
+        })
     }
 
     async fn find_instance(&self, credential: &str) -> Result<Option<Actor>, Error> {
         for digest in self.vault.digests(credential) {
-            let Some(key) = self.store.instance_key_by_digest(&digest).await? else { continue };
+            let Some(key) = self.store.instance_key_by_digest(&digest).await? else {
+                continue;
+            };
             if !same(&key.digest, &digest) || key.revoked_at.is_some() {
                 continue;
             }
             let instance = self.store.instance(key.instance).await?;
-            return Ok(instance.map(|instance| Actor { instance, role: Role::Instance(key) }));
+            return Ok(instance.map(|instance| Actor {
+                instance,
+                role: Role::Instance(key),
+            }));
         }
         Ok(None)
     }
 
     async fn find_machine(&self, credential: &str) -> Result<Option<Actor>, Error> {
         for digest in self.vault.digests(credential) {
-            let Some(key) = self.store.machine_key_by_digest(&digest).await? else { continue };
+            let Some(key) = self.store.machine_key_by_digest(&digest).await? else {
+                continue;
+            };
             if !same(&key.digest, &digest) || is_over(&key, self) {
                 continue;
             }
-            let Some(machine) = self.store.machine(key.instance, key.machine).await? else { continue };
+            let Some(machine) = self.store.machine(key.instance, key.machine).await? else {
+                continue;
+            };
             let instance = self.store.instance(key.instance).await?;
-            return Ok(instance.map(|instance| Actor { instance, role: Role::Machine(machine) }));
+            return Ok(instance.map(|instance| Actor {
+                instance,
+                role: Role::Machine(machine),
+            }));
         }
         Ok(None)
     }
 
     /// An entry for the change log of the actor's instance.
-    pub(crate) fn change(&self, actor: &Actor, kind: ChangeKind, subject: impl ToString, detail: &Value) -> NewChange {
+    pub(crate) fn change(
+        &self,
+        actor: &Actor,
+        kind: ChangeKind,
+        subject: impl ToString,
+        detail: &Value,
+    ) -> NewChange {
         NewChange {
             instance: actor.instance_id(),
             at: self.now(),

@@ -3,9 +3,9 @@
 use countersign_store::{Change, NewChange};
 use serde::Serialize;
 
+use crate::Authority;
 use crate::actor::Actor;
 use crate::error::Error;
-use crate::Authority;
 
 /// How many entries are read at once.
 const PAGE: u32 = 1000;
@@ -26,7 +26,10 @@ impl Authority {
     /// Where the actor is a machine, or the store's error.
     pub async fn list_changes(&self, actor: &Actor, after: u64) -> Result<Vec<Change>, Error> {
         actor.require_instance()?;
-        Ok(self.store.list_changes(actor.instance_id(), after, PAGE).await?)
+        Ok(self
+            .store
+            .list_changes(actor.instance_id(), after, PAGE)
+            .await?)
     }
 
     /// Follows the chain of the whole log.
@@ -38,13 +41,22 @@ impl Authority {
         let mut previous = [0; 32];
         let mut verified = 0;
         loop {
-            let changes = self.store.list_changes(actor.instance_id(), verified, PAGE).await?;
+            let changes = self
+                .store
+                .list_changes(actor.instance_id(), verified, PAGE)
+                .await?;
             if changes.is_empty() {
-                return Ok(AuditReport { verified, first_broken: None });
+                return Ok(AuditReport {
+                    verified,
+                    first_broken: None,
+                });
             }
             for change in changes {
                 if change.sequence != verified + 1 || !self.is_linked(actor, &previous, &change) {
-                    return Ok(AuditReport { verified, first_broken: Some(verified + 1) });
+                    return Ok(AuditReport {
+                        verified,
+                        first_broken: Some(verified + 1),
+                    });
                 }
                 previous = change.code;
                 verified = change.sequence;
@@ -53,7 +65,9 @@ impl Authority {
     }
 
     fn is_linked(&self, actor: &Actor, previous: &[u8; 32], change: &Change) -> bool {
-        let Some(chain) = self.vault.chain_of_version(change.chain_version) else { return false };
+        let Some(chain) = self.vault.chain_of_version(change.chain_version) else {
+            return false;
+        };
         let as_written = NewChange {
             instance: actor.instance_id(),
             at: change.at,

@@ -21,16 +21,26 @@ pub struct SystemClock {
 }
 
 impl Default for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the clock that others are given")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the clock that others are given"
+    )]
     fn default() -> Self {
-        Self { start: std::time::Instant::now() }
+        Self {
+            start: std::time::Instant::now(),
+        }
     }
 }
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the clock that others are given")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the clock that others are given"
+    )]
     fn wall(&self) -> Timestamp {
-        let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let since_epoch = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
         Timestamp::from_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
     }
 
@@ -50,7 +60,10 @@ pub(crate) struct TimeKeeper {
 impl TimeKeeper {
     pub(crate) fn new(clock: Arc<dyn Clock>, floor: Timestamp) -> Self {
         let offset = floor.as_millis().saturating_sub(clock.monotonic_millis());
-        Self { clock, offset_millis: AtomicI64::new(offset) }
+        Self {
+            clock,
+            offset_millis: AtomicI64::new(offset),
+        }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -58,7 +71,9 @@ impl TimeKeeper {
         let offset = self.clock.wall().as_millis().saturating_sub(monotonic);
         // A write for each question would make the cores share a cache line; the offset rarely grows.
         let largest = if offset > self.offset_millis.load(Ordering::Relaxed) {
-            self.offset_millis.fetch_max(offset, Ordering::Relaxed).max(offset)
+            self.offset_millis
+                .fetch_max(offset, Ordering::Relaxed)
+                .max(offset)
         } else {
             self.offset_millis.load(Ordering::Relaxed)
         };
@@ -107,7 +122,10 @@ mod tests {
     fn a_start_goes_on_from_the_largest_time_persisted() {
         let clock = Arc::new(SetClock::default());
         clock.wall.store(5, Ordering::Relaxed);
-        let time = TimeKeeper::new(Arc::clone(&clock) as Arc<dyn Clock>, Timestamp::from_millis(700));
+        let time = TimeKeeper::new(
+            Arc::clone(&clock) as Arc<dyn Clock>,
+            Timestamp::from_millis(700),
+        );
         assert_eq!(time.now().as_millis(), 700);
         clock.monotonic.store(1, Ordering::Relaxed);
         assert_eq!(time.now().as_millis(), 701);

@@ -87,7 +87,12 @@ pub enum Refusal {
 
 impl Refusal {
     /// All refusals.
-    pub const ALL: [Self; 4] = [Self::Unknown, Self::Revoked, Self::Expired, Self::NotInScope];
+    pub const ALL: [Self; 4] = [
+        Self::Unknown,
+        Self::Revoked,
+        Self::Expired,
+        Self::NotInScope,
+    ];
 
     /// The word of `meta.reason`.
     #[must_use]
@@ -153,7 +158,10 @@ pub enum Problem {
 impl Invalid {
     /// Says what is wrong with `name`.
     pub fn new(name: impl Into<Cow<'static, str>>, problem: Problem) -> Self {
-        Self { name: name.into(), problem }
+        Self {
+            name: name.into(),
+            problem,
+        }
     }
 }
 

@@ -3,19 +3,22 @@
 use std::sync::Arc;
 
 use countersign_protocol::ids::InstanceId;
-use countersign_protocol::limits::{MAX_INSTANCE_KEYS, MAX_ISSUER_LENGTH, MAX_NAME_LENGTH, MAX_TOKEN_TTL_SECONDS};
+use countersign_protocol::limits::{
+    MAX_INSTANCE_KEYS, MAX_ISSUER_LENGTH, MAX_NAME_LENGTH, MAX_TOKEN_TTL_SECONDS,
+};
 use countersign_protocol::random::random_bytes;
 use countersign_protocol::secret::InstanceKey;
 use countersign_protocol::time::Timestamp;
 use countersign_store::{
-    ChangeKind, Instance, InstanceKeyRow, InstanceSettings, NewChange, NewInstance, SigningKeyState, StoreError,
+    ChangeKind, Instance, InstanceKeyRow, InstanceSettings, NewChange, NewInstance,
+    SigningKeyState, StoreError,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::Authority;
 use crate::actor::Actor;
 use crate::error::{Error, Invalid, Problem, invalid};
-use crate::Authority;
 
 /// A new instance and its first key.
 #[derive(Debug)]
@@ -48,7 +51,11 @@ pub struct InstanceKeyInfo {
 
 impl From<&InstanceKeyRow> for InstanceKeyInfo {
     fn from(row: &InstanceKeyRow) -> Self {
-        Self { id: row.id.clone(), created_at: row.created_at, revoked_at: row.revoked_at }
+        Self {
+            id: row.id.clone(),
+            created_at: row.created_at,
+            revoked_at: row.revoked_at,
+        }
     }
 }
 
@@ -58,7 +65,11 @@ impl Authority {
     ///
     /// # Errors
     /// Where the name is empty or too long, or the store's error.
-    pub async fn create_instance(&self, name: &str, is_live: bool) -> Result<CreatedInstance, Error> {
+    pub async fn create_instance(
+        &self,
+        name: &str,
+        is_live: bool,
+    ) -> Result<CreatedInstance, Error> {
         check_name(name)?;
         let now = self.now();
         let id = InstanceId::generate(now, &*self.random);
@@ -73,11 +84,20 @@ impl Authority {
             actor: "operator".to_owned(),
             kind: ChangeKind::InstanceCreated,
             subject: id.to_string(),
-            detail: json!({"name": name, "key": key_row.id, "signing_key": signing_key.id}).to_string(),
+            detail: json!({"name": name, "key": key_row.id, "signing_key": signing_key.id})
+                .to_string(),
             chain: self.vault.chain(),
         };
-        let new = NewInstance { id, name: name.to_owned(), settings: InstanceSettings::default(), created_at: now };
-        let instance = self.store.insert_instance(new, key_row, signing_key, change).await?;
+        let new = NewInstance {
+            id,
+            name: name.to_owned(),
+            settings: InstanceSettings::default(),
+            created_at: now,
+        };
+        let instance = self
+            .store
+            .insert_instance(new, key_row, signing_key, change)
+            .await?;
         self.reload_ring(id).await?;
         Ok(CreatedInstance { instance, key })
     }
@@ -105,27 +125,54 @@ impl Authority {
     ///
     /// # Errors
     /// [`Error::Invalid`] for an unknown name or a value that is not allowed.
-    pub async fn update_instance_settings(&self, actor: &Actor, changes: &Value) -> Result<Arc<Instance>, Error> {
+    pub async fn update_instance_settings(
+        &self,
+        actor: &Actor,
+        changes: &Value,
+    ) -> Result<Arc<Instance>, Error> {
         actor.require_instance()?;
-        let settings = merge(&actor.instance().settings, changes)?;
-        let change = self.change(actor, ChangeKind::InstanceUpdated, actor.instance_id(), changes);
+        // One at a time, and on what is stored now, so that two changes of different settings both stay.
+        let _turn = self.changing_settings.lock().await;
+        let current = self
+            .store
+            .instance(actor.instance_id())
+            .await?
+            .ok_or(Error::InstanceKeyInvalid)?;
+        let settings = merge(&current.settings, changes)?;
+        let change = self.change(
+            actor,
+            ChangeKind::InstanceUpdated,
+            actor.instance_id(),
+            changes,
+        );
         self.store
             .update_instance_settings(actor.instance_id(), settings, change)
             .await?
-            .ok_or_else(|| Error::NotFound { noun: "instance", id: actor.instance_id().to_string() })
+            .ok_or_else(|| Error::NotFound {
+                noun: "instance",
+                id: actor.instance_id().to_string(),
+            })
     }
 
     /// Adds a key to the actor's instance.
     ///
     /// # Errors
     /// [`Error::Conflict`] where it has as many live keys as it may.
-    pub async fn create_instance_key(&self, actor: &Actor, is_live: bool) -> Result<CreatedInstanceKey, Error> {
+    pub async fn create_instance_key(
+        &self,
+        actor: &Actor,
+        is_live: bool,
+    ) -> Result<CreatedInstanceKey, Error> {
         actor.require_instance()?;
         let key = InstanceKey::generate(is_live, &*self.random);
         let row = self.instance_key_row(actor.instance_id(), &key);
         let info = InstanceKeyInfo::from(&row);
         let change = self.change(actor, ChangeKind::InstanceKeyCreated, &row.id, &json!({}));
-        if !self.store.insert_instance_key(row, MAX_INSTANCE_KEYS, change).await? {
+        if !self
+            .store
+            .insert_instance_key(row, MAX_INSTANCE_KEYS, change)
+            .await?
+        {
             return Err(Error::Conflict(format!(
                 "the instance has {MAX_INSTANCE_KEYS} live keys, which is the maximum; revoke one first"
             )));
@@ -150,9 +197,16 @@ impl Authority {
     pub async fn revoke_instance_key(&self, actor: &Actor, key_id: &str) -> Result<(), Error> {
         actor.require_instance()?;
         let change = self.change(actor, ChangeKind::InstanceKeyRevoked, key_id, &json!({}));
-        match self.store.revoke_instance_key(actor.instance_id(), key_id, self.now(), change).await {
+        match self
+            .store
+            .revoke_instance_key(actor.instance_id(), key_id, self.now(), change)
+            .await
+        {
             Ok(true) => Ok(()),
-            Ok(false) => Err(Error::NotFound { noun: "instance key", id: "of this id".to_owned() }),
+            Ok(false) => Err(Error::NotFound {
+                noun: "instance key",
+                id: "of this id".to_owned(),
+            }),
             Err(StoreError::Conflict(_)) => Err(Error::Conflict(
                 "this is the only live key of the instance; create another one first".to_owned(),
             )),
@@ -182,7 +236,10 @@ pub(crate) fn check_name(name: &str) -> Result<(), Error> {
         return Err(invalid("name", Problem::TooLong(MAX_NAME_LENGTH)));
     }
     if name.contains('\0') {
-        return Err(invalid("name", Problem::WrongFormat("must not contain the character U+0000".into())));
+        return Err(invalid(
+            "name",
+            Problem::WrongFormat("must not contain the character U+0000".into()),
+        ));
     }
     Ok(())
 }
@@ -191,10 +248,14 @@ fn merge(settings: &InstanceSettings, changes: &Value) -> Result<InstanceSetting
     let Value::Object(changes) = changes else {
         return Err(invalid("settings", Problem::WrongType("an object")));
     };
-    let mut merged = serde_json::to_value(settings).map_err(|_| Error::Damaged("the settings of an instance"))?;
+    let mut merged = serde_json::to_value(settings)
+        .map_err(|_| Error::Damaged("the settings of an instance"))?;
     for (name, value) in changes {
         let Some(member) = merged.get_mut(name) else {
-            return Err(invalid("settings", Problem::NotAllowed(format!("must be some of {}", names(&merged)).into())));
+            return Err(invalid(
+                "settings",
+                Problem::NotAllowed(format!("must be some of {}", names(&merged)).into()),
+            ));
         };
         let previous = std::mem::replace(member, value.clone());
         if serde_json::from_value::<InstanceSettings>(merged.clone()).is_err() {
@@ -202,15 +263,18 @@ fn merge(settings: &InstanceSettings, changes: &Value) -> Result<InstanceSetting
             return Err(Invalid::new(name.clone(), Problem::WrongFormat(example.into())).into());
         }
     }
-    let merged: InstanceSettings =
-        serde_json::from_value(merged).map_err(|_| invalid("settings", Problem::WrongType("an object")))?;
+    let merged: InstanceSettings = serde_json::from_value(merged)
+        .map_err(|_| invalid("settings", Problem::WrongType("an object")))?;
     check_settings(&merged)?;
     Ok(merged)
 }
 
 /// The names of all settings.
 fn names(settings: &Value) -> String {
-    settings.as_object().map(|members| members.keys().cloned().collect::<Vec<_>>().join(", ")).unwrap_or_default()
+    settings
+        .as_object()
+        .map(|members| members.keys().cloned().collect::<Vec<_>>().join(", "))
+        .unwrap_or_default()
 }
 
 fn check_settings(settings: &InstanceSettings) -> Result<(), Error> {
@@ -220,14 +284,23 @@ fn check_settings(settings: &InstanceSettings) -> Result<(), Error> {
     }
     let is_url = |url: &String| {
         let is_http = url.starts_with("https://") || url.starts_with("http://");
-        is_http && !url.ends_with('/') && url.bytes().all(|byte| byte.is_ascii_graphic()) && url.len() <= MAX_ISSUER_LENGTH
+        is_http
+            && !url.ends_with('/')
+            && url.bytes().all(|byte| byte.is_ascii_graphic())
+            && url.len() <= MAX_ISSUER_LENGTH
     };
     if !settings.issuer.as_ref().is_none_or(is_url) {
-        let rule = format!("must be a URL in ASCII of at most {MAX_ISSUER_LENGTH} characters, without a slash at its end");
+        let rule = format!(
+            "must be a URL in ASCII of at most {MAX_ISSUER_LENGTH} characters, without a slash at its end"
+        );
         return Err(invalid("issuer", Problem::NotAllowed(rule.into())));
     }
-    for (name, limit) in [("rate_limit", settings.rate_limit), ("machine_rate_limit", settings.machine_rate_limit)] {
-        if limit.is_some_and(|limit| limit.requests == 0 || !(1..=86_400).contains(&limit.seconds)) {
+    for (name, limit) in [
+        ("rate_limit", settings.rate_limit),
+        ("machine_rate_limit", settings.machine_rate_limit),
+    ] {
+        if limit.is_some_and(|limit| limit.requests == 0 || !(1..=86_400).contains(&limit.seconds))
+        {
             let rule = "must allow at least 1 request in 1 to 86400 seconds";
             return Err(invalid(name, Problem::NotAllowed(rule.into())));
         }

@@ -14,15 +14,17 @@ use countersign_store::{ChangeKind, SealedBytes, SigningKeyRow, SigningKeyState}
 use serde::Serialize;
 use serde_json::json;
 
+use crate::Authority;
 use crate::actor::Actor;
 use crate::error::Error;
 use crate::vault::SealContext;
-use crate::Authority;
 
 /// How long a key is published before it signs: longer than any receiver's cache lives.
 const PUBLISHED_MILLIS: i64 = 3_600_000;
 /// After how long the active key is replaced: 90 days.
 const ROTATION_MILLIS: i64 = 90 * 86_400_000;
+/// How many signing keys an instance may have: receivers take at most 20.
+const MAX_SIGNING_KEYS: usize = 16;
 /// How long after its last JWT's end a key is kept.
 const KEPT_MILLIS: i64 = 60_000;
 
@@ -38,7 +40,18 @@ pub(crate) struct Ring(Vec<RingKey>);
 
 impl Ring {
     pub(crate) fn active(&self) -> Option<&RingKey> {
-        self.0.iter().find(|key| key.row.state == SigningKeyState::Active)
+        self.0
+            .iter()
+            .find(|key| key.row.state == SigningKeyState::Active)
+    }
+
+    /// Whether it holds these keys in these states.
+    fn is_made_of(&self, rows: &[SigningKeyRow]) -> bool {
+        let state = |row: &SigningKeyRow| (row.id, row.state);
+        self.0
+            .iter()
+            .map(|key| state(&key.row))
+            .eq(rows.iter().map(state))
     }
 
     pub(crate) fn by_id(&self, id: SigningKeyId) -> Option<&RingKey> {
@@ -48,11 +61,18 @@ impl Ring {
 
 /// The opened keys of all instances. The authority changes them only after the store has.
 #[derive(Default)]
-pub(crate) struct Rings(RwLock<HashMap<InstanceId, Arc<Ring>>>);
+pub(crate) struct Rings {
+    rings: RwLock<HashMap<InstanceId, Arc<Ring>>>,
+    reloading: tokio::sync::Mutex<()>,
+}
 
 impl Rings {
     pub(crate) fn of(&self, instance: InstanceId) -> Option<Arc<Ring>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&instance).cloned()
+        self.rings
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&instance)
+            .cloned()
     }
 }
 
@@ -75,7 +95,10 @@ pub struct SigningKeyInfo {
 
 impl From<&SigningKeyRow> for SigningKeyInfo {
     fn from(row: &SigningKeyRow) -> Self {
-        let planned = row.published_at.plus_millis(PUBLISHED_MILLIS).filter(|_| row.state == SigningKeyState::Published);
+        let planned = row
+            .published_at
+            .plus_millis(PUBLISHED_MILLIS)
+            .filter(|_| row.state == SigningKeyState::Published);
         Self {
             kid: row.id,
             state: row.state.as_str(),
@@ -92,7 +115,13 @@ impl Authority {
     #[must_use]
     pub fn jwks(&self, instance: InstanceId) -> Option<Jwks> {
         let ring = self.rings.of(instance)?;
-        Some(Jwks { keys: ring.0.iter().map(|key| key.verifying.to_jwk(key.row.id)).collect() })
+        Some(Jwks {
+            keys: ring
+                .0
+                .iter()
+                .map(|key| key.verifying.to_jwk(key.row.id))
+                .collect(),
+        })
     }
 
     /// The signing keys, oldest first.
@@ -110,11 +139,28 @@ impl Authority {
     ///
     /// # Errors
     /// [`Error::Conflict`] where a next key is published already and shall not be used at once.
-    pub async fn rotate_signing_key(&self, actor: &Actor, is_immediate: bool) -> Result<SigningKeyInfo, Error> {
+    pub async fn rotate_signing_key(
+        &self,
+        actor: &Actor,
+        is_immediate: bool,
+    ) -> Result<SigningKeyInfo, Error> {
         actor.require_instance()?;
+        let rotated = self.rotate_in_store(actor, is_immediate).await;
+        // After an error, too: the store may have changed without an answer that said so.
+        self.reload_ring(actor.instance_id()).await?;
+        self.signing_key_info(actor.instance_id(), rotated?)
+    }
+
+    async fn rotate_in_store(
+        &self,
+        actor: &Actor,
+        is_immediate: bool,
+    ) -> Result<SigningKeyId, Error> {
         let instance = actor.instance_id();
         let rows = self.store.list_signing_keys(instance).await?;
-        let next = rows.iter().find(|row| row.state == SigningKeyState::Published);
+        let next = rows
+            .iter()
+            .find(|row| row.state == SigningKeyState::Published);
         let id = match next {
             Some(next) if is_immediate => next.id,
             Some(next) => {
@@ -123,8 +169,15 @@ impl Authority {
                     next.id
                 )));
             }
+            None if rows.len() >= MAX_SIGNING_KEYS => {
+                return Err(Error::Conflict(format!(
+                    "the instance has {MAX_SIGNING_KEYS} signing keys, which is the maximum; delete one that no JWT needs any more"
+                )));
+            }
             None => {
-                let row = self.new_signing_key(instance, SigningKeyId::generate(self.now(), &*self.random)).await?;
+                let row = self
+                    .new_signing_key(instance, SigningKeyId::generate(self.now(), &*self.random))
+                    .await?;
                 let id = row.id;
                 let change = self.change(actor, ChangeKind::SigningKeyPublished, id, &json!({}));
                 self.store.insert_signing_key(row, change).await?;
@@ -132,11 +185,17 @@ impl Authority {
             }
         };
         if is_immediate {
-            let change = self.change(actor, ChangeKind::SigningKeyActivated, id, &json!({"immediate": true}));
-            self.store.activate_signing_key(instance, id, self.now(), change).await?;
+            let change = self.change(
+                actor,
+                ChangeKind::SigningKeyActivated,
+                id,
+                &json!({"immediate": true}),
+            );
+            self.store
+                .activate_signing_key(instance, id, self.now(), change)
+                .await?;
         }
-        self.reload_ring(instance).await?;
-        self.signing_key_info(instance, id)
+        Ok(id)
     }
 
     /// Deletes a signing key at once: JWTs that it signed are refused from then on, here and, after their caches, everywhere.
@@ -146,15 +205,27 @@ impl Authority {
     pub async fn delete_signing_key(&self, actor: &Actor, id: SigningKeyId) -> Result<(), Error> {
         actor.require_instance()?;
         let instance = actor.instance_id();
-        let ring = self.rings.of(instance).ok_or(Error::NotInitialised)?;
-        if ring.active().is_some_and(|active| active.row.id == id) {
-            return Err(Error::Conflict(format!("{id} is the active signing key; rotate at once first, then delete it")));
+        let rows = self.store.list_signing_keys(instance).await?;
+        if rows
+            .iter()
+            .any(|row| row.id == id && row.state == SigningKeyState::Active)
+        {
+            return Err(Error::Conflict(format!(
+                "{id} is the active signing key; rotate at once first, then delete it"
+            )));
         }
         let change = self.change(actor, ChangeKind::SigningKeyDeleted, id, &json!({}));
-        if !self.store.delete_signing_key(instance, id, change).await? {
-            return Err(Error::NotFound { noun: "signing key", id: id.to_string() });
+        let is_deleted = self.store.delete_signing_key(instance, id, change).await?;
+        // Even where there is none: an earlier attempt may have deleted it without anybody knowing.
+        self.reload_ring(instance).await?;
+        if is_deleted {
+            Ok(())
+        } else {
+            Err(Error::NotFound {
+                noun: "signing key",
+                id: id.to_string(),
+            })
         }
-        self.reload_ring(instance).await
     }
 
     /// Moves every signing key on whose time has come.
@@ -164,25 +235,55 @@ impl Authority {
             let now = self.now();
             let since = |at: Option<Timestamp>| at.map_or(i64::MIN, |at| now.millis_since(at));
             let rows = self.store.list_signing_keys(actor.instance_id()).await?;
-            let next = rows.iter().find(|row| row.state == SigningKeyState::Published);
+            let next = rows
+                .iter()
+                .find(|row| row.state == SigningKeyState::Published);
             let active = rows.iter().find(|row| row.state == SigningKeyState::Active);
             let mut has_changed = false;
-            if let Some(next) = next.filter(|next| since(Some(next.published_at)) >= PUBLISHED_MILLIS) {
-                let change = self.change(&actor, ChangeKind::SigningKeyActivated, next.id, &json!({"immediate": false}));
-                has_changed |= self.store.activate_signing_key(actor.instance_id(), next.id, now, change).await?;
+            if let Some(next) =
+                next.filter(|next| since(Some(next.published_at)) >= PUBLISHED_MILLIS)
+            {
+                let change = self.change(
+                    &actor,
+                    ChangeKind::SigningKeyActivated,
+                    next.id,
+                    &json!({"immediate": false}),
+                );
+                has_changed |= self
+                    .store
+                    .activate_signing_key(actor.instance_id(), next.id, now, change)
+                    .await?;
             } else if next.is_none()
-                && active.is_none_or(|active| since(active.active_at) >= ROTATION_MILLIS - PUBLISHED_MILLIS)
+                && active.is_none_or(|active| {
+                    since(active.active_at) >= ROTATION_MILLIS - PUBLISHED_MILLIS
+                })
             {
                 self.rotate_signing_key(&actor, active.is_none()).await?;
             }
-            for row in rows.iter().filter(|row| row.state == SigningKeyState::VerifyOnly) {
+            for row in rows
+                .iter()
+                .filter(|row| row.state == SigningKeyState::VerifyOnly)
+            {
                 let last_use = row.last_expires_at.max(row.retired_at);
                 if since(last_use) > KEPT_MILLIS {
-                    let change = self.change(&actor, ChangeKind::SigningKeyDeleted, row.id, &json!({"unused": true}));
-                    has_changed |= self.store.delete_signing_key(actor.instance_id(), row.id, change).await?;
+                    let change = self.change(
+                        &actor,
+                        ChangeKind::SigningKeyDeleted,
+                        row.id,
+                        &json!({"unused": true}),
+                    );
+                    has_changed |= self
+                        .store
+                        .delete_signing_key(actor.instance_id(), row.id, change)
+                        .await?;
                 }
             }
-            if has_changed {
+            // The store may also have changed without an answer that said so.
+            let is_stale = self
+                .rings
+                .of(actor.instance_id())
+                .is_none_or(|ring| !ring.is_made_of(&rows));
+            if has_changed || is_stale {
                 self.reload_ring(actor.instance_id()).await?;
             }
         }
@@ -191,18 +292,35 @@ impl Authority {
 
     /// Opens the signing keys of an instance anew.
     pub(crate) async fn reload_ring(&self, instance: InstanceId) -> Result<(), Error> {
+        // One at a time, so that what was read last is what stays.
+        let _turn = self.rings.reloading.lock().await;
         let mut keys = Vec::new();
         for row in self.store.list_signing_keys(instance).await? {
-            let pkcs8 = self.vault.open_sealed(&context(instance.as_str(), row.id.as_str()), &row.sealed)?;
-            let signing = SigningKey::from_pkcs8(row.id, &pkcs8).map_err(|_| Error::Damaged("a signing key"))?;
-            keys.push(RingKey { row, verifying: signing.verifying_key(), signing: Arc::new(signing) });
+            let pkcs8 = self
+                .vault
+                .open_sealed(&context(instance.as_str(), row.id.as_str()), &row.sealed)?;
+            let signing = SigningKey::from_pkcs8(row.id, &pkcs8)
+                .map_err(|_| Error::Damaged("a signing key"))?;
+            keys.push(RingKey {
+                row,
+                verifying: signing.verifying_key(),
+                signing: Arc::new(signing),
+            });
         }
-        self.rings.0.write().unwrap_or_else(PoisonError::into_inner).insert(instance, Arc::new(Ring(keys)));
+        self.rings
+            .rings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(instance, Arc::new(Ring(keys)));
         Ok(())
     }
 
     /// Makes a key that is only published; generation is costly and runs beside the requests.
-    pub(crate) async fn new_signing_key(&self, instance: InstanceId, id: SigningKeyId) -> Result<SigningKeyRow, Error> {
+    pub(crate) async fn new_signing_key(
+        &self,
+        instance: InstanceId,
+        id: SigningKeyId,
+    ) -> Result<SigningKeyRow, Error> {
         let pkcs8 = self
             .signer
             .run(generate_rsa_key)
@@ -220,17 +338,35 @@ impl Authority {
         })
     }
 
-    fn seal_signing_key(&self, instance: InstanceId, id: SigningKeyId, pkcs8: &[u8]) -> SealedBytes {
-        self.vault.seal(&context(instance.as_str(), id.as_str()), pkcs8)
+    fn seal_signing_key(
+        &self,
+        instance: InstanceId,
+        id: SigningKeyId,
+        pkcs8: &[u8],
+    ) -> SealedBytes {
+        self.vault
+            .seal(&context(instance.as_str(), id.as_str()), pkcs8)
     }
 
-    fn signing_key_info(&self, instance: InstanceId, id: SigningKeyId) -> Result<SigningKeyInfo, Error> {
+    fn signing_key_info(
+        &self,
+        instance: InstanceId,
+        id: SigningKeyId,
+    ) -> Result<SigningKeyInfo, Error> {
         let ring = self.rings.of(instance).ok_or(Error::NotInitialised)?;
-        let key = ring.by_id(id).ok_or_else(|| Error::NotFound { noun: "signing key", id: id.to_string() })?;
+        let key = ring.by_id(id).ok_or_else(|| Error::NotFound {
+            noun: "signing key",
+            id: id.to_string(),
+        })?;
         Ok(SigningKeyInfo::from(&key.row))
     }
 }
 
 fn context<'a>(instance: &'a str, id: &'a str) -> SealContext<'a> {
-    SealContext { purpose: "signing-key", instance, owner: instance, row: id }
+    SealContext {
+        purpose: "signing-key",
+        instance,
+        owner: instance,
+        row: id,
+    }
 }

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use countersign_protocol::random::Random;
 use countersign_store::Store;
 
-pub use actor::{Actor, Accepts};
+pub use actor::{Accepts, Actor};
 pub use audit::AuditReport;
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Invalid, Problem, Refusal};
@@ -38,8 +38,9 @@ pub use vault::{MasterKey, MasterKeyError};
 
 // What the callers of the authority meet of the store.
 pub use countersign_store::{
-    Change, ChangeKind, Instance, InstanceSettings, MachineOrder, MachineQuery, MachineRow, MachineUpdate, MachineWithScopes, Page, SortBy,
-    Statistics, StoreError, TokenFormat, TokenFormats,
+    Change, ChangeKind, Instance, InstanceSettings, MachineOrder, MachineQuery, MachineRow,
+    MachineUpdate, MachineWithScopes, Page, SortBy, Statistics, StoreError, TokenFormat,
+    TokenFormats,
 };
 
 use clock::TimeKeeper;
@@ -65,7 +66,12 @@ pub struct AuthorityOptions {
 
 impl Default for AuthorityOptions {
     fn default() -> Self {
-        Self { public_url: "http://127.0.0.1:4840".to_owned(), signers: 1, max_failures: 20, max_reveals: 10 }
+        Self {
+            public_url: "http://127.0.0.1:4840".to_owned(),
+            signers: 1,
+            max_failures: 20,
+            max_reveals: 10,
+        }
     }
 }
 
@@ -81,12 +87,17 @@ pub struct Authority {
     uses: Uses,
     limits: Limits,
     maintenance: maintenance::Progress,
+    changing_settings: tokio::sync::Mutex<()>,
     options: AuthorityOptions,
 }
 
 impl std::fmt::Debug for Authority {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Authority").field("store", &self.store).field("options", &self.options).finish_non_exhaustive()
+        formatter
+            .debug_struct("Authority")
+            .field("store", &self.store)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }
 
@@ -101,7 +112,9 @@ impl Authority {
         clock: &dyn Clock,
         random: &dyn Random,
     ) -> Result<(), Error> {
-        Ok(store.initialise(vault::new_data_keys(master, clock.wall(), random)).await?)
+        Ok(store
+            .initialise(vault::new_data_keys(master, clock.wall(), random))
+            .await?)
     }
 
     /// Opens the authority that is remembered by `store`.
@@ -130,6 +143,7 @@ impl Authority {
             uses: Uses::default(),
             limits,
             maintenance: maintenance::Progress::default(),
+            changing_settings: tokio::sync::Mutex::default(),
             options,
         };
         for instance in authority.store.list_instances().await? {

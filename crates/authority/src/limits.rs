@@ -44,9 +44,13 @@ impl<K: Eq + Hash> Windows<K> {
                 return Ok(());
             }
         }
-        let fresh = Window { ends_millis: now_millis.saturating_add(i64::from(limit.seconds) * 1000), count: 0 };
+        let fresh = Window {
+            ends_millis: now_millis.saturating_add(i64::from(limit.seconds) * 1000),
+            count: 0,
+        };
         let window = windows.entry(key).or_insert(fresh);
-        if window.ends_millis <= now_millis {
+        // A window may also be longer than the limit that is set now.
+        if window.ends_millis <= now_millis || window.ends_millis > fresh.ends_millis {
             *window = fresh;
         }
         if window.count >= limit.requests {
@@ -88,28 +92,60 @@ impl Authority {
     /// # Errors
     /// [`Error::RateLimited`].
     pub fn note_failure(&self, address: IpAddr) -> Result<(), Error> {
-        let limit = RateLimit { requests: self.limits.max_failures, seconds: FAILURE_WINDOW_SECONDS };
-        limited(self.limits.failures.count(network(address), limit, self.time.monotonic_millis()))
+        let limit = RateLimit {
+            requests: self.limits.max_failures,
+            seconds: FAILURE_WINDOW_SECONDS,
+        };
+        limited(
+            self.limits
+                .failures
+                .count(network(address), limit, self.time.monotonic_millis()),
+        )
     }
 
-    pub(crate) fn limit_instance(&self, instance: InstanceId, limit: Option<RateLimit>) -> Result<(), Error> {
+    pub(crate) fn limit_instance(
+        &self,
+        instance: InstanceId,
+        limit: Option<RateLimit>,
+    ) -> Result<(), Error> {
         let Some(limit) = limit else { return Ok(()) };
-        limited(self.limits.instances.count(instance, limit, self.time.monotonic_millis()))
+        limited(
+            self.limits
+                .instances
+                .count(instance, limit, self.time.monotonic_millis()),
+        )
     }
 
-    pub(crate) fn limit_machine(&self, machine: MachineId, limit: Option<RateLimit>) -> Result<(), Error> {
+    pub(crate) fn limit_machine(
+        &self,
+        machine: MachineId,
+        limit: Option<RateLimit>,
+    ) -> Result<(), Error> {
         let Some(limit) = limit else { return Ok(()) };
-        limited(self.limits.machines.count(machine, limit, self.time.monotonic_millis()))
+        limited(
+            self.limits
+                .machines
+                .count(machine, limit, self.time.monotonic_millis()),
+        )
     }
 
     pub(crate) fn limit_reveals(&self, instance: InstanceId) -> Result<(), Error> {
-        let limit = RateLimit { requests: self.limits.max_reveals, seconds: REVEAL_WINDOW_SECONDS };
-        limited(self.limits.reveals.count(instance, limit, self.time.monotonic_millis()))
+        let limit = RateLimit {
+            requests: self.limits.max_reveals,
+            seconds: REVEAL_WINDOW_SECONDS,
+        };
+        limited(
+            self.limits
+                .reveals
+                .count(instance, limit, self.time.monotonic_millis()),
+        )
     }
 }
 
 fn limited(outcome: Result<(), u32>) -> Result<(), Error> {
-    outcome.map_err(|retry_after_seconds| Error::RateLimited { retry_after_seconds })
+    outcome.map_err(|retry_after_seconds| Error::RateLimited {
+        retry_after_seconds,
+    })
 }
 
 /// The part of an address that one party controls: all of IPv4, the first 64 bits of IPv6.
@@ -127,7 +163,10 @@ mod tests {
     #[test]
     fn the_limit_holds_within_a_window_and_ends_with_it() {
         let windows = Windows::new();
-        let limit = RateLimit { requests: 2, seconds: 10 };
+        let limit = RateLimit {
+            requests: 2,
+            seconds: 10,
+        };
         assert_eq!(windows.count(1, limit, 0), Ok(()));
         assert_eq!(windows.count(1, limit, 9_000), Ok(()));
         assert_eq!(windows.count(1, limit, 9_500), Err(1));
@@ -138,7 +177,10 @@ mod tests {
     #[test]
     fn a_full_map_lets_newcomers_through() {
         let windows = Windows::new();
-        let limit = RateLimit { requests: 1, seconds: 10 };
+        let limit = RateLimit {
+            requests: 1,
+            seconds: 10,
+        };
         for key in 0..MAX_WINDOWS {
             assert_eq!(windows.count(key, limit, 0), Ok(()));
         }
@@ -154,6 +196,9 @@ mod tests {
         let other: IpAddr = "2001:db8::ffff:1".parse().expect("an address");
         assert_eq!(network(one), network(other));
         let mapped: IpAddr = "::ffff:192.0.2.1".parse().expect("an address");
-        assert_eq!(network(mapped), "192.0.2.1".parse::<IpAddr>().expect("an address"));
+        assert_eq!(
+            network(mapped),
+            "192.0.2.1".parse::<IpAddr>().expect("an address")
+        );
     }
 }

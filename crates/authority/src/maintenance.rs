@@ -58,19 +58,35 @@ impl Authority {
 
     /// One batch of the sweep; the next call goes on behind it.
     async fn sweep_once(&self, now_millis: i64) -> Result<(), Error> {
-        let after = *self.maintenance.sweep.lock().unwrap_or_else(PoisonError::into_inner);
-        let dead_before = self.now().plus_millis(-RETENTION_MILLIS).unwrap_or(self.now());
+        let after = *self
+            .maintenance
+            .sweep
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let dead_before = self
+            .now()
+            .plus_millis(-RETENTION_MILLIS)
+            .unwrap_or(self.now());
         let mut after = after;
         // A bounded share of each round, so that millions of tokens take minutes and nobody notices.
         for _ in 0..40 {
-            let swept = self.store.sweep_tokens(after, SWEEP_BATCH, dead_before).await?;
+            let swept = self
+                .store
+                .sweep_tokens(after, SWEEP_BATCH, dead_before)
+                .await?;
             after = swept.next;
             if after.is_none() {
-                self.maintenance.next_sweep_millis.store(now_millis.saturating_add(SWEEP_MILLIS), Ordering::Relaxed);
+                self.maintenance
+                    .next_sweep_millis
+                    .store(now_millis.saturating_add(SWEEP_MILLIS), Ordering::Relaxed);
                 break;
             }
         }
-        *self.maintenance.sweep.lock().unwrap_or_else(PoisonError::into_inner) = after;
+        *self
+            .maintenance
+            .sweep
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = after;
         Ok(())
     }
 }

@@ -7,8 +7,12 @@ use countersign_protocol::random::Random;
 pub struct SystemRandom;
 
 impl Random for SystemRandom {
-    #[expect(clippy::disallowed_methods, reason = "this is the generator that others are given")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the generator that others are given"
+    )]
     fn fill(&self, buffer: &mut [u8]) {
-        getrandom::fill(buffer).expect("nothing safe can be done without the operating system's random numbers");
+        getrandom::fill(buffer)
+            .expect("nothing safe can be done without the operating system's random numbers");
     }
 }

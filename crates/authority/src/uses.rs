@@ -26,7 +26,9 @@ impl Uses {
         // Locators differ in their low bits when they are made within the same millisecond, and in higher ones otherwise.
         let number = locator.get();
         let shard = ((number ^ (number >> 22)) as usize) % SHARDS;
-        let Some(shard) = self.0.get(shard) else { return };
+        let Some(shard) = self.0.get(shard) else {
+            return;
+        };
         let mut uses = shard.lock().unwrap_or_else(PoisonError::into_inner);
         if uses.len() < MAX_PER_SHARD || uses.contains_key(&locator) {
             uses.insert(locator, at);
@@ -38,7 +40,9 @@ impl Uses {
         let mut taken: Vec<_> = self
             .0
             .iter()
-            .flat_map(|shard| std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner)))
+            .flat_map(|shard| {
+                std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner))
+            })
             .map(|(locator, at)| LastUse { locator, at })
             .collect();
         taken.sort_unstable_by_key(|use_| use_.locator);
@@ -60,7 +64,13 @@ mod tests {
         uses.note(locator(0), Timestamp::from_millis(2));
         let taken = uses.take();
         assert_eq!(taken.len(), SHARDS * MAX_PER_SHARD);
-        assert_eq!(taken[0], LastUse { locator: locator(0), at: Timestamp::from_millis(2) });
+        assert_eq!(
+            taken[0],
+            LastUse {
+                locator: locator(0),
+                at: Timestamp::from_millis(2)
+            }
+        );
         assert!(uses.take().is_empty());
     }
 }

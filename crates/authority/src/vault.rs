@@ -106,26 +106,55 @@ pub(crate) struct Vault {
 }
 
 /// Makes the first data key of each purpose.
-pub(crate) fn new_data_keys(master: &MasterKey, now: Timestamp, random: &dyn Random) -> Vec<DataKey> {
+pub(crate) fn new_data_keys(
+    master: &MasterKey,
+    now: Timestamp,
+    random: &dyn Random,
+) -> Vec<DataKey> {
     let aead = master.aead();
     let wrap = |purpose: DataKeyPurpose| {
         let key = Zeroizing::new(random_bytes::<32>(random));
-        let wrapped = seal_with(&aead, 1, &wrapping(purpose), key.as_ref(), random);
-        DataKey { purpose, version: 1, wrapped, created_at: now }
+        let wrapped = seal_with(&aead, 1, &wrapping(purpose, "1"), key.as_ref(), random);
+        DataKey {
+            purpose,
+            version: 1,
+            wrapped,
+            created_at: now,
+        }
     };
-    DataKeyPurpose::ALL.iter().map(|(purpose, _)| wrap(*purpose)).collect()
+    DataKeyPurpose::ALL
+        .iter()
+        .map(|(purpose, _)| wrap(*purpose))
+        .collect()
 }
 
 impl Vault {
-    pub(crate) fn open(master: &MasterKey, rows: &[DataKey], random: Arc<dyn Random>) -> Result<Self, Error> {
+    pub(crate) fn open(
+        master: &MasterKey,
+        rows: &[DataKey],
+        random: Arc<dyn Random>,
+    ) -> Result<Self, Error> {
         let master = master.aead();
-        let mut vault = Self { lookup: Vec::new(), sealing: Vec::new(), audit: Vec::new(), random };
+        let mut vault = Self {
+            lookup: Vec::new(),
+            sealing: Vec::new(),
+            audit: Vec::new(),
+            random,
+        };
         for row in rows {
-            let opened = open_with(&master, &wrapping(row.purpose), &row.wrapped).ok_or(Error::WrongMasterKey)?;
-            let key: Zeroizing<[u8; 32]> =
-                Zeroizing::new(opened.as_slice().try_into().map_err(|_| Error::Damaged("a data key"))?);
+            let version = row.version.to_string();
+            let opened = open_with(&master, &wrapping(row.purpose, &version), &row.wrapped)
+                .ok_or(Error::WrongMasterKey)?;
+            let key: Zeroizing<[u8; 32]> = Zeroizing::new(
+                opened
+                    .as_slice()
+                    .try_into()
+                    .map_err(|_| Error::Damaged("a data key"))?,
+            );
             match row.purpose {
-                DataKeyPurpose::Lookup => vault.lookup.push((row.version, hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()))),
+                DataKeyPurpose::Lookup => vault
+                    .lookup
+                    .push((row.version, hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()))),
                 DataKeyPurpose::Sealing => vault.sealing.push((row.version, aead(&key))),
                 DataKeyPurpose::Audit => vault.audit.push(ChainKey::new(row.version, &key)),
             }
@@ -146,8 +175,14 @@ impl Vault {
     }
 
     /// The digests to look for, newest key first.
-    pub(crate) fn digests<'a>(&'a self, secret: &'a str) -> impl Iterator<Item = Digest> + Send + 'a {
-        self.lookup.iter().rev().map(move |(version, key)| hash(*version, key, secret))
+    pub(crate) fn digests<'a>(
+        &'a self,
+        secret: &'a str,
+    ) -> impl Iterator<Item = Digest> + Send + 'a {
+        self.lookup
+            .iter()
+            .rev()
+            .map(move |(version, key)| hash(*version, key, secret))
     }
 
     /// Whether `secret` has the digest, in a time that does not depend on where they differ.
@@ -191,8 +226,13 @@ pub(crate) fn same(one: &Digest, other: &Digest) -> bool {
     one.version == other.version && bool::from(one.bytes.ct_eq(&other.bytes))
 }
 
-fn wrapping(purpose: DataKeyPurpose) -> SealContext<'static> {
-    SealContext { purpose: "data-key", instance: "", owner: "", row: purpose.as_str() }
+fn wrapping(purpose: DataKeyPurpose, version: &str) -> SealContext<'_> {
+    SealContext {
+        purpose: "data-key",
+        instance: "",
+        owner: purpose.as_str(),
+        row: version,
+    }
 }
 
 fn hash(version: u32, key: &hmac::Key, secret: &str) -> Digest {
@@ -205,29 +245,48 @@ fn aead(key: &[u8; 32]) -> LessSafeKey {
     LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("32 bytes are an AES-256 key"))
 }
 
-fn seal_with(key: &LessSafeKey, version: u32, context: &SealContext<'_>, secret: &[u8], random: &dyn Random) -> SealedBytes {
+fn seal_with(
+    key: &LessSafeKey,
+    version: u32,
+    context: &SealContext<'_>,
+    secret: &[u8],
+    random: &dyn Random,
+) -> SealedBytes {
     let nonce: [u8; NONCE] = random_bytes(random);
     let mut sealed = version.to_be_bytes().to_vec();
     sealed.extend_from_slice(&nonce);
     let mut text = secret.to_vec();
-    key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(context.aad(version)), &mut text)
-        .expect("a value far below 64 GiB can be sealed");
+    key.seal_in_place_append_tag(
+        Nonce::assume_unique_for_key(nonce),
+        Aad::from(context.aad(version)),
+        &mut text,
+    )
+    .expect("a value far below 64 GiB can be sealed");
     sealed.append(&mut text);
     SealedBytes(sealed)
 }
 
-fn open_with(key: &LessSafeKey, context: &SealContext<'_>, sealed: &SealedBytes) -> Option<Zeroizing<Vec<u8>>> {
+fn open_with(
+    key: &LessSafeKey,
+    context: &SealContext<'_>,
+    sealed: &SealedBytes,
+) -> Option<Zeroizing<Vec<u8>>> {
     let version = version_of(sealed)?;
     let (nonce, text) = sealed.0.get(VERSION..)?.split_at_checked(NONCE)?;
     let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
     let mut text = Zeroizing::new(text.to_vec());
-    let length = key.open_in_place(nonce, Aad::from(context.aad(version)), &mut text).ok()?.len();
+    let length = key
+        .open_in_place(nonce, Aad::from(context.aad(version)), &mut text)
+        .ok()?
+        .len();
     text.truncate(length);
     Some(text)
 }
 
 fn version_of(sealed: &SealedBytes) -> Option<u32> {
-    Some(u32::from_be_bytes(sealed.0.get(..VERSION)?.try_into().ok()?))
+    Some(u32::from_be_bytes(
+        sealed.0.get(..VERSION)?.try_into().ok()?,
+    ))
 }
 
 #[cfg(test)]
@@ -240,26 +299,60 @@ mod tests {
         Vault::open(master, &rows, Arc::new(SystemRandom)).expect("opens")
     }
 
-    const CONTEXT: SealContext<'static> = SealContext { purpose: "key", instance: "a", owner: "b", row: "c" };
+    const CONTEXT: SealContext<'static> = SealContext {
+        purpose: "key",
+        instance: "a",
+        owner: "b",
+        row: "c",
+    };
 
     #[test]
     fn another_master_key_is_noticed() {
-        let rows = new_data_keys(&MasterKey::generate(&SystemRandom), Timestamp::EPOCH, &SystemRandom);
+        let rows = new_data_keys(
+            &MasterKey::generate(&SystemRandom),
+            Timestamp::EPOCH,
+            &SystemRandom,
+        );
         let other = MasterKey::generate(&SystemRandom);
-        assert!(matches!(Vault::open(&other, &rows, Arc::new(SystemRandom)), Err(Error::WrongMasterKey)));
+        assert!(matches!(
+            Vault::open(&other, &rows, Arc::new(SystemRandom)),
+            Err(Error::WrongMasterKey)
+        ));
     }
 
     #[test]
     fn a_sealed_value_opens_only_where_it_belongs() {
         let vault = vault(&MasterKey::generate(&SystemRandom));
         let sealed = vault.seal(&CONTEXT, b"secret");
-        assert_eq!(vault.open_sealed(&CONTEXT, &sealed).expect("opens").as_slice(), b"secret");
+        assert_eq!(
+            vault
+                .open_sealed(&CONTEXT, &sealed)
+                .expect("opens")
+                .as_slice(),
+            b"secret"
+        );
         let moved = [
-            SealContext { purpose: "token", ..CONTEXT },
-            SealContext { instance: "x", ..CONTEXT },
-            SealContext { owner: "x", ..CONTEXT },
-            SealContext { row: "x", ..CONTEXT },
-            SealContext { instance: "ab", owner: "", ..CONTEXT },
+            SealContext {
+                purpose: "token",
+                ..CONTEXT
+            },
+            SealContext {
+                instance: "x",
+                ..CONTEXT
+            },
+            SealContext {
+                owner: "x",
+                ..CONTEXT
+            },
+            SealContext {
+                row: "x",
+                ..CONTEXT
+            },
+            SealContext {
+                instance: "ab",
+                owner: "",
+                ..CONTEXT
+            },
         ];
         for context in moved {
             assert!(vault.open_sealed(&context, &sealed).is_err(), "{context:?}");
@@ -267,10 +360,21 @@ mod tests {
         for place in 0..sealed.0.len() {
             let mut changed = sealed.clone();
             changed.0[place] ^= 1;
-            assert!(vault.open_sealed(&CONTEXT, &changed).is_err(), "byte {place}");
+            assert!(
+                vault.open_sealed(&CONTEXT, &changed).is_err(),
+                "byte {place}"
+            );
         }
-        assert!(vault.open_sealed(&CONTEXT, &SealedBytes(sealed.0[..20].to_vec())).is_err());
-        assert!(vault.open_sealed(&CONTEXT, &SealedBytes(Vec::new())).is_err());
+        assert!(
+            vault
+                .open_sealed(&CONTEXT, &SealedBytes(sealed.0[..20].to_vec()))
+                .is_err()
+        );
+        assert!(
+            vault
+                .open_sealed(&CONTEXT, &SealedBytes(Vec::new()))
+                .is_err()
+        );
     }
 
     #[test]
@@ -286,7 +390,12 @@ mod tests {
     fn a_master_key_survives_its_text() {
         let key = MasterKey::generate(&SystemRandom);
         let text = key.expose();
-        assert_eq!(MasterKey::parse(&format!("{}\n", *text)).expect("parses").expose(), text);
+        assert_eq!(
+            MasterKey::parse(&format!("{}\n", *text))
+                .expect("parses")
+                .expose(),
+            text
+        );
         assert!(MasterKey::parse("abc").is_err());
         assert!(MasterKey::parse(&"x".repeat(64)).is_err());
         assert_eq!(format!("{key:?}"), "MasterKey([redacted])");

@@ -8,7 +8,7 @@ use countersign_protocol::secret::Secret;
 
 use crate::admin::output::print;
 use crate::exit::Failure;
-use crate::folder::{Prepared, init, open, publishable_key, refuse_loose_mode, write_private};
+use crate::folder::{init, open, publishable_key, refuse_loose_mode, write_private};
 use crate::serve::{Preparation, authority_options, serve};
 use crate::settings::Settings;
 
@@ -22,13 +22,13 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
     let prepared = Preparation::new(&settings)?;
     let folder = settings.data.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FOLDER));
     let env_file = folder.join(ENV_FILE);
-    let options = authority_options(&settings);
+    let options = authority_options(&settings, &prepared);
     let master_key_file = settings.master_key_file.as_deref();
     let (authority, key, state) = match init(&folder, master_key_file, options.clone(), false).await? {
-        Prepared::Made(authority, created) => {
+        Some((authority, created)) => {
             (authority, Secret::new(created.key.expose().to_owned()), "Countersign is running, with a new authority.")
         }
-        Prepared::Complete => {
+        None => {
             let authority = open(&folder, master_key_file, settings.token_index_mib, options).await?;
             let key = match read_key(&env_file)? {
                 Some(key) => key,
@@ -38,10 +38,8 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
             (authority, key, "Countersign is running again.")
         }
     };
-    serve(authority, &settings, prepared, |address| {
-        let scheme = if settings.tls_certificate.is_some() { "https" } else { "http" };
-        let url = settings.public_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"));
-        let publishable_key = publishable_key(&url, false);
+    serve(authority, &settings, prepared, |url| {
+        let publishable_key = publishable_key(url, false);
         // Written at each start, because the address may be another one.
         let text = format!(
             "# Made by `countersign dev` for programs on this machine.\nCLERK_API_URL={url}\nCLERK_SECRET_KEY={}\n\
@@ -49,7 +47,7 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
             key.expose()
         );
         write_private(&env_file, text.as_bytes())?;
-        greet(state, &url, key.expose(), &publishable_key, &env_file)
+        greet(state, url, key.expose(), &publishable_key, &env_file)
     })
     .await
 }

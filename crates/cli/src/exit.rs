@@ -111,7 +111,7 @@ fn one_line(text: &str) -> String {
         shown.push_str(if is_secret(word) { "[redacted]" } else { word });
         rest = rest.get(word.len()..).unwrap_or_default();
         if let Some(letter) = rest.chars().next() {
-            shown.extend(if letter.is_control() { '\u{fffd}' } else { letter }.to_string().chars());
+            shown.push(if letter.is_control() { '\u{fffd}' } else { letter });
             rest = rest.get(letter.len_utf8()..).unwrap_or_default();
         }
     }

@@ -1,8 +1,8 @@
 //! The data folder: making one, opening one, and refusing files that others may read.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -33,27 +33,20 @@ pub(crate) fn refuse_loose_mode(path: &Path) -> Result<(), Failure> {
     ))
 }
 
-/// What `init` found or made.
-pub(crate) enum Prepared {
-    /// A new authority with its first instance, or one that an interrupted `init` had begun.
-    Made(Authority, CreatedInstance),
-    /// An authority that was complete already. It is not opened, so that nothing of it changes.
-    Complete,
-}
-
 /// Makes a data folder with an authority, a first instance and its key, and finishes what an interrupted try has begun: the
-/// folder, the master key, the data keys and the instance come in this order, each durable before the next.
+/// folder, the master key, the data keys and the instance come in this order, each durable before the next. `None` where all of it is there
+/// already: nothing changes then.
 pub(crate) async fn init(
     folder: &Path,
     master_key_file: Option<&Path>,
     options: AuthorityOptions,
     is_live: bool,
-) -> Result<Prepared, Failure> {
+) -> Result<Option<(Authority, CreatedInstance)>, Failure> {
     refuse_foreign(folder)?;
     let store = SqliteStore::create(folder, sqlite_options(None))?;
     let is_begun = !store.data_keys().await.map_err(Error::Store)?.is_empty();
     if is_begun && !store.list_instances().await.map_err(Error::Store)?.is_empty() {
-        return Ok(Prepared::Complete);
+        return Ok(None);
     }
     let master = if is_begun { master_key(folder, master_key_file)? } else { first_master_key(folder, master_key_file)? };
     if !is_begun {
@@ -62,7 +55,7 @@ pub(crate) async fn init(
     let authority = open_authority(Arc::new(store), &master, options).await?;
     let created = authority.create_instance("default", is_live).await?;
     sync_names(folder)?;
-    Ok(Prepared::Made(authority, created))
+    Ok(Some((authority, created)))
 }
 
 /// Opens the authority of a data folder.
@@ -80,7 +73,10 @@ pub(crate) async fn open(
     }
     let master = master_key(folder, master_key_file);
     let (store, master) = match master {
-        Ok(master) => (SqliteStore::open(folder, sqlite_options(token_index_mib))?, master),
+        Ok(master) => {
+            let store = SqliteStore::open(folder, sqlite_options(token_index_mib)).map_err(|error| foreign_or_damaged(folder, error))?;
+            (store, master)
+        }
         Err(failure) => return Err(without_key(folder, failure)),
     };
     let authority = open_authority(Arc::new(store), &master, options).await?;
@@ -92,6 +88,18 @@ pub(crate) async fn open(
         ));
     }
     Ok(authority)
+}
+
+/// A file with the store's name beside a master key that is no database at all was one: its beginning is destroyed.
+fn foreign_or_damaged(folder: &Path, error: OpenError) -> Failure {
+    let mut beginning = [0; 16];
+    let is_read = File::open(folder.join(DATABASE)).and_then(|mut file| file.read_exact(&mut beginning)).is_ok();
+    match error {
+        OpenError::Foreign(_) if is_read && &beginning != b"SQLite format 3\0" => {
+            OpenError::Damaged(format!("the beginning of {} is overwritten", folder.join(DATABASE).display())).into()
+        }
+        error => error.into(),
+    }
 }
 
 /// Where the key cannot be read, an empty database file explains more than the key: `init` was cut off before both.
@@ -181,11 +189,11 @@ fn first_master_key(folder: &Path, file: Option<&Path>) -> Result<MasterKey, Fai
 pub(crate) fn write_private(path: &Path, text: &[u8]) -> Result<(), Failure> {
     let write = || -> std::io::Result<()> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-        let partial = folder.join(format!(".{}.new", path.file_name().unwrap_or_default().to_string_lossy()));
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
+        // A name that nobody can plant, and mode 0600 from the first byte on.
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
         file.write_all(text)?;
-        file.sync_all()?;
-        fs::rename(&partial, path)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
         File::open(folder)?.sync_all()
     };
     write().map_err(|error| {

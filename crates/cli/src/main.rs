@@ -13,6 +13,7 @@ mod process;
 mod reference;
 mod serve;
 mod settings;
+mod telemetry;
 mod tls;
 
 use std::path::PathBuf;
@@ -27,7 +28,6 @@ use crate::admin::Admin;
 use crate::admin::bodies::NewInstanceBody;
 use crate::admin::output::{self, SecretOutput};
 use crate::exit::{Code, Failure};
-use crate::folder::Prepared;
 use crate::settings::Settings;
 
 /// A self-hosted authority for machine-to-machine tokens that speaks Clerk's wire protocol.
@@ -98,24 +98,35 @@ fn run(command: Command) -> Result<(), Failure> {
         .map_err(|error| Failure::new(Code::Failed, error, "this is a fault of the operating system"))?;
     match command {
         Command::Dev(settings) => {
-            let settings = settings.with_file()?;
-            logs::start(&settings, "info,countersign::verification=debug,countersign::issue=debug")?;
-            runtime.block_on(dev::run(settings))
+            let filter = "info,countersign::verification=debug,countersign::issue=debug";
+            runtime.block_on(logged(settings.with_file()?, filter, dev::run))
         }
         Command::Serve(settings) => {
-            let settings = settings.with_file()?;
-            logs::start(&settings, "info")?;
-            runtime.block_on(serve::run(settings))
+            runtime.block_on(logged(settings.with_file()?, "info", serve::run))
         }
         Command::Init(init) => runtime.block_on(run_init(&init)),
         Command::Admin(admin) => runtime.block_on(admin::run(admin)),
     }
 }
 
+/// Runs a server with its log and traces.
+async fn logged(
+    settings: Settings,
+    filter: &str,
+    serve: impl AsyncFnOnce(Settings) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let telemetry = logs::start(&settings, filter)?;
+    let outcome = serve(settings).await;
+    if let Some(telemetry) = telemetry {
+        telemetry.stop().await;
+    }
+    outcome
+}
+
 async fn run_init(init: &Init) -> Result<(), Failure> {
     let options = AuthorityOptions { public_url: init.public_url.clone(), ..AuthorityOptions::default() };
     let output = init.output.prepare()?;
-    let Prepared::Made(authority, created) = folder::init(&init.data, init.master_key_file.as_deref(), options, true).await? else {
+    let Some((authority, created)) = folder::init(&init.data, init.master_key_file.as_deref(), options, true).await? else {
         return Err(Failure::new(
             Code::Failed,
             format!("{} holds an authority already", init.data.display()),

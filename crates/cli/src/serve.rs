@@ -1,10 +1,10 @@
 //! `countersign serve`, and what it shares with `dev`: run until told to stop, then end without losing anything.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use countersign_authority::{Authority, AuthorityOptions, FLUSH_INTERVAL, SystemRandom};
-use countersign_server::{Server, ServerOptions};
+use countersign_server::{Server, ServerOptions, Sockets};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::{Code, Failure};
@@ -15,16 +15,15 @@ use crate::{folder, tls};
 pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
     let folder = settings.data_folder()?;
     let prepared = Preparation::new(&settings)?;
-    let options = authority_options(&settings);
+    let options = authority_options(&settings, &prepared);
     let authority =
         folder::open(&folder, settings.master_key_file.as_deref(), settings.token_index_mib, options).await?;
     serve(authority, &settings, prepared, |_| Ok(())).await
 }
 
 /// What the settings say about the authority.
-pub(crate) fn authority_options(settings: &Settings) -> AuthorityOptions {
-    let scheme = if settings.tls_certificate.is_some() { "https" } else { "http" };
-    let public_url = settings.public_url.clone().unwrap_or_else(|| format!("{scheme}://{}", settings.listen()));
+pub(crate) fn authority_options(settings: &Settings, prepared: &Preparation) -> AuthorityOptions {
+    let public_url = settings.public_url.clone().unwrap_or_else(|| prepared.url());
     let defaults = AuthorityOptions::default();
     AuthorityOptions {
         public_url,
@@ -41,32 +40,40 @@ fn cores() -> usize {
 /// What can be refused before the data are touched: a wrong certificate, a taken address.
 pub(crate) struct Preparation {
     tls: Option<Arc<rustls::ServerConfig>>,
+    sockets: Sockets,
+    address: SocketAddr,
 }
 
 impl Preparation {
     pub(crate) fn new(settings: &Settings) -> Result<Self, Failure> {
         let tls = tls::config(settings)?;
-        for address in [Some(settings.listen()), settings.admin_listen].into_iter().flatten() {
-            // The server listens later and finds out again; a refusal here has opened no database.
-            TcpListener::bind(address).map_err(|error| taken(address, &error))?;
-        }
-        Ok(Self { tls })
+        let sockets = Sockets::bind(settings.listen(), settings.admin_listen).map_err(|error| taken(settings, &error))?;
+        let address = sockets.address().map_err(|error| taken(settings, &error))?;
+        Ok(Self { tls, sockets, address })
+    }
+
+    /// Where the server is reached from this machine.
+    pub(crate) fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 }
 
-fn taken(address: SocketAddr, error: &std::io::Error) -> Failure {
+fn taken(settings: &Settings, error: &std::io::Error) -> Failure {
+    let admin = settings.admin_listen.map(|address| format!(" and {address}")).unwrap_or_default();
     let hint = "stop the program that listens there, or choose another address with --listen; port 0 picks a free one";
-    Failure::new(Code::Address, format!("cannot listen on {address}: {error}"), hint)
+    Failure::new(Code::Address, format!("cannot listen on {}{admin}: {error}", settings.listen()), hint)
 }
 
-/// Serves until SIGTERM or SIGINT. `when_ready` is told the address.
+/// Serves until SIGTERM or SIGINT. `when_ready` is told the public URL.
 pub(crate) async fn serve(
     authority: Authority,
     settings: &Settings,
     prepared: Preparation,
-    when_ready: impl FnOnce(SocketAddr) -> Result<(), Failure>,
+    when_ready: impl FnOnce(&str) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let authority = Arc::new(authority);
+    let url = prepared.url();
     let options = ServerOptions {
         listen: settings.listen(),
         admin_listen: settings.admin_listen,
@@ -78,14 +85,14 @@ pub(crate) async fn serve(
     let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
         return Err(Failure::new(Code::Failed, "signals cannot be watched", "this is a fault of the operating system"));
     };
-    let server = Server::start(Arc::clone(&authority), Arc::new(SystemRandom), &options)
-        .map_err(|error| taken(options.listen, &error))?;
-    let scheme = if options.tls.is_some() { "https" } else { "http" };
-    announce(&server, scheme);
+    let server = Server::start_on(prepared.sockets, Arc::clone(&authority), Arc::new(SystemRandom), &options)
+        .map_err(|error| Failure::new(Code::Failed, format!("the server cannot start: {error}"), "look at the limits of this user: ulimit -a"))?;
     if let Some(path) = &settings.port_file {
         folder::write_private(path, server.address().port().to_string().as_bytes())?;
     }
-    when_ready(server.address())?;
+    when_ready(&authority.options().public_url)?;
+    // Last, so that whoever waits for the line finds the files.
+    announce(&server, &url);
 
     let mut rounds = tokio::time::interval(FLUSH_INTERVAL);
     loop {
@@ -110,8 +117,8 @@ pub(crate) async fn serve(
 }
 
 /// The line that scripts wait for, as it is whatever the log's level and format.
-fn announce(server: &Server, scheme: &str) {
-    anstream::eprintln!("listening on {scheme}://{}", server.address());
+fn announce(server: &Server, url: &str) {
+    anstream::eprintln!("listening on {url}");
     if let Some(admin) = server.admin_address() {
         anstream::eprintln!("metrics on http://{admin}/metrics");
     }

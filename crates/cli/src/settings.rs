@@ -79,6 +79,10 @@ pub(crate) struct Settings {
     #[arg(long, env = "COUNTERSIGN_LOG_FORMAT", value_name = "FORMAT")]
     pub(crate) log_format: Option<LogFormat>,
 
+    /// An OpenTelemetry collector that receives a trace of each request, by OTLP over HTTP, like http://127.0.0.1:4318
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    pub(crate) otlp_endpoint: Option<String>,
+
     /// A file with these settings, TOML; flags and environment come first
     #[arg(long, env = "COUNTERSIGN_CONFIG", value_name = "FILE")]
     #[serde(skip)]
@@ -135,6 +139,7 @@ impl Settings {
             max_reveals: self.max_reveals.or(below.max_reveals),
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
+            otlp_endpoint: self.otlp_endpoint.or(below.otlp_endpoint),
             config: self.config,
             port_file: self.port_file,
         }
@@ -164,6 +169,15 @@ impl Settings {
                 Code::Settings,
                 format!("{} is not loopback, and plain HTTP would show every key on the network", self.listen()),
                 "give --tls-certificate and --tls-key, or --insecure-http where a proxy in front speaks TLS",
+            ));
+        }
+        if let Some(admin) = self.admin_listen.filter(|admin| !admin.ip().is_loopback())
+            && !self.insecure_http.unwrap_or(false)
+        {
+            return Err(Failure::new(
+                Code::Settings,
+                format!("{admin} is not loopback, and the metrics are shown in plain HTTP"),
+                "listen on 127.0.0.1, or give --insecure-http where the network is private",
             ));
         }
         Ok(self)

@@ -105,7 +105,10 @@ fn edges() -> BTreeMap<String, BTreeSet<String>> {
         String::from_utf8_lossy(&output.stderr)
     );
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo writes JSON");
-    let packages = metadata["packages"].as_array().expect("a list of packages");
+    let packages = metadata
+        .get("packages")
+        .and_then(Value::as_array)
+        .expect("a list of packages");
     let names: BTreeSet<&str> = packages.iter().map(name_of).collect();
     packages
         .iter()

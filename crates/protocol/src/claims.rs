@@ -67,11 +67,20 @@ impl Claims {
     }
 
     /// The names of the members, where the value is an object.
+    ///
+    /// # Errors
+    /// Where the value is no object that can be read.
+    pub fn names(&self) -> Result<Vec<String>, JsonError> {
+        let object = Object::parse(self.as_str().as_bytes())?;
+        Ok(object.names().map(str::to_owned).collect())
+    }
+
+    /// Whether the value is an object that has this member, or one that cannot be read and so may have it.
     #[must_use]
-    pub fn names(&self) -> Vec<String> {
-        Object::parse(self.as_str().as_bytes())
-            .map(|object| object.names().map(str::to_owned).collect())
-            .unwrap_or_default()
+    pub fn may_have_member(&self, name: &str) -> bool {
+        self.is_object()
+            && Object::parse(self.as_str().as_bytes())
+                .map_or(true, |mut object| object.take(name).is_some())
     }
 
     /// A member's text, where the value is an object that has it and it is a string.
@@ -125,7 +134,7 @@ mod tests {
             .expect("good")
             .expect("some");
         assert_eq!(claims.as_str(), r#"{"b":1.0,"a":["x y"]}"#);
-        assert_eq!(claims.names(), ["b", "a"]);
+        assert_eq!(claims.names(), Ok(vec!["b".to_owned(), "a".to_owned()]));
         assert_eq!(
             serde_json::to_string(&claims).expect("serialises"),
             claims.as_str()

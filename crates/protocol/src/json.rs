@@ -4,6 +4,7 @@
 //! their text: `claims` are stored and answered as they came.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -19,9 +20,26 @@ pub struct JsonError(String);
 
 impl From<serde_json::Error> for JsonError {
     fn from(error: serde_json::Error) -> Self {
-        Self(error.to_string())
+        use serde_json::error::Category;
+        let what = match error.classify() {
+            Category::Eof => "the text ends too early",
+            // Only the visitors below speak here, in fixed words.
+            Category::Data => return Self(error.to_string()),
+            Category::Syntax | Category::Io => "the text is no JSON",
+        };
+        Self(format!(
+            "{what} (line {}, column {})",
+            error.line(),
+            error.column()
+        ))
     }
 }
+
+/// How many members an object may have.
+pub const MAX_MEMBERS: usize = 1024;
+/// How many members an object within a value may have: a few less, so that a JWT with claims of a caller stays within
+/// [`MAX_MEMBERS`].
+const MAX_MEMBERS_WITHIN: usize = 1000;
 
 /// An object whose members are still text, in the order of the document.
 #[derive(Debug, Default)]
@@ -33,6 +51,9 @@ impl<'a> Object<'a> {
     /// # Errors
     /// Where the text is no JSON object, has a member twice at its top level, or has something behind it.
     pub fn parse(text: &'a [u8]) -> Result<Self, JsonError> {
+        if !text.trim_ascii_start().starts_with(b"{") {
+            return Err(JsonError("the text is no JSON object".to_owned()));
+        }
         let mut deserializer = serde_json::Deserializer::from_slice(text);
         let object = deserializer.deserialize_any(ObjectVisitor)?;
         deserializer.end()?;
@@ -87,34 +108,60 @@ pub fn compact(text: &str) -> String {
 
 /// The same text for equal values: members sorted, escapes resolved, numbers in one notation.
 ///
+/// Numbers that 64 bits cannot hold exactly keep their digits: two of them are equal where they are written alike.
+///
 /// # Errors
 /// Where the text is no JSON.
 pub fn canonical(text: &str) -> Result<String, JsonError> {
-    let mut value: serde_json::Value = serde_json::from_str(text)?;
-    unify_numbers(&mut value);
-    Ok(value.to_string())
+    let mut canonical = String::with_capacity(text.len());
+    write_canonical(serde_json::from_str(text)?, &mut canonical)?;
+    Ok(canonical)
 }
 
-/// Writes floats without a fraction as integers, so that `1.0` and `1` are equal, as they are in JSON.
-fn unify_numbers(value: &mut serde_json::Value) {
-    const EXACT: f64 = 9_007_199_254_740_992.0;
-    match value {
-        serde_json::Value::Array(items) => items.iter_mut().for_each(unify_numbers),
-        serde_json::Value::Object(members) => members.values_mut().for_each(unify_numbers),
-        serde_json::Value::Number(number) => {
-            if let Some(float) = number
-                .as_f64()
-                .filter(|float| number.is_f64() && float.fract() == 0.0 && float.abs() <= EXACT)
-            {
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    reason = "a whole number of at most 53 bits"
-                )]
-                let integer = float as i64;
-                *number = integer.into();
+fn write_canonical(value: &RawValue, out: &mut String) -> Result<(), JsonError> {
+    let text = value.get();
+    match text.as_bytes().first() {
+        Some(b'{') => {
+            let members: BTreeMap<String, &RawValue> = serde_json::from_str(text)?;
+            out.push('{');
+            for (place, (name, member)) in members.into_iter().enumerate() {
+                if place > 0 {
+                    out.push(',');
+                }
+                out.push_str(&serde_json::to_string(&name)?);
+                out.push(':');
+                write_canonical(member, out)?;
             }
+            out.push('}');
         }
-        _ => {}
+        Some(b'[') => {
+            let items: Vec<&RawValue> = serde_json::from_str(text)?;
+            out.push('[');
+            for (place, item) in items.into_iter().enumerate() {
+                if place > 0 {
+                    out.push(',');
+                }
+                write_canonical(item, out)?;
+            }
+            out.push(']');
+        }
+        Some(b'"') => out.push_str(&serde_json::to_string(&serde_json::from_str::<String>(
+            text,
+        )?)?),
+        Some(b'-' | b'0'..=b'9') => out.push_str(&canonical_number(text)),
+        _ => out.push_str(text),
+    }
+    Ok(())
+}
+
+/// `1.0`, `1e0` and `1` are one number.
+fn canonical_number(text: &str) -> Cow<'_, str> {
+    /// Decimal digits that every 64-bit float keeps apart.
+    const EXACT_DIGITS: usize = 15;
+    let is_exact = text.bytes().filter(u8::is_ascii_digit).count() <= EXACT_DIGITS;
+    match serde_json::from_str::<f64>(text) {
+        Ok(number) if is_exact => Cow::Owned(format!("{:?}", number + 0.0)),
+        _ => Cow::Borrowed(text),
     }
 }
 
@@ -134,12 +181,16 @@ impl<'de> Visitor<'de> for ObjectVisitor {
                 return Err(A::Error::custom("a member is given twice"));
             }
             members.push((name, map.next_value()?));
-            if members.len() > 1024 {
-                return Err(A::Error::custom("an object has more than 1024 members"));
+            if members.len() > MAX_MEMBERS {
+                return Err(too_many());
             }
         }
         Ok(Object(members))
     }
+}
+
+fn too_many<E: serde::de::Error>() -> E {
+    E::custom("an object has too many members")
 }
 
 /// A member's name, borrowed where it has no escapes.
@@ -236,6 +287,9 @@ impl<'de> Visitor<'de> for Strict {
             if !names.insert(name) {
                 return Err(A::Error::custom("a member is given twice"));
             }
+            if names.len() > MAX_MEMBERS_WITHIN {
+                return Err(too_many());
+            }
             map.next_value_seed(deeper)?;
         }
         Ok(())
@@ -288,6 +342,37 @@ mod tests {
     }
 
     #[test]
+    fn the_number_of_members_is_bounded_everywhere() {
+        let object = |count: usize| {
+            let members: Vec<_> = (0..count)
+                .map(|number| format!("\"m{number}\":0"))
+                .collect();
+            format!("{{{}}}", members.join(","))
+        };
+        assert!(checked(&object(MAX_MEMBERS_WITHIN)).is_ok());
+        assert!(checked(&object(MAX_MEMBERS_WITHIN + 1)).is_err());
+        assert!(checked(&format!("[{}]", object(MAX_MEMBERS_WITHIN + 1))).is_err());
+        assert!(Object::parse(object(MAX_MEMBERS).as_bytes()).is_ok());
+        assert!(Object::parse(object(MAX_MEMBERS + 1).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn an_error_repeats_nothing_of_the_text() {
+        for text in [
+            "\"sk_live_secret\"",
+            "[\"sk_live_secret\"]",
+            "{\"sk_live_secret\"}",
+            "{\"a\":sk_live_secret}",
+            "sk_live_secret",
+        ] {
+            let error = Object::parse(text.as_bytes())
+                .expect_err("refused")
+                .to_string();
+            assert!(!error.contains("sk_live"), "{error}");
+        }
+    }
+
+    #[test]
     fn numbers_and_strings_that_cannot_be_represented_are_refused() {
         assert!(checked("1e999").is_err());
         assert!(checked(r#""\ud800""#).is_err());
@@ -299,6 +384,15 @@ mod tests {
         let one = canonical(r#"{ "b": [1.0, "\u0041"], "a": null }"#);
         assert_eq!(one, canonical(r#"{"a":null,"b":[1,"A"]}"#));
         assert_ne!(one, canonical(r#"{"a":null,"b":["A",1]}"#));
+        assert_eq!(
+            canonical("[1.50,1e3,-0.0,{}]"),
+            canonical("[1.5, 1000, 0, { }]")
+        );
+        assert_ne!(
+            canonical("123456789012345678901"),
+            canonical("123456789012345678902")
+        );
+        assert_ne!(canonical("9007199254740993"), canonical("9007199254740992"));
     }
 
     proptest! {

@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -73,6 +73,9 @@ impl Phase {
 /// A connection's phase and since when, in ticks of its thread.
 #[derive(Debug)]
 pub(crate) struct Watch {
+    /// How many streams of an HTTP/2 connection are open; they, not the bytes, make its phase.
+    streams: AtomicUsize,
+    is_http2: AtomicBool,
     phase: AtomicU8,
     since: AtomicU64,
     now: Arc<AtomicU64>,
@@ -81,13 +84,38 @@ pub(crate) struct Watch {
 impl Watch {
     fn new(now: Arc<AtomicU64>) -> Self {
         let since = AtomicU64::new(now.load(Ordering::Relaxed));
-        Self { phase: AtomicU8::new(Phase::Head as u8), since, now }
+        Self {
+            streams: AtomicUsize::new(0),
+            is_http2: AtomicBool::new(false),
+            phase: AtomicU8::new(Phase::Head as u8),
+            since,
+            now,
+        }
     }
 
     /// Begins a phase.
     pub(crate) fn enter(&self, phase: Phase) {
+        if self.is_http2.load(Ordering::Relaxed) {
+            return;
+        }
+        self.set(phase);
+    }
+
+    fn set(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Relaxed);
         self.since.store(self.now.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// From here on, streams make the phase. Each has limits of its own for body and answer.
+    fn begin_http2(&self) {
+        self.set(Phase::Idle);
+        self.is_http2.store(true, Ordering::Relaxed);
+    }
+
+    fn begin_stream(self: &Arc<Self>) -> Stream {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        self.set(Phase::Handling);
+        Stream(Arc::clone(self))
     }
 
     fn phase(&self) -> Phase {
@@ -97,6 +125,17 @@ impl Watch {
     fn is_overdue(&self) -> bool {
         let age = self.now.load(Ordering::Relaxed).saturating_sub(self.since.load(Ordering::Relaxed));
         age > self.phase().max_ticks()
+    }
+}
+
+/// An open stream of an HTTP/2 connection.
+struct Stream(Arc<Watch>);
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if self.0.streams.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.set(Phase::Idle);
+        }
     }
 }
 
@@ -241,6 +280,9 @@ async fn serve(listener: Arc<Listener>, stream: TcpStream, peer: IpAddr, watch: 
     let Ok(stream) = tls.accept(stream).await else { return };
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let stream = Watched { stream, watch: Arc::clone(&watch) };
+    if is_http2 {
+        watch.begin_http2();
+    }
     if is_http2 { serve_http2(app, stream, peer, watch, stop).await } else { serve_http1(app, stream, peer, watch, stop).await }
 }
 
@@ -277,10 +319,8 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     mut stop: watch::Receiver<bool>,
 ) {
     let service = service_fn(move |request: Request<Incoming>| {
-        // Many streams share the connection; pings find a dead peer, and each body has its own limit of time.
-        let app = Arc::clone(&app);
-        let watch = Arc::clone(&watch);
-        async move { Ok::<_, std::convert::Infallible>(answer(&app, request, peer, &watch).await) }
+        let (app, stream) = (Arc::clone(&app), watch.begin_stream());
+        async move { Ok::<_, std::convert::Infallible>(answer(&app, request, peer, &stream.0).await) }
     });
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())

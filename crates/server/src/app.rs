@@ -34,6 +34,8 @@ const MAX_HEADER_BYTES: usize = 32 * 1024;
 const MAX_TARGET_BYTES: usize = 8 * 1024;
 /// The time in which a request must be answered once its head was read.
 const HANDLER_TIMEOUT: Duration = Duration::from_secs(8);
+/// The time in which a body must arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a request waits for its turn.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 const API_VERSION: HeaderName = HeaderName::from_static("clerk-api-version");
@@ -46,9 +48,30 @@ pub(crate) struct App {
     pub(crate) random: Arc<dyn Random>,
     pub(crate) turns: Arc<Semaphore>,
     pub(crate) trusted_proxies: Vec<IpAddr>,
-    /// Whether this listener may show the metrics.
-    pub(crate) is_admin: bool,
+    /// What this listener answers.
+    pub(crate) exposure: Exposure,
     pub(crate) docs: Arc<Docs>,
+}
+
+/// What a listener answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exposure {
+    /// The API, its documentation, the state.
+    Api,
+    /// That and the metrics: a listener that only this machine reaches.
+    ApiAndMetrics,
+    /// The metrics and the state.
+    Metrics,
+}
+
+impl Exposure {
+    fn includes(self, operation: Operation) -> bool {
+        match operation {
+            Operation::Healthz | Operation::Readyz => true,
+            Operation::Metrics => self != Self::Api,
+            _ => self != Self::Metrics,
+        }
+    }
 }
 
 /// What a handler sees of a request. Its credential was checked before.
@@ -99,16 +122,19 @@ pub(crate) async fn answer(app: &App, request: Request<Incoming>, peer: IpAddr, 
     let takes_body = !matches!(head.method, Method::GET | Method::HEAD | Method::DELETE);
     let body = if takes_body {
         watch.enter(Phase::Body);
-        read_body(incoming, &head.headers).await
+        match guarded(pin!(read_body(incoming, &head.headers)), BODY_TIMEOUT).await {
+            Guarded::Done(body) => body,
+            Guarded::TimedOut | Guarded::Panicked => Err(BodyProblem::Broken),
+        }
     } else {
         Ok(Bytes::new())
     };
     watch.enter(Phase::Handling);
     let stopwatch = app.metrics.start();
-    let outcome = match app.turn().await {
-        None => Err(overloaded()),
+    let outcome = match app.turn(operation).await {
+        Turn::None => Err(overloaded()),
         // Pinned here, because to hand the future over by value would copy kilobytes for each request.
-        Some(_turn) => match guarded(pin!(serve(app, &head, found, body, peer).instrument(span.clone()))).await {
+        _turn => match guarded(pin!(serve(app, &head, found, body, peer).instrument(span.clone())), HANDLER_TIMEOUT).await {
             Guarded::Done(outcome) => outcome,
             Guarded::TimedOut => Err(overloaded()),
             Guarded::Panicked => {
@@ -140,12 +166,12 @@ async fn serve(
         return Err(ApiError::new(ErrorCode::RequestHeaderFieldsTooLarge));
     }
     let (row, captures) = match found {
-        Found::Operation(row, captures) => (row, captures),
-        Found::WrongMethod(methods) => {
+        Found::Operation(row, captures) if app.exposure.includes(row.operation) => (row, captures),
+        Found::WrongMethod(methods) if app.exposure != Exposure::Metrics => {
             let allow = Some(methods.join(", "));
             return Err(ApiError { allow, ..ApiError::new(ErrorCode::MethodNotAllowed) });
         }
-        Found::Nothing => {
+        Found::Operation(..) | Found::WrongMethod(_) | Found::Nothing => {
             return Err(ApiError::saying(ErrorCode::ResourceNotFound, "Resource not found: there is no such path"));
         }
     };
@@ -201,11 +227,17 @@ impl App {
         forwarded.and_then(|line| line.rsplit(',').next()?.trim().parse().ok()).unwrap_or(peer)
     }
 
-    /// A place among the requests in flight; `None` where none becomes free in time.
-    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        match self.turns.try_acquire() {
-            Ok(turn) => Some(turn),
-            Err(_) => tokio::time::timeout(QUEUE_TIMEOUT, self.turns.acquire()).await.ok()?.ok(),
+    /// A place among the requests in flight, for those that may wait for the disk or the signer.
+    async fn turn(&self, operation: Option<Operation>) -> Turn<'_> {
+        if operation.is_none_or(Operation::never_waits) {
+            return Turn::NotNeeded;
+        }
+        if let Ok(turn) = self.turns.try_acquire() {
+            return Turn::Taken(turn);
+        }
+        match tokio::time::timeout(QUEUE_TIMEOUT, self.turns.acquire()).await {
+            Ok(Ok(turn)) => Turn::Taken(turn),
+            Ok(Err(_)) | Err(_) => Turn::None,
         }
     }
 
@@ -296,7 +328,7 @@ impl BodyProblem {
         match self {
             Self::TooLarge => ApiError::saying(code, format!("The request body must not exceed {MAX_BODY_BYTES} bytes")),
             Self::WrongType => ApiError::saying(code, "The Content-Type must be application/json, without compression"),
-            Self::Broken => ApiError::saying(code, "The request body ended before its time"),
+            Self::Broken => ApiError::saying(code, "The request body did not arrive whole within 10 seconds"),
         }
     }
 }
@@ -343,6 +375,14 @@ fn strip_body(answer: &mut Answer) {
     *answer.body_mut() = Full::new(Bytes::new());
 }
 
+/// A place among the requests in flight, held while one is worked on.
+enum Turn<'a> {
+    Taken(#[expect(dead_code, reason = "held, not looked at")] SemaphorePermit<'a>),
+    NotNeeded,
+    /// All were taken for too long.
+    None,
+}
+
 enum Guarded<T> {
     Done(T),
     TimedOut,
@@ -351,7 +391,7 @@ enum Guarded<T> {
 
 /// Runs a handler with a limit of time, and turns a panic into an answer. Most handlers never wait, and only those that do
 /// pay for a timer.
-async fn guarded<T>(mut handler: Pin<&mut impl Future<Output = T>>) -> Guarded<T> {
+async fn guarded<T>(mut handler: Pin<&mut impl Future<Output = T>>, limit: Duration) -> Guarded<T> {
     let mut timer = None;
     std::future::poll_fn(|context| {
         match std::panic::catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(context))) {
@@ -359,7 +399,7 @@ async fn guarded<T>(mut handler: Pin<&mut impl Future<Output = T>>) -> Guarded<T
             Ok(Poll::Pending) => {}
             Err(_) => return Poll::Ready(Guarded::Panicked),
         }
-        let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(HANDLER_TIMEOUT)));
+        let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
         timer.as_mut().poll(context).map(|()| Guarded::TimedOut)
     })
     .await

@@ -115,7 +115,7 @@ fn read_json_integer(text: &str) -> Option<i64> {
 }
 
 /// A whole number, with a fraction of zeros or an exponent if need be.
-fn read_integer(text: &str) -> Option<i64> {
+pub(crate) fn read_integer(text: &str) -> Option<i64> {
     if let Ok(number) = text.parse() {
         return Some(number);
     }

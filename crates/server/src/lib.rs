@@ -16,7 +16,7 @@ mod reply;
 mod route;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
@@ -29,7 +29,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::accept::Listener;
 use crate::api::docs::Docs;
-use crate::app::App;
+use crate::app::{App, Exposure};
 use crate::metrics::Metrics;
 
 /// How many requests are worked on at once.
@@ -52,6 +52,31 @@ pub struct ServerOptions {
     pub trusted_proxies: Vec<IpAddr>,
 }
 
+/// Addresses that are taken, so that what can be refused is refused before anything else is opened.
+#[derive(Debug)]
+pub struct Sockets {
+    main: TcpListener,
+    admin: Option<TcpListener>,
+}
+
+impl Sockets {
+    /// Listens. Who connects waits until a server starts on these sockets.
+    ///
+    /// # Errors
+    /// Where an address cannot be listened on, for instance because somebody else does.
+    pub fn bind(listen: SocketAddr, admin_listen: Option<SocketAddr>) -> io::Result<Self> {
+        Ok(Self { main: bind(listen)?, admin: admin_listen.map(bind).transpose()? })
+    }
+
+    /// Where the server will be reached.
+    ///
+    /// # Errors
+    /// Where the operating system does not say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.main.local_addr()
+    }
+}
+
 /// A server that listens.
 pub struct Server {
     address: SocketAddr,
@@ -67,49 +92,63 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// Begins to listen and to answer, on threads of its own.
+    /// Listens as the options say, and starts.
     ///
     /// # Errors
     /// Where an address cannot be listened on, a thread or runtime cannot be started.
-    #[expect(clippy::needless_pass_by_value, reason = "a server owns what its threads share")]
     pub fn start(authority: Arc<Authority>, random: Arc<dyn Random>, options: &ServerOptions) -> io::Result<Self> {
+        let sockets = Sockets::bind(options.listen, options.admin_listen)?;
+        Self::start_on(sockets, authority, random, options)
+    }
+
+    /// Begins to answer, on threads of its own.
+    ///
+    /// # Errors
+    /// Where a thread or runtime cannot be started.
+    #[expect(clippy::needless_pass_by_value, reason = "a server owns what its threads share")]
+    pub fn start_on(
+        sockets: Sockets,
+        authority: Arc<Authority>,
+        random: Arc<dyn Random>,
+        options: &ServerOptions,
+    ) -> io::Result<Self> {
         let (stop, stopping) = watch::channel(false);
-        let socket = listen(options.listen)?;
+        let Sockets { main: socket, admin } = sockets;
         let address = socket.local_addr()?;
         let metrics = Arc::new(Metrics::new());
         let docs = Arc::new(Docs::new());
         let turns = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
-        let app = |is_admin| {
+        let app = |exposure| {
             Arc::new(App {
                 authority: Arc::clone(&authority),
                 metrics: Arc::clone(&metrics),
                 random: Arc::clone(&random),
                 turns: Arc::clone(&turns),
                 trusted_proxies: options.trusted_proxies.clone(),
-                is_admin,
+                exposure,
                 docs: Arc::clone(&docs),
             })
         };
         let connections = Arc::new(AtomicUsize::new(0));
-        let listener = |is_admin, tls: Option<TlsAcceptor>| {
+        let listener = |exposure, tls: Option<TlsAcceptor>| {
             let (connections, stop) = (Arc::clone(&connections), stopping.clone());
-            Arc::new(Listener { app: app(is_admin), tls, connections, stop })
+            Arc::new(Listener { app: app(exposure), tls, connections, stop })
         };
-        let is_admin = options.admin_listen.is_none() && address.ip().is_loopback();
-        let main = listener(is_admin, options.tls.clone().map(TlsAcceptor::from));
+        let is_private = admin.is_none() && address.ip().is_loopback() && options.trusted_proxies.is_empty();
+        let exposure = if is_private { Exposure::ApiAndMetrics } else { Exposure::Api };
+        let main = listener(exposure, options.tls.clone().map(TlsAcceptor::from));
         let mut server = Self { address, admin_address: None, stop, threads: Vec::new() };
         for number in 0..options.threads.max(1) {
             server.spawn(format!("http-{number}"), Arc::clone(&main), socket.try_clone()?)?;
         }
-        if let Some(admin) = options.admin_listen {
-            let socket = listen(admin)?;
+        if let Some(socket) = admin {
             server.admin_address = Some(socket.local_addr()?);
-            server.spawn("admin".to_owned(), listener(true, None), socket)?;
+            server.spawn("admin".to_owned(), listener(Exposure::Metrics, None), socket)?;
         }
         Ok(server)
     }
 
-    fn spawn(&mut self, name: String, listener: Arc<Listener>, socket: std::net::TcpListener) -> io::Result<()> {
+    fn spawn(&mut self, name: String, listener: Arc<Listener>, socket: TcpListener) -> io::Result<()> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let serve = move || {
             runtime.block_on(async move {
@@ -148,7 +187,7 @@ impl Server {
 }
 
 /// Listens, and fails where somebody else does.
-fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;

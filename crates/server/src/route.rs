@@ -48,6 +48,24 @@ pub(crate) enum Operation {
     Metrics,
 }
 
+impl Operation {
+    /// Whether it is answered from memory or by a point read, so that it need not queue behind those that wait.
+    pub(crate) fn never_waits(self) -> bool {
+        matches!(
+            self,
+            Self::VerifyToken
+                | Self::WhoAmI
+                | Self::Jwks
+                | Self::PublicJwks
+                | Self::InstanceJwks
+                | Self::OpenidConfiguration
+                | Self::InstanceOpenidConfiguration
+                | Self::Healthz
+                | Self::Metrics
+        )
+    }
+}
+
 /// Under which prefix an operation's path stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Prefix {

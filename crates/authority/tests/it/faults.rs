@@ -1,1 +1,232 @@
+//! A store that fails at every call in turn: before the call, or after it took effect with the answer lost. Nothing panics,
+//! no verification is wrongly right, and what was acknowledged holds (P3, P4).
 
+use countersign_authority::Error;
+use countersign_store::{ChainKey, ChangeKind, NewChange, Store as _, StoreError};
+
+use crate::support::driver::{Act, By, Driver, Kind};
+use crate::support::faulty::Fault;
+use crate::support::sources::{HOUR, MINUTE};
+use crate::support::{Story, jwt, lasting, opaque};
+
+/// Every operation at least once. Machines 0 and 2 are the senders of the two instances, 1 and 3 the receivers.
+const STORY: [Act; 34] = [
+    Act::Issue(0, Kind::Opaque, 3600.0),
+    Act::Issue(0, Kind::Jwt, 3600.0),
+    Act::Issue(0, Kind::Pooled(60), 3600.0),
+    Act::Issue(0, Kind::Pooled(60), 7200.0),
+    Act::Issue(2, Kind::Opaque, 3600.0),
+    Act::Verify(0),
+    Act::Verify(1),
+    Act::Revoke(0, By::Owner),
+    Act::Verify(0),
+    Act::Revoke(0, By::Instance),
+    Act::Revoke(1, By::Machine(1)),
+    Act::Revoke(1, By::Instance),
+    Act::Verify(1),
+    Act::Extend(2, By::Owner, 60.0),
+    Act::Issue(0, Kind::Pooled(60), 3600.0),
+    Act::CreateMachine {
+        instance: 0,
+        scope: 1,
+    },
+    Act::AddScope(1, 0),
+    Act::AddScope(0, 1),
+    Act::Issue(1, Kind::Opaque, 3600.0),
+    Act::RemoveScope(0, 1),
+    Act::Issue(0, Kind::Jwt, 3600.0),
+    Act::RenameMachine(0),
+    Act::Rotate(0, 60),
+    Act::Rotate(0, 0),
+    Act::Reveal(0),
+    Act::WriteScopesClaim(0, false),
+    Act::Issue(0, Kind::Jwt, 3600.0),
+    Act::Advance(MINUTE),
+    Act::Maintain,
+    Act::Verify(2),
+    Act::DeleteMachine(1),
+    Act::Verify(3),
+    Act::Advance(HOUR),
+    Act::Maintain,
+];
+
+/// The costly acts about signing keys, apart.
+const SIGNING_STORY: [Act; 7] = [
+    Act::Issue(0, Kind::Jwt, 3600.0),
+    Act::RotateSigningKey(0),
+    Act::Issue(0, Kind::Jwt, 3600.0),
+    Act::DeleteOldSigningKey(0),
+    Act::Verify(0),
+    Act::Advance(MINUTE),
+    Act::Maintain,
+];
+
+/// Tells the story again and again, each time with a fault at the next call, until no call is left to fail.
+async fn sweep(story: &[Act], fault: Fault) {
+    let (template, instances) = Driver::template().await;
+    for number in 1.. {
+        let mut driver = Driver::new(template.path(), &instances, true).await;
+        driver.world().store.fail_call(number, fault);
+        for act in story {
+            driver.act(*act).await;
+        }
+        driver.check_all().await;
+        let is_clean = driver.world().store.heal();
+        driver.act(Act::Restart).await;
+        driver.check_all().await;
+        driver.check_logs().await;
+        if is_clean {
+            assert!(number > 10, "the faults did happen");
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_fails_changes_nothing_that_was_acknowledged() {
+    sweep(&STORY, Fault::Before).await;
+}
+
+#[tokio::test]
+async fn a_call_whose_answer_is_lost_is_never_taken_for_a_success() {
+    sweep(&STORY, Fault::After).await;
+}
+
+#[tokio::test]
+async fn signing_keys_survive_faults_as_well() {
+    for fault in [Fault::Before, Fault::After] {
+        sweep(&SIGNING_STORY, fault).await;
+    }
+}
+
+#[tokio::test]
+async fn while_the_store_is_silent_nothing_verifies() {
+    let story = Story::new().await;
+    let actor = story.actor(&story.receiver.key).await;
+    let tokens = [
+        story.token(&story.sender, opaque()).await.0,
+        story.token(&story.sender, jwt()).await.0,
+    ];
+    for fault in [Fault::Before, Fault::After, Fault::Corrupt] {
+        story.store.fail_all("token", fault);
+        for token in &tokens {
+            let refused = story.authority.verify(&actor, token).await;
+            assert!(matches!(refused, Err(Error::Store(_))), "{refused:?}");
+        }
+        story.store.heal();
+    }
+    // Nor does anybody get in while keys cannot be looked up.
+    for operation in ["machine_key_by_digest", "machine", "instance"] {
+        story.store.fail_all(operation, Fault::Before);
+        let accepts = countersign_authority::Accepts::Any;
+        let refused = story
+            .authority
+            .authenticate(&story.receiver.key, accepts)
+            .await;
+        assert!(
+            matches!(refused, Err(Error::Store(StoreError::Unavailable(_)))),
+            "{operation}"
+        );
+        story.store.heal();
+    }
+    for token in &tokens {
+        assert!(story.verify(&story.receiver.key, token).await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn a_reveal_without_an_entry_in_the_log_shows_nothing() {
+    let story = Story::new().await;
+    let owner = story.actor(&story.home).await;
+    story.store.fail_all("reveal_machine_key", Fault::After);
+    assert!(
+        story
+            .authority
+            .reveal_machine_key(&owner, story.sender.id)
+            .await
+            .is_err()
+    );
+}
+
+#[tokio::test]
+async fn a_signing_key_that_was_published_without_an_answer_is_shown_before_it_signs() {
+    let story = Story::new().await;
+    let owner = story.actor(&story.home).await;
+    story.store.fail_all("insert_signing_key", Fault::After);
+    assert!(
+        story
+            .authority
+            .rotate_signing_key(&owner, false)
+            .await
+            .is_err()
+    );
+    assert_eq!(
+        story
+            .authority
+            .jwks(owner.instance().id)
+            .unwrap()
+            .keys
+            .len(),
+        2
+    );
+}
+
+#[tokio::test]
+async fn what_became_of_signing_keys_elsewhere_is_noticed_within_a_minute() {
+    let story = Story::new().await;
+    let owner = story.actor(&story.home).await;
+    let (token, _) = story.token(&story.sender, lasting(7200.0, jwt())).await;
+    let instance = owner.instance().id;
+    let old = instance.first_signing_key();
+    story
+        .authority
+        .rotate_signing_key(&owner, true)
+        .await
+        .unwrap();
+    let change = NewChange {
+        instance,
+        at: story.authority.now(),
+        actor: "another process".to_owned(),
+        kind: ChangeKind::SigningKeyDeleted,
+        subject: old.to_string(),
+        detail: "{}".to_owned(),
+        chain: ChainKey::new(1, &[0; 32]),
+    };
+    assert!(
+        story
+            .store
+            .delete_signing_key(instance, old, change)
+            .await
+            .unwrap()
+    );
+    assert!(story.verify(&story.receiver.key, &token).await.is_ok());
+    story.clock.advance(MINUTE);
+    story.authority.maintain().await.unwrap();
+    assert!(story.verify(&story.receiver.key, &token).await.is_err());
+}
+
+#[tokio::test]
+async fn a_signing_key_that_was_deleted_without_an_answer_stops_verifying() {
+    let story = Story::new().await;
+    let owner = story.actor(&story.home).await;
+    let (token, _) = story.token(&story.sender, lasting(7200.0, jwt())).await;
+    let old = owner.instance().id.first_signing_key();
+    story
+        .authority
+        .rotate_signing_key(&owner, true)
+        .await
+        .unwrap();
+    story.store.fail_all("delete_signing_key", Fault::After);
+    assert!(
+        story
+            .authority
+            .delete_signing_key(&owner, old)
+            .await
+            .is_err()
+    );
+    story.store.heal();
+    // Whoever asks again learns that it is gone, and it is.
+    let again = story.authority.delete_signing_key(&owner, old).await;
+    assert!(matches!(again, Err(Error::NotFound { .. })));
+    assert!(story.verify(&story.receiver.key, &token).await.is_err());
+}

@@ -15,7 +15,11 @@ use crate::support::{Story, World, problem_of};
 async fn an_instance_begins_with_a_key_and_an_active_signing_key() {
     let world = World::new().await;
     for (is_live, prefix) in [(true, "sk_live_"), (false, "sk_test_")] {
-        let created = world.authority.create_instance("one", is_live).await.unwrap();
+        let created = world
+            .authority
+            .create_instance("one", is_live)
+            .await
+            .unwrap();
         let key = created.key.expose();
         assert!(key.starts_with(prefix) && has_checksum(key));
         let owner = world.actor(key).await;
@@ -24,7 +28,10 @@ async fn an_instance_begins_with_a_key_and_an_active_signing_key() {
     }
     assert_eq!(world.authority.instances().await.unwrap().len(), 2);
     for name in ["", &"x".repeat(256)] {
-        assert_eq!(problem_of(world.authority.create_instance(name, true).await).0, "name");
+        assert_eq!(
+            problem_of(world.authority.create_instance(name, true).await).0,
+            "name"
+        );
     }
 }
 
@@ -40,9 +47,19 @@ async fn twenty_keys_live_at_once_and_the_last_one_cannot_be_revoked() {
     let refused = authority.create_instance_key(&owner, true).await;
     assert!(matches!(refused, Err(Error::Conflict(_))));
     for key in &created {
-        assert!(authority.authenticate(key.key.expose(), Accepts::Instance).await.is_ok());
-        authority.revoke_instance_key(&owner, &key.info.id).await.unwrap();
-        let refused = authority.authenticate(key.key.expose(), Accepts::Instance).await;
+        assert!(
+            authority
+                .authenticate(key.key.expose(), Accepts::Instance)
+                .await
+                .is_ok()
+        );
+        authority
+            .revoke_instance_key(&owner, &key.info.id)
+            .await
+            .unwrap();
+        let refused = authority
+            .authenticate(key.key.expose(), Accepts::Instance)
+            .await;
         assert!(matches!(refused, Err(Error::InstanceKeyInvalid)));
         let again = authority.revoke_instance_key(&owner, &key.info.id).await;
         assert!(matches!(again, Err(Error::NotFound { .. })));
@@ -51,7 +68,10 @@ async fn twenty_keys_live_at_once_and_the_last_one_cannot_be_revoked() {
     assert!(matches!(last, Err(Error::Conflict(_))));
     let listed = authority.instance_keys(&owner).await.unwrap();
     assert_eq!(listed.len(), 20);
-    assert_eq!(listed.iter().filter(|key| key.revoked_at.is_none()).count(), 1);
+    assert_eq!(
+        listed.iter().filter(|key| key.revoked_at.is_none()).count(),
+        1
+    );
 }
 
 #[tokio::test]
@@ -62,7 +82,10 @@ async fn settings_are_checked_one_by_one_and_nothing_changes_where_one_is_wrong(
     for (wrong, name) in [
         (json!(null), "settings"),
         (json!({"unknown": 1}), "settings"),
-        (json!({"token_pooling": false, "max_jwt_ttl": 0}), "max_jwt_ttl"),
+        (
+            json!({"token_pooling": false, "max_jwt_ttl": 0}),
+            "max_jwt_ttl",
+        ),
         (json!({"max_jwt_ttl": 315_360_001}), "max_jwt_ttl"),
         (json!({"max_jwt_ttl": "60"}), "max_jwt_ttl"),
         (json!({"null_expiration": "maybe"}), "null_expiration"),
@@ -70,21 +93,52 @@ async fn settings_are_checked_one_by_one_and_nothing_changes_where_one_is_wrong(
         (json!({"issuer": "ftp://x"}), "issuer"),
         (json!({"issuer": "https://x/"}), "issuer"),
         (json!({"issuer": "https://é"}), "issuer"),
-        (json!({"issuer": format!("https://{}", "x".repeat(255))}), "issuer"),
-        (json!({"rate_limit": {"requests": 0, "seconds": 1}}), "rate_limit"),
-        (json!({"rate_limit": {"requests": 1, "seconds": 0}}), "rate_limit"),
+        (
+            json!({"issuer": format!("https://{}", "x".repeat(255))}),
+            "issuer",
+        ),
+        (
+            json!({"rate_limit": {"requests": 0, "seconds": 1}}),
+            "rate_limit",
+        ),
+        (
+            json!({"rate_limit": {"requests": 1, "seconds": 0}}),
+            "rate_limit",
+        ),
         (json!({"rate_limit": {"requests": 1}}), "rate_limit"),
-        (json!({"machine_rate_limit": {"requests": 1, "seconds": 86_401}}), "machine_rate_limit"),
+        (
+            json!({"machine_rate_limit": {"requests": 1, "seconds": 86_401}}),
+            "machine_rate_limit",
+        ),
     ] {
-        let refused = story.authority.update_instance_settings(&owner, &wrong).await;
+        let refused = story
+            .authority
+            .update_instance_settings(&owner, &wrong)
+            .await;
         assert_eq!(problem_of(refused).0, name, "{wrong}");
     }
     assert_eq!(story.actor(&story.home).await.instance().settings, before);
-    assert!(!story.logged(&story.home).await.contains(&"instance.updated"));
-    story.set(&story.home, json!({"issuer": "https://x", "max_jwt_ttl": 60})).await;
-    let story = Story { world: story.world.restart().await, ..story };
+    assert!(
+        !story
+            .logged(&story.home)
+            .await
+            .contains(&"instance.updated")
+    );
+    story
+        .set(
+            &story.home,
+            json!({"issuer": "https://x", "max_jwt_ttl": 60}),
+        )
+        .await;
+    let story = Story {
+        world: story.world.restart().await,
+        ..story
+    };
     let settings = story.actor(&story.home).await.instance().settings.clone();
-    assert_eq!((settings.issuer.as_deref(), settings.max_jwt_ttl), (Some("https://x"), 60));
+    assert_eq!(
+        (settings.issuer.as_deref(), settings.max_jwt_ttl),
+        (Some("https://x"), 60)
+    );
 }
 
 #[tokio::test]
@@ -97,10 +151,19 @@ async fn an_authority_opens_with_its_own_master_key_only() {
     let master = MasterKey::generate(&*random);
     let open = async |master: &MasterKey| {
         let options = AuthorityOptions::default();
-        Authority::open(Arc::clone(&store), master, clock.clone(), random.clone(), options).await
+        Authority::open(
+            Arc::clone(&store),
+            master,
+            clock.clone(),
+            random.clone(),
+            options,
+        )
+        .await
     };
     assert!(matches!(open(&master).await, Err(Error::NotInitialised)));
-    Authority::initialise(&*store, &master, &*clock, &*random).await.unwrap();
+    Authority::initialise(&*store, &master, &*clock, &*random)
+        .await
+        .unwrap();
     let again = Authority::initialise(&*store, &master, &*clock, &*random).await;
     assert!(matches!(again, Err(Error::Store(_))), "never twice");
     let other = MasterKey::generate(&*random);

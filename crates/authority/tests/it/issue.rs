@@ -129,11 +129,7 @@ async fn lifetimes_may_have_fractions_and_have_two_ends() {
         1e300,
     ] {
         for request in [opaque(), jwt()] {
-            let (name, _) = problem_of(
-                story
-                    .issue(&story.sender, lasting(seconds, request))
-                    .await,
-            );
+            let (name, _) = problem_of(story.issue(&story.sender, lasting(seconds, request)).await);
             assert_eq!(name, "seconds_until_expiration", "{seconds}");
         }
     }
@@ -267,7 +263,10 @@ async fn a_jwt_that_no_proxy_would_carry_is_refused() {
         .await;
     let large = Value::from("x".repeat(8_000)).to_string();
     let request = |format| claiming(&format!(r#"{{"a":{large}}}"#), format);
-    assert_eq!(problem_of(story.issue(&popular, request(jwt())).await).0, "claims");
+    assert_eq!(
+        problem_of(story.issue(&popular, request(jwt())).await).0,
+        "claims"
+    );
     assert!(story.issue(&popular, request(opaque())).await.is_ok());
     assert!(story.issue(&popular, jwt()).await.is_ok());
 }
@@ -279,7 +278,10 @@ async fn only_a_machine_gets_tokens() {
     let operator = countersign_authority::Authority::operator(owner.instance().clone());
     for actor in [owner, operator] {
         let refused = story.authority.issue(&actor, &opaque()).await;
-        assert!(matches!(refused, Err(Error::MachineKeyInvalid)), "{refused:?}");
+        assert!(
+            matches!(refused, Err(Error::MachineKeyInvalid)),
+            "{refused:?}"
+        );
     }
 }
 
@@ -326,14 +328,23 @@ async fn an_issue_that_began_before_a_change_sees_the_change() {
         .unwrap();
     for request in [opaque(), jwt()] {
         let refused = story.authority.issue(&sender, &request).await;
-        assert!(matches!(refused, Err(Error::MachineKeyInvalid)), "{refused:?}");
+        assert!(
+            matches!(refused, Err(Error::MachineKeyInvalid)),
+            "{refused:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn claims_come_back_as_they_were_written() {
     let story = Story::new().await;
-    for text in [r#"{"b":1.0,"a":[1e2,"\u0041"]}"#, "1.50", "[]", "false", "\"\""] {
+    for text in [
+        r#"{"b":1.0,"a":[1e2,"\u0041"]}"#,
+        "1.50",
+        "[]",
+        "false",
+        "\"\"",
+    ] {
         let (token, _) = story.token(&story.sender, claiming(text, opaque())).await;
         let verified = story.verify(&story.receiver.key, &token).await.unwrap();
         assert_eq!(verified.claims.unwrap().as_str(), text);

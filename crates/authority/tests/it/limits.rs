@@ -11,7 +11,9 @@ impl Story {
     async fn wait(&self, key: &str) -> Option<u32> {
         match self.authority.authenticate(key, Accepts::Any).await {
             Ok(_) => None,
-            Err(Error::RateLimited { retry_after_seconds }) => Some(retry_after_seconds),
+            Err(Error::RateLimited {
+                retry_after_seconds,
+            }) => Some(retry_after_seconds),
             Err(error) => panic!("{error}"),
         }
     }
@@ -20,7 +22,12 @@ impl Story {
 #[tokio::test]
 async fn an_instances_limit_counts_all_its_callers_and_nobody_elses() {
     let story = Story::new().await;
-    story.set(&story.home, json!({"rate_limit": {"requests": 3, "seconds": 10}})).await;
+    story
+        .set(
+            &story.home,
+            json!({"rate_limit": {"requests": 3, "seconds": 10}}),
+        )
+        .await;
     for key in [&story.home, &story.sender.key, &story.receiver.key] {
         assert_eq!(story.wait(key).await, None);
     }
@@ -38,14 +45,23 @@ async fn an_instances_limit_counts_all_its_callers_and_nobody_elses() {
 #[tokio::test]
 async fn a_machines_limit_counts_that_machine_alone() {
     let story = Story::new().await;
-    story.set(&story.home, json!({"machine_rate_limit": {"requests": 1, "seconds": 60}})).await;
+    story
+        .set(
+            &story.home,
+            json!({"machine_rate_limit": {"requests": 1, "seconds": 60}}),
+        )
+        .await;
     assert_eq!(story.wait(&story.sender.key).await, None);
     assert_eq!(story.wait(&story.sender.key).await, Some(60));
     assert_eq!(story.wait(&story.receiver.key).await, None);
     assert_eq!(story.wait(&story.home).await, None);
     // A rotated key is no way around it.
     let owner = story.actor(&story.home).await;
-    let rotated = story.authority.rotate_machine_key(&owner, story.sender.id, 0).await.unwrap();
+    let rotated = story
+        .authority
+        .rotate_machine_key(&owner, story.sender.id, 0)
+        .await
+        .unwrap();
     assert_eq!(story.wait(rotated.expose()).await, Some(60));
 }
 
@@ -53,15 +69,29 @@ async fn a_machines_limit_counts_that_machine_alone() {
 async fn the_key_set_is_never_limited() {
     let story = Story::new().await;
     let one = json!({"requests": 1, "seconds": 60});
-    story.set(&story.home, json!({"rate_limit": one, "machine_rate_limit": one})).await;
+    story
+        .set(
+            &story.home,
+            json!({"rate_limit": one, "machine_rate_limit": one}),
+        )
+        .await;
     assert_eq!(story.wait(&story.sender.key).await, None);
     for key in [&story.home, &story.sender.key] {
-        let reader = story.authority.authenticate(key, Accepts::AnyForKeySet).await;
+        let reader = story
+            .authority
+            .authenticate(key, Accepts::AnyForKeySet)
+            .await;
         assert!(reader.is_ok(), "{reader:?}");
     }
     assert_eq!(story.wait(&story.sender.key).await, Some(60));
-    let refused = story.authority.authenticate("ak_unknown", Accepts::AnyForKeySet).await;
-    assert!(matches!(refused, Err(Error::InstanceKeyInvalid)), "as the contract words it there");
+    let refused = story
+        .authority
+        .authenticate("ak_unknown", Accepts::AnyForKeySet)
+        .await;
+    assert!(
+        matches!(refused, Err(Error::InstanceKeyInvalid)),
+        "as the contract words it there"
+    );
 }
 
 #[tokio::test]
@@ -69,14 +99,20 @@ async fn an_address_fails_twenty_times_in_ten_seconds() {
     let story = Story::new().await;
     let note = |address: &str| match story.authority.note_failure(address.parse().unwrap()) {
         Ok(()) => None,
-        Err(Error::RateLimited { retry_after_seconds }) => Some(retry_after_seconds),
+        Err(Error::RateLimited {
+            retry_after_seconds,
+        }) => Some(retry_after_seconds),
         Err(error) => panic!("{error}"),
     };
     for _ in 0..20 {
         assert_eq!(note("192.0.2.1"), None);
     }
     assert_eq!(note("192.0.2.1"), Some(10));
-    assert_eq!(note("::ffff:192.0.2.1"), Some(10), "the same in other clothes");
+    assert_eq!(
+        note("::ffff:192.0.2.1"),
+        Some(10),
+        "the same in other clothes"
+    );
     assert_eq!(note("192.0.2.2"), None);
     story.clock.advance(10 * SECOND);
     assert_eq!(note("192.0.2.1"), None);

@@ -1,8 +1,6 @@
 //! Machines, their keys and scopes.
 
-use countersign_authority::{
-    Accepts, Error, MachineRequest, MachineUpdate, Problem,
-};
+use countersign_authority::{Accepts, Error, MachineRequest, MachineUpdate, Problem};
 use countersign_protocol::ids::MachineId;
 use countersign_protocol::secret::has_checksum;
 use serde_json::json;
@@ -119,7 +117,12 @@ async fn its_scopes_exist_are_each_there_once_and_150_at_most() {
     assert_eq!(scoped, [story.sender.id, story.receiver.id]);
     let mut many = Vec::new();
     for number in 0..151 {
-        many.push(story.machine(&story.home, &number.to_string(), &[]).await.id);
+        many.push(
+            story
+                .machine(&story.home, &number.to_string(), &[])
+                .await
+                .id,
+        );
     }
     assert_eq!(
         problem_of(create(many.clone()).await),
@@ -144,10 +147,22 @@ async fn a_scope_is_made_once_between_two_machines_and_removed_once() {
     assert!(matches!(create(a, b).await, Err(Error::Conflict(_))));
     assert_eq!(problem_of(create(a, a).await).0, "to_machine_id");
     for (from, to) in [(a, nobody()), (nobody(), a), (a, story.stranger.id)] {
-        assert!(matches!(create(from, to).await, Err(Error::NotFound { noun: "machine", .. })));
-        assert!(matches!(delete(from, to).await, Err(Error::NotFound { .. })));
+        assert!(matches!(
+            create(from, to).await,
+            Err(Error::NotFound {
+                noun: "machine",
+                ..
+            })
+        ));
+        assert!(matches!(
+            delete(from, to).await,
+            Err(Error::NotFound { .. })
+        ));
     }
-    assert!(create(b, a).await.is_ok(), "the other direction is another scope");
+    assert!(
+        create(b, a).await.is_ok(),
+        "the other direction is another scope"
+    );
     delete(a, b).await.unwrap();
     assert!(matches!(delete(a, b).await, Err(Error::NotFound { .. })));
     let machine = story.authority.machine(&owner, a).await.unwrap();
@@ -278,7 +293,10 @@ async fn a_reveal_shows_the_key_and_is_in_the_log() {
     let owner = story.actor(&story.home).await;
     let unknown = story.authority.reveal_machine_key(&owner, nobody()).await;
     assert!(matches!(unknown, Err(Error::NotFound { .. })));
-    assert_eq!(story.log(&story.home).await.len(), usize::try_from(entry.sequence).unwrap());
+    assert_eq!(
+        story.log(&story.home).await.len(),
+        usize::try_from(entry.sequence).unwrap()
+    );
 }
 
 #[tokio::test]
@@ -289,9 +307,20 @@ async fn ten_secrets_a_minute_are_shown_for_each_instance() {
     }
     story.clock.advance(30 * SECOND);
     let limited = story.reveal().await;
-    assert!(matches!(limited, Err(Error::RateLimited { retry_after_seconds: 30 })), "{limited:?}");
+    assert!(
+        matches!(
+            limited,
+            Err(Error::RateLimited {
+                retry_after_seconds: 30
+            })
+        ),
+        "{limited:?}"
+    );
     let abroad = story.actor(&story.abroad).await;
-    let other = story.authority.reveal_machine_key(&abroad, story.stranger.id).await;
+    let other = story
+        .authority
+        .reveal_machine_key(&abroad, story.stranger.id)
+        .await;
     assert!(other.is_ok());
     story.clock.advance(30 * SECOND);
     assert!(story.reveal().await.is_ok());
@@ -300,12 +329,22 @@ async fn ten_secrets_a_minute_are_shown_for_each_instance() {
 #[tokio::test]
 async fn an_instance_that_reveals_nothing_erases_what_it_could() {
     let story = Story::new().await;
-    story.set(&story.home, json!({"secret_reveal": false})).await;
+    story
+        .set(&story.home, json!({"secret_reveal": false}))
+        .await;
     assert!(matches!(story.reveal().await, Err(Error::Forbidden(_))));
     story.set(&story.home, json!({"secret_reveal": true})).await;
-    assert!(matches!(story.reveal().await, Err(Error::Forbidden(_))), "it was erased");
+    assert!(
+        matches!(story.reveal().await, Err(Error::Forbidden(_))),
+        "it was erased"
+    );
     assert!(story.is_key(&story.sender.key).await, "it works as before");
-    assert!(!story.logged(&story.home).await.contains(&"machine_key.revealed"));
+    assert!(
+        !story
+            .logged(&story.home)
+            .await
+            .contains(&"machine_key.revealed")
+    );
     let new = story.rotate(0).await;
     assert_eq!(story.reveal().await.unwrap(), new);
 }
@@ -328,8 +367,15 @@ async fn deletion_kills_keys_scopes_and_tokens_at_once() {
     let caller = story.authority.machine(&owner, caller.id).await.unwrap();
     assert!(caller.scoped.is_empty() && caller.machine.scopes.is_empty());
     for outcome in [
-        story.authority.machine(&owner, story.sender.id).await.map(|_| ()),
-        story.authority.delete_machine(&owner, story.sender.id).await,
+        story
+            .authority
+            .machine(&owner, story.sender.id)
+            .await
+            .map(|_| ()),
+        story
+            .authority
+            .delete_machine(&owner, story.sender.id)
+            .await,
     ] {
         assert!(matches!(outcome, Err(Error::NotFound { .. })));
     }
@@ -360,7 +406,9 @@ async fn a_credential_counts_only_where_its_kind_is_wanted() {
     ] {
         let mut answers = Vec::new();
         for accepts in [Accepts::Instance, Accepts::Machine, Accepts::Any] {
-            answers.push(name(story.authority.authenticate(credential, accepts).await));
+            answers.push(name(
+                story.authority.authenticate(credential, accepts).await,
+            ));
         }
         table += &format!("{what}: {}\n", answers.join(", "));
     }

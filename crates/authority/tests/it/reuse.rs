@@ -45,8 +45,16 @@ async fn claims_are_compared_as_json() {
             (first, true)
         );
     }
-    for other in [r#"{"a":1,"b":[2,1]}"#, r#"{"a":1}"#, "null", r#"{"a":"1","b":[1,2]}"#] {
-        assert!(!issue(&story, &story.sender, with(other)).await.1, "{other}");
+    for other in [
+        r#"{"a":1,"b":[2,1]}"#,
+        r#"{"a":1}"#,
+        "null",
+        r#"{"a":"1","b":[1,2]}"#,
+    ] {
+        assert!(
+            !issue(&story, &story.sender, with(other)).await.1,
+            "{other}"
+        );
     }
 }
 
@@ -57,7 +65,11 @@ async fn scopes_are_compared_as_a_set_with_those_of_now() {
     let other = story.machine(&story.home, "other", &[]).await;
     let (from, to) = (story.sender.id, other.id);
     let (first, _) = issue(&story, &story.sender, pooled(60)).await;
-    story.authority.create_scope(&owner, from, to).await.unwrap();
+    story
+        .authority
+        .create_scope(&owner, from, to)
+        .await
+        .unwrap();
     let (wider, is_reused) = issue(&story, &story.sender, pooled(60)).await;
     assert!(!is_reused);
     // The same two scopes in another order.
@@ -87,10 +99,7 @@ async fn the_one_with_most_life_left_is_taken_if_it_has_enough() {
     let (short, _) = issue(&story, &story.sender, lasting(600.0, pooled(0))).await;
     let (long, is_reused) = issue(&story, &story.sender, lasting(1200.0, pooled(601))).await;
     assert!(!is_reused && short != long);
-    assert_eq!(
-        issue(&story, &story.sender, pooled(0)).await,
-        (long, true)
-    );
+    assert_eq!(issue(&story, &story.sender, pooled(0)).await, (long, true));
     assert_eq!(
         issue(&story, &story.sender, pooled(1200)).await,
         (long, true)
@@ -138,9 +147,7 @@ async fn a_token_that_is_over_is_not_handed_out() {
 #[tokio::test]
 async fn only_tokens_of_the_same_machine_that_were_asked_for_in_this_way_are_reused() {
     let story = Story::new().await;
-    let twin = story
-        .machine(&story.home, "twin", &[&story.receiver])
-        .await;
+    let twin = story.machine(&story.home, "twin", &[&story.receiver]).await;
     issue(&story, &story.sender, opaque()).await;
     assert!(!issue(&story, &story.sender, pooled(60)).await.1);
     assert!(!issue(&story, &twin, pooled(60)).await.1);
@@ -200,9 +207,7 @@ async fn without_pooling_the_value_is_checked_and_a_token_is_always_minted() {
         "min_remaining_ttl_seconds"
     );
     // What was sealed before is erased for good.
-    story
-        .set(&story.home, json!({"token_pooling": true}))
-        .await;
+    story.set(&story.home, json!({"token_pooling": true})).await;
     let (after, is_reused) = issue(&story, &story.sender, pooled(60)).await;
     assert!(!is_reused && after != before);
 }
@@ -222,8 +227,5 @@ async fn equal_requests_at_the_same_time_converge_on_one_token() {
     }
     let (first, _) = issued[0];
     assert!(issued.iter().all(|(id, _)| *id == first), "{issued:?}");
-    assert_eq!(
-        issued.iter().filter(|(_, is_reused)| !is_reused).count(),
-        1
-    );
+    assert_eq!(issued.iter().filter(|(_, is_reused)| !is_reused).count(), 1);
 }

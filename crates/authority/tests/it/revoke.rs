@@ -65,7 +65,10 @@ async fn a_machine_revokes_its_own_tokens_and_nobody_elses() {
         let (token, id) = story.token(&story.sender, request).await;
         for actor in [&receiver, &foreign] {
             let refused = revoke(&story, actor, id, "mine").await;
-            assert!(matches!(refused, Err(Error::NotFound { noun: "token", .. })));
+            assert!(matches!(
+                refused,
+                Err(Error::NotFound { noun: "token", .. })
+            ));
         }
         assert!(story.verify(&story.receiver.key, &token).await.is_ok());
         assert!(revoke(&story, &sender, id, "mine").await.is_ok());
@@ -140,14 +143,26 @@ async fn a_list_shows_what_is_asked_for_newest_first() {
             .await;
         let (tokens, total) = listed.unwrap();
         assert!(tokens.iter().all(|token| token.token.is_none()));
-        (tokens.iter().map(|token| token.id).collect::<Vec<_>>(), total)
+        (
+            tokens.iter().map(|token| token.id).collect::<Vec<_>>(),
+            total,
+        )
     };
     let opaque = TokenFormats::Opaque;
     let sender = story.actor(&story.sender.key).await;
     for actor in [&owner, &sender] {
-        assert_eq!(list(actor, (false, false), opaque, 10, 0).await, (vec![live], 1));
-        assert_eq!(list(actor, (true, false), opaque, 10, 0).await, (vec![live, revoked], 2));
-        assert_eq!(list(actor, (false, true), opaque, 10, 0).await, (vec![live, expired], 2));
+        assert_eq!(
+            list(actor, (false, false), opaque, 10, 0).await,
+            (vec![live], 1)
+        );
+        assert_eq!(
+            list(actor, (true, false), opaque, 10, 0).await,
+            (vec![live, revoked], 2)
+        );
+        assert_eq!(
+            list(actor, (false, true), opaque, 10, 0).await,
+            (vec![live, expired], 2)
+        );
         assert_eq!(
             list(actor, (true, true), opaque, 10, 0).await,
             (vec![live, revoked, expired], 3)
@@ -162,7 +177,10 @@ async fn a_list_shows_what_is_asked_for_newest_first() {
         );
         assert_eq!(list(actor, (true, true), opaque, 10, 9).await, (vec![], 3));
     }
-    let page = Page { limit: 10, offset: 0 };
+    let page = Page {
+        limit: 10,
+        offset: 0,
+    };
     let receiver = story.actor(&story.receiver.key).await;
     let refused = story
         .authority

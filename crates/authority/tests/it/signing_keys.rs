@@ -30,7 +30,10 @@ impl Story {
 
     async fn rotate_signing(&self, is_immediate: bool) -> Result<String, Error> {
         let owner = self.actor(&self.home).await;
-        let rotated = self.authority.rotate_signing_key(&owner, is_immediate).await?;
+        let rotated = self
+            .authority
+            .rotate_signing_key(&owner, is_immediate)
+            .await?;
         Ok(rotated.kid.to_string())
     }
 
@@ -50,7 +53,11 @@ async fn a_key_is_shown_for_an_hour_then_signs_then_verifies_then_goes() {
     assert_eq!(story.states().await, ["active", "published"]);
 
     story.pass(HOUR - MINUTE).await;
-    assert_eq!(story.signed(60.0).await.1, first, "not before receivers know it");
+    assert_eq!(
+        story.signed(60.0).await.1,
+        first,
+        "not before receivers know it"
+    );
     story.pass(MINUTE).await;
     assert_eq!(story.states().await, ["verify_only", "active"]);
     assert_eq!(story.signed(60.0).await.1, second);
@@ -58,7 +65,10 @@ async fn a_key_is_shown_for_an_hour_then_signs_then_verifies_then_goes() {
 
     // The first key's last JWT is over at two hours, its grace a minute later.
     story.pass(HOUR).await;
-    assert!(story.verify(&story.receiver.key, &token).await.is_ok(), "within the leeway");
+    assert!(
+        story.verify(&story.receiver.key, &token).await.is_ok(),
+        "within the leeway"
+    );
     story.pass(MINUTE).await;
     assert_eq!(story.shown().await, [first, second.clone()]);
     story.pass(MINUTE).await;
@@ -67,7 +77,10 @@ async fn a_key_is_shown_for_an_hour_then_signs_then_verifies_then_goes() {
     assert_eq!(refused, Some((Refusal::Unknown, true)));
 
     // All of it survives a restart.
-    let story = Story { world: story.world.restart().await, ..story };
+    let story = Story {
+        world: story.world.restart().await,
+        ..story
+    };
     assert_eq!(story.shown().await, std::slice::from_ref(&second));
     assert_eq!(story.signed(60.0).await.1, second);
 }
@@ -128,7 +141,11 @@ async fn a_deleted_key_takes_its_jwts_with_it_and_the_active_one_stays() {
     let active = story.authority.delete_signing_key(&owner, first_id).await;
     assert!(matches!(active, Err(Error::Conflict(_))));
     let second = story.rotate_signing(true).await.unwrap();
-    story.authority.delete_signing_key(&owner, first_id).await.unwrap();
+    story
+        .authority
+        .delete_signing_key(&owner, first_id)
+        .await
+        .unwrap();
     assert_eq!(story.shown().await, [second]);
     let refused = refusal_of(story.verify(&story.receiver.key, &token).await);
     assert_eq!(refused, Some((Refusal::Unknown, false)));
@@ -136,7 +153,11 @@ async fn a_deleted_key_takes_its_jwts_with_it_and_the_active_one_stays() {
     assert!(matches!(again, Err(Error::NotFound { .. })));
     assert_eq!(
         story.logged(&story.home).await[3..],
-        ["signing_key.published", "signing_key.activated", "signing_key.deleted"]
+        [
+            "signing_key.published",
+            "signing_key.activated",
+            "signing_key.deleted"
+        ]
     );
 }
 
@@ -147,9 +168,25 @@ async fn a_jwk_is_an_rsa_key_that_every_sdk_reads() {
     let keys = story.authority.jwks(instance).unwrap().keys;
     let key = serde_json::to_value(&keys[0]).unwrap();
     assert_eq!(
-        (&key["use"], &key["kty"], &key["alg"], &key["e"], &key["kid"]),
-        (&"sig".into(), &"RSA".into(), &"RS256".into(), &"AQAB".into(), &instance.as_str().into())
+        (
+            &key["use"],
+            &key["kty"],
+            &key["alg"],
+            &key["e"],
+            &key["kid"]
+        ),
+        (
+            &"sig".into(),
+            &"RSA".into(),
+            &"RS256".into(),
+            &"AQAB".into(),
+            &instance.as_str().into()
+        )
     );
-    assert_eq!(key["n"].as_str().unwrap().len(), 342, "2048 bits without padding");
+    assert_eq!(
+        key["n"].as_str().unwrap().len(),
+        342,
+        "2048 bits without padding"
+    );
     assert_eq!(key.as_object().unwrap().len(), 6, "nothing private");
 }

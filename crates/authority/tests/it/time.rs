@@ -12,13 +12,19 @@ async fn a_clock_that_is_set_back_revives_nothing() {
     let (signed, _) = story.token(&story.sender, jwt()).await;
     story.clock.advance(HOUR + MINUTE);
     for token in [&token, &signed] {
-        assert_eq!(story.refusal(&story.home, token).await, Some((Refusal::Expired, true)));
+        assert_eq!(
+            story.refusal(&story.home, token).await,
+            Some((Refusal::Expired, true))
+        );
     }
     let now = story.authority.now();
     story.clock.step_wall(-30 * DAY);
     assert_eq!(story.authority.now(), now);
     for token in [&token, &signed] {
-        assert_eq!(story.refusal(&story.home, token).await, Some((Refusal::Expired, true)));
+        assert_eq!(
+            story.refusal(&story.home, token).await,
+            Some((Refusal::Expired, true))
+        );
     }
     // Time goes on from where it was.
     story.clock.advance(MINUTE);
@@ -34,9 +40,15 @@ async fn not_even_by_a_restart() {
     story.clock.advance(HOUR);
     story.authority.flush().await.unwrap();
     story.clock.step_wall(-DAY);
-    let story = Story { world: story.world.restart().await, ..story };
+    let story = Story {
+        world: story.world.restart().await,
+        ..story
+    };
     assert_eq!(story.authority.now().as_millis(), START + HOUR);
-    assert_eq!(story.refusal(&story.home, &token).await, Some((Refusal::Expired, true)));
+    assert_eq!(
+        story.refusal(&story.home, &token).await,
+        Some((Refusal::Expired, true))
+    );
 }
 
 #[tokio::test]
@@ -46,11 +58,20 @@ async fn a_jwt_from_the_future_is_refused_until_its_time_is_near() {
     story.clock.step_wall(MINUTE);
     let (token, _) = story.token(&story.sender, jwt()).await;
     story.clock.step_wall(-MINUTE);
-    let story = Story { world: story.world.restart().await, ..story };
+    let story = Story {
+        world: story.world.restart().await,
+        ..story
+    };
     assert_eq!(story.authority.now().as_millis(), START);
-    assert_eq!(story.refusal(&story.home, &token).await, Some((Refusal::Expired, true)));
+    assert_eq!(
+        story.refusal(&story.home, &token).await,
+        Some((Refusal::Expired, true))
+    );
     story.clock.advance(50_000 - 1);
-    assert_eq!(story.refusal(&story.home, &token).await, Some((Refusal::Expired, true)));
+    assert_eq!(
+        story.refusal(&story.home, &token).await,
+        Some((Refusal::Expired, true))
+    );
     story.clock.advance(1);
     assert!(story.verify(&story.home, &token).await.is_ok());
 }
@@ -60,9 +81,15 @@ async fn a_jump_forward_expires_what_it_passes_for_good() {
     let story = Story::new().await;
     let (token, _) = story.token(&story.sender, opaque()).await;
     story.clock.step_wall(DAY);
-    assert_eq!(story.refusal(&story.home, &token).await, Some((Refusal::Expired, true)));
+    assert_eq!(
+        story.refusal(&story.home, &token).await,
+        Some((Refusal::Expired, true))
+    );
     story.clock.step_wall(-DAY);
-    assert_eq!(story.refusal(&story.home, &token).await, Some((Refusal::Expired, true)));
+    assert_eq!(
+        story.refusal(&story.home, &token).await,
+        Some((Refusal::Expired, true))
+    );
 }
 
 #[tokio::test]
@@ -70,12 +97,25 @@ async fn an_old_key_does_not_come_back_with_an_old_clock() {
     let story = Story::new().await;
     let owner = story.actor(&story.home).await;
     let authority = &story.authority;
-    authority.rotate_machine_key(&owner, story.sender.id, 60).await.unwrap();
+    authority
+        .rotate_machine_key(&owner, story.sender.id, 60)
+        .await
+        .unwrap();
     story.clock.advance(MINUTE);
     let accepts = countersign_authority::Accepts::Machine;
-    assert!(authority.authenticate(&story.sender.key, accepts).await.is_err());
+    assert!(
+        authority
+            .authenticate(&story.sender.key, accepts)
+            .await
+            .is_err()
+    );
     story.clock.step_wall(-HOUR);
-    assert!(authority.authenticate(&story.sender.key, accepts).await.is_err());
+    assert!(
+        authority
+            .authenticate(&story.sender.key, accepts)
+            .await
+            .is_err()
+    );
 }
 
 #[tokio::test]
@@ -85,9 +125,15 @@ async fn tokens_that_are_over_are_deleted_after_thirty_days_and_no_earlier() {
     let (token, id) = story.token(&story.sender, opaque()).await;
     story.clock.advance(HOUR + 30 * DAY - 1);
     story.authority.maintain().await.unwrap();
-    assert_eq!(story.refusal(&story.home, &token).await, Some((Refusal::Expired, true)));
+    assert_eq!(
+        story.refusal(&story.home, &token).await,
+        Some((Refusal::Expired, true))
+    );
     story.clock.advance(HOUR);
     story.authority.maintain().await.unwrap();
-    assert_eq!(story.refusal(&story.home, &token).await, Some((Refusal::Unknown, true)));
+    assert_eq!(
+        story.refusal(&story.home, &token).await,
+        Some((Refusal::Unknown, true))
+    );
     assert!(story.authority.revoke(&owner, id, None).await.is_err());
 }

@@ -83,7 +83,10 @@ async fn it_can_be_revoked_this_way_and_then_changes_no_more() {
     assert!(revoked.revoked);
     assert_eq!(revoked.revocation_reason.as_deref(), Some("moved"));
     assert!(story.verify(&story.receiver.key, &token).await.is_err());
-    assert_eq!(story.logged(&story.home).await.last(), Some(&"token.revoked"));
+    assert_eq!(
+        story.logged(&story.home).await.last(),
+        Some(&"token.revoked")
+    );
     for request in [ending_in(Some(60.0)), revoke_it("again")] {
         let refused = story.authority.update_token(&owner, id, request).await;
         assert!(matches!(refused, Err(Error::NotChangeable(_))));

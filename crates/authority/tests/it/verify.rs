@@ -19,7 +19,9 @@ fn told(refusal: Refusal) -> Option<(Refusal, bool)> {
 async fn a_receiver_in_the_scopes_and_the_instance_learn_all_about_a_live_token() {
     let story = Story::new().await;
     for request in [opaque(), jwt()] {
-        let (token, id) = story.token(&story.sender, claiming(r#"{"a":1}"#, request)).await;
+        let (token, id) = story
+            .token(&story.sender, claiming(r#"{"a":1}"#, request))
+            .await;
         for key in [&story.receiver.key, &story.home] {
             let verified = story.verify(key, &token).await.unwrap();
             assert_eq!((verified.id, verified.subject), (id, story.sender.id));
@@ -38,7 +40,9 @@ async fn a_verification_moves_last_used_of_an_opaque_token_and_lists_it_for_both
     let (signed, _) = story.token(&story.sender, jwt()).await;
     story.clock.advance(MINUTE);
     let used = Some(START + MINUTE);
-    let millis = |time: Option<countersign_protocol::time::Timestamp>| time.map(|time| time.as_millis());
+    let millis = |time: Option<countersign_protocol::time::Timestamp>| {
+        time.map(countersign_protocol::time::Timestamp::as_millis)
+    };
     let verified = story.verify(&story.receiver.key, &token).await.unwrap();
     assert_eq!(millis(verified.last_used_at), used);
     assert_eq!(Some(verified.updated_at.as_millis()), used);
@@ -49,9 +53,15 @@ async fn a_verification_moves_last_used_of_an_opaque_token_and_lists_it_for_both
     story.clock.advance(MINUTE);
     assert!(story.verify(&story.sender.key, &token).await.is_err());
     story.authority.flush().await.unwrap();
-    let story = Story { world: story.world.restart().await, ..story };
+    let story = Story {
+        world: story.world.restart().await,
+        ..story
+    };
     let owner = story.actor(&story.home).await;
-    let page = countersign_authority::Page { limit: 10, offset: 0 };
+    let page = countersign_authority::Page {
+        limit: 10,
+        offset: 0,
+    };
     let all = countersign_authority::TokenFormats::All;
     let (listed, total) = story
         .authority
@@ -59,7 +69,11 @@ async fn a_verification_moves_last_used_of_an_opaque_token_and_lists_it_for_both
         .await
         .unwrap();
     assert_eq!(total, 2);
-    assert!(listed.iter().all(|token| millis(token.last_used_at) == used));
+    assert!(
+        listed
+            .iter()
+            .all(|token| millis(token.last_used_at) == used)
+    );
 }
 
 #[tokio::test]
@@ -128,12 +142,20 @@ async fn a_jwt_without_the_scopes_claim_follows_the_edges_of_now() {
     let owner = story.actor(&story.home).await;
     assert!(story.verify(&story.receiver.key, &token).await.is_ok());
     let (from, to) = (story.sender.id, story.receiver.id);
-    story.authority.delete_scope(&owner, from, to).await.unwrap();
+    story
+        .authority
+        .delete_scope(&owner, from, to)
+        .await
+        .unwrap();
     assert_eq!(
         story.refusal(&story.receiver.key, &token).await,
         NOT_IN_SCOPE
     );
-    story.authority.create_scope(&owner, from, to).await.unwrap();
+    story
+        .authority
+        .create_scope(&owner, from, to)
+        .await
+        .unwrap();
     assert!(story.verify(&story.receiver.key, &token).await.is_ok());
 }
 
@@ -186,7 +208,13 @@ async fn a_jwt_has_five_seconds_of_grace_and_no_more() {
     let story = Story::new().await;
     let (token, _) = story.token(&story.sender, lasting(1.0, jwt())).await;
     story.clock.advance(SECOND + 4_999);
-    assert!(!story.verify(&story.receiver.key, &token).await.unwrap().expired);
+    assert!(
+        !story
+            .verify(&story.receiver.key, &token)
+            .await
+            .unwrap()
+            .expired
+    );
     story.clock.advance(1);
     assert_eq!(
         story.refusal(&story.receiver.key, &token).await,
@@ -225,12 +253,20 @@ async fn a_token_dies_with_its_machine_and_lives_on_without_its_receiver() {
         story.token(&both, opaque()).await.0,
         story.token(&both, jwt()).await.0,
     ];
-    story.authority.delete_machine(&owner, other.id).await.unwrap();
+    story
+        .authority
+        .delete_machine(&owner, other.id)
+        .await
+        .unwrap();
     for token in &tokens {
         let verified = story.verify(&story.receiver.key, token).await.unwrap();
         assert!(verified.scopes.contains(&other.id), "the deleted id stays");
     }
-    story.authority.delete_machine(&owner, both.id).await.unwrap();
+    story
+        .authority
+        .delete_machine(&owner, both.id)
+        .await
+        .unwrap();
     for token in &tokens {
         assert_eq!(story.refusal(&story.receiver.key, token).await, UNKNOWN);
         assert_eq!(
@@ -308,7 +344,12 @@ async fn a_jwt_signed_by_anybody_else_is_unknown() {
     let (foreign, _) = story.token(&story.stranger, jwt()).await;
     assert_eq!(story.refusal(&story.receiver.key, &foreign).await, UNKNOWN);
     // The right kid and claims, the wrong key.
-    let kid = story.actor(&story.home).await.instance().id.first_signing_key();
+    let kid = story
+        .actor(&story.home)
+        .await
+        .instance()
+        .id
+        .first_signing_key();
     let forger = SigningKey::from_pkcs8(kid, &generate_rsa_key().unwrap()).unwrap();
     let scopes = [story.receiver.id].into_iter().collect();
     let claims = JwtClaims {
@@ -323,7 +364,10 @@ async fn a_jwt_signed_by_anybody_else_is_unknown() {
     let forged = forger.sign(&claims).unwrap();
     assert_eq!(payload_of(&forged), payload_of(&token));
     assert_eq!(story.refusal(&story.receiver.key, &forged).await, UNKNOWN);
-    assert_eq!(story.refusal(&story.home, &forged).await, told(Refusal::Unknown));
+    assert_eq!(
+        story.refusal(&story.home, &forged).await,
+        told(Refusal::Unknown)
+    );
 }
 
 #[tokio::test]
@@ -347,14 +391,15 @@ async fn a_bearer_learns_about_its_own_token_whoever_it_is_for() {
             let (token, id) = story.token(bot, request).await;
             let own = story.authority.introspect_own(&token).await.unwrap();
             assert_eq!(own.id, id);
-            let owner = if bot.id == story.sender.id { &story.home } else { &story.abroad };
+            let owner = if bot.id == story.sender.id {
+                &story.home
+            } else {
+                &story.abroad
+            };
             let owner = story.actor(owner).await;
             story.authority.revoke(&owner, id, None).await.unwrap();
             let refused = story.authority.introspect_own(&token).await;
-            assert_eq!(
-                crate::support::refusal_of(refused),
-                told(Refusal::Revoked)
-            );
+            assert_eq!(crate::support::refusal_of(refused), told(Refusal::Revoked));
         }
     }
     let junk = story.authority.introspect_own("mt_junk").await;

@@ -88,13 +88,13 @@ fn a_foreign_folder_ends_with_5() {
 }
 
 #[test]
-fn a_damaged_database_ends_with_5_or_7() {
+fn a_damaged_database_ends_with_7() {
     let (place, _) = Place::with_authority();
     std::fs::write(place.path("data/countersign.db"), vec![7; 8192]).expect("written");
     assert_snapshot!(refused(&place, &[]), @r#"
-    5
-    error: data/countersign.db is not a database of Countersign
-    hint: choose another folder with --data; nothing was changed in this one
+    7
+    error: the database is damaged: the beginning of data/countersign.db is overwritten
+    hint: restore a backup; the file was left as it is
     "#);
     let mut damaged = b"SQLite format 3\0".to_vec();
     damaged.resize(8192, 7);
@@ -108,11 +108,23 @@ fn a_wrong_missing_or_malformed_master_key_ends_with_8() {
     let key = place.path("data/master.key");
     let right = std::fs::read(&key).expect("readable");
     std::fs::write(&key, format!("{}\n", "0".repeat(64))).expect("written");
-    assert_snapshot!(refused(&place, &[]), @"");
+    assert_snapshot!(refused(&place, &[]), @r#"
+    8
+    error: the master key does not fit this data folder
+    hint: give the key that `countersign init` made, by --master-key-file or COUNTERSIGN_MASTER_KEY; without it the data cannot be opened
+    "#);
     std::fs::write(&key, "short").expect("written");
-    assert_snapshot!(refused(&place, &[]), @"");
+    assert_snapshot!(refused(&place, &[]), @r#"
+    8
+    error: data/master.key holds no master key
+    hint: a master key is 64 hexadecimal digits; `countersign init` makes one in master.key of the data folder
+    "#);
     std::fs::remove_file(&key).expect("removed");
-    assert_snapshot!(refused(&place, &[]), @"");
+    assert_snapshot!(refused(&place, &[]), @r#"
+    8
+    error: cannot read the master key data/master.key: No such file or directory (os error 2)
+    hint: give its place with --master-key-file, or the key in COUNTERSIGN_MASTER_KEY; it is never made anew for existing data
+    "#);
     assert!(!key.exists(), "a master key is never made for existing data");
     let again = place.run(&["init", "--data", "data"]);
     assert_eq!(again.code, 1);

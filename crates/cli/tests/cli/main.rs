@@ -1,7 +1,7 @@
 //! The executable from outside: what it writes where, and how it ends.
 
 #![expect(clippy::disallowed_methods, reason = "a test of processes looks at the real clock")]
-#![expect(clippy::indexing_slicing, clippy::needless_pass_by_value, reason = "a test may panic, and its helpers are called once")]
+#![expect(clippy::indexing_slicing, reason = "a test may panic")]
 
 mod administration;
 mod endings;

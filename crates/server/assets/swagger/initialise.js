@@ -1,6 +1,8 @@
 // Starts Swagger UI on our own document. Keys are kept in the memory of this page only.
 window.addEventListener('DOMContentLoaded', () => {
-  const ui = SwaggerUIBundle({
+  // Declared apart, because the document is asked for before the call returns.
+  let ui;
+  ui = SwaggerUIBundle({
     url: 'openapi.json',
     dom_id: '#api',
     presets: [SwaggerUIBundle.presets.apis],

@@ -8,7 +8,7 @@ use countersign_protocol::secret::{InstanceKey, MachineKey};
 use serde_json::{Value, json};
 
 use crate::app::Call;
-use crate::fields::{Body, Presence};
+use crate::fields::{Body, Presence, read_integer};
 use crate::reply::{Answer, ApiError, Habit, ok};
 
 /// `GET /countersign/whoami`: what the presented credential is, be it an instance key, a machine key or a token.
@@ -70,9 +70,8 @@ pub(crate) async fn update(call: &Call<'_>) -> Result<Answer, ApiError> {
     body.finish()?;
     let unreadable = |error: String| ApiError::saying(ErrorCode::RequestBodyInvalid, format!("settings: {error}"));
     json::check(settings).map_err(|error| unreadable(error.to_string()))?;
-    // Canonical, so that `3600.0` is an integer here as everywhere.
-    let settings = json::canonical(settings.get()).map_err(|error| unreadable(error.to_string()))?;
-    let settings: Value = serde_json::from_str(&settings).map_err(|error| unreadable(error.to_string()))?;
+    let mut settings: Value = serde_json::from_str(settings.get()).map_err(|error| unreadable(error.to_string()))?;
+    write_whole_numbers(&mut settings);
     let updated = call.app.authority.update_instance_settings(call.actor()?, &settings).await;
     let instance = updated.map_err(|error| call.refused(error))?;
     tracing::info!(instance.id = %instance.id, actor = call.actor()?.name(), "instance settings updated");
@@ -105,6 +104,20 @@ pub(crate) async fn revoke_key(call: &Call<'_>) -> Result<Answer, ApiError> {
     ok(&json!({ "object": "instance_key", "id": key_id, "deleted": true }))
 }
 
+/// Makes `3600.0` the integer that it is everywhere else (contract: ten things that break SDKs).
+fn write_whole_numbers(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(write_whole_numbers),
+        Value::Object(members) => members.values_mut().for_each(write_whole_numbers),
+        Value::Number(number) if number.is_f64() => {
+            if let Some(whole) = read_integer(&number.to_string()) {
+                *value = whole.into();
+            }
+        }
+        _ => {}
+    }
+}
+
 fn instance_body(call: &Call<'_>, instance: &Instance) -> Value {
     json!({
         "object": "instance",
@@ -114,4 +127,17 @@ fn instance_body(call: &Call<'_>, instance: &Instance) -> Value {
         "issuer": call.app.authority.issuer(instance),
         "settings": instance.settings,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_take_whole_numbers_in_any_notation() {
+        let mut settings = json!({"max_jwt_ttl": 3600.0, "rate_limit": {"requests": 1e3, "seconds": 10}, "fraction": 0.5});
+        write_whole_numbers(&mut settings);
+        let expected = json!({"max_jwt_ttl": 3600, "rate_limit": {"requests": 1000, "seconds": 10}, "fraction": 0.5});
+        assert_eq!(settings, expected);
+    }
 }

@@ -85,13 +85,15 @@ where
         }
     }
 
-    fn epoch(&self, key: &K) -> MutexGuard<'_, u64> {
+    fn stripe(&self, key: &K) -> usize {
         // The low bits choose the cache's bucket and the high ones its shard; any choice is right here.
-        let stripe =
-            usize::try_from(self.hasher.hash_one(key) >> 16).unwrap_or_default() % Self::STRIPES;
+        usize::try_from(self.hasher.hash_one(key) >> 16).unwrap_or_default() % Self::STRIPES
+    }
+
+    fn epoch(&self, key: &K) -> MutexGuard<'_, u64> {
         let epoch = self
             .epochs
-            .get(stripe)
+            .get(self.stripe(key))
             .expect("the remainder is below the number of stripes");
         epoch.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -112,6 +114,26 @@ where
         if *epoch == watch.0 {
             self.cache.insert(key, value);
         }
+    }
+
+    /// To be called before many rows are read whose keys are not known yet.
+    pub(super) fn watch_all(&self) -> Vec<Watch> {
+        let now = |epoch: &Mutex<u64>| Watch(*epoch.lock().unwrap_or_else(PoisonError::into_inner));
+        self.epochs.iter().map(now).collect()
+    }
+
+    /// Keeps one of many rows that were read, unless it is here or may have changed since `watches`.
+    pub(super) fn fill_absent(&self, watches: &[Watch], key: K, value: V) {
+        if let Some(watch) = watches.get(self.stripe(&key))
+            && self.cache.peek(&key).is_none()
+        {
+            self.fill(*watch, key, value);
+        }
+    }
+
+    /// Whether hardly any room is left, so that a further row would push another out.
+    pub(super) fn is_full(&self) -> bool {
+        self.cache.weight() >= self.cache.capacity() / 100 * 98
     }
 
     /// Puts a row in, in place of an older one. The writer calls it after the commit and before the answer.

@@ -20,6 +20,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod warm;
 mod writer;
 
 use std::collections::HashMap;
@@ -40,6 +41,7 @@ use self::jobs::Write;
 use self::live::CountedUpTo;
 use self::readers::Readers;
 use self::tokens::Attempt;
+use self::warm::Warmer;
 use self::writer::Writer;
 use crate::machines::MachineRow;
 use crate::tokens::{InsertToken, NewToken};
@@ -82,7 +84,8 @@ impl fmt::Debug for SqliteOptions {
 /// A store in a data folder of its own.
 #[derive(Debug)]
 pub struct SqliteStore {
-    // The writer ends first: it moves the log's content to the database file while the folder is still held.
+    _warmer: Warmer,
+    // Of the others the writer ends first: it moves the log's content to the database file while the folder is still held.
     writer: Writer,
     shared: Arc<Shared>,
     /// When the tokens of a machine at its limit were last counted, for each limit.
@@ -142,7 +145,11 @@ impl SqliteStore {
             index,
             _lock: opened.lock,
         });
+        let warmer = Warmer::start(Arc::clone(&shared)).map_err(|error| {
+            OpenError::Unreadable(format!("the index's thread cannot be started: {error}"))
+        })?;
         Ok(Self {
+            _warmer: warmer,
             writer,
             shared,
             counts: tokio::sync::Mutex::default(),
@@ -165,12 +172,13 @@ impl SqliteStore {
         let permit = self.shared.readers.list_permit().await?;
         let shared = Arc::clone(&self.shared);
         let result = tokio::task::spawn_blocking(move || {
+            // Held to the end of the query, even where nobody waits for it any more.
+            let _permit = permit;
             shared
                 .readers
                 .read_snapshot(|connection| query(connection, &shared.index))
         })
         .await;
-        drop(permit);
         result.unwrap_or_else(|_| {
             Err(StoreError::Unavailable(
                 "a list could not be read".to_owned(),

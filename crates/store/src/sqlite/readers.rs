@@ -4,16 +4,20 @@
 //! time, so that they leave connections to the point reads.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::rows::store_error;
 use crate::{Result, StoreError};
 
 /// How many lists are read at a time.
 const LISTS: usize = 4;
+
+/// How long a point read waits for a connection.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Connections that can only read.
 #[derive(Debug)]
@@ -22,7 +26,7 @@ pub(super) struct Readers {
     limit: usize,
     pool: Mutex<Pool>,
     returned: Condvar,
-    lists: Semaphore,
+    lists: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -39,7 +43,7 @@ impl Readers {
             limit: limit.max(LISTS + 1),
             pool: Mutex::default(),
             returned: Condvar::new(),
-            lists: Semaphore::new(LISTS),
+            lists: Arc::new(Semaphore::new(LISTS)),
         }
     }
 
@@ -68,9 +72,9 @@ impl Readers {
     }
 
     /// Waits until a list may be read.
-    pub(super) async fn list_permit(&self) -> Result<tokio::sync::SemaphorePermit<'_>> {
-        self.lists
-            .acquire()
+    pub(super) async fn list_permit(&self) -> Result<OwnedSemaphorePermit> {
+        Arc::clone(&self.lists)
+            .acquire_owned()
             .await
             .map_err(|_| StoreError::Unavailable("the store is closed".to_owned()))
     }
@@ -88,10 +92,17 @@ impl Readers {
                 pool.open += 1;
                 break;
             }
-            pool = self
+            // Lists leave connections to the point reads, which take microseconds; this is for the case that a disk hangs.
+            let waited;
+            (pool, waited) = self
                 .returned
-                .wait(pool)
+                .wait_timeout(pool, PATIENCE)
                 .unwrap_or_else(PoisonError::into_inner);
+            if waited.timed_out() {
+                return Err(StoreError::Unavailable(
+                    "all connections are busy".to_owned(),
+                ));
+            }
         }
         drop(pool);
         // The lease counts the connection down again if it cannot be opened.

@@ -246,6 +246,33 @@ mod opening {
     }
 }
 
+#[tokio::test]
+async fn a_reopened_store_fills_its_index_with_what_is_live() {
+    let world = crate::conformance::World::new(back_end(1 << 20)).await;
+    let instance = world.instance().await;
+    let machine = world.machine(instance, "sender").await;
+    let mut ids = Vec::new();
+    for _ in 0..1200 {
+        ids.push(world.token(&machine).await);
+    }
+    world.revoke(instance, ids[0]).await;
+    let world = world.reopen().await;
+    // The thread needs its time; the loop ends by the test runner's limit if it never gets there.
+    while world.store.statistics().indexed_tokens < 1199 {
+        tokio::task::yield_now().await;
+    }
+    let misses = world.store.statistics().index_misses;
+    assert!(world.find(instance, ids[1199]).await.is_some());
+    assert!(
+        world
+            .find(instance, ids[0])
+            .await
+            .is_some_and(|token| token.row.revoked.is_some())
+    );
+    // The machine and the revoked token were not there before.
+    assert_eq!(world.store.statistics().index_misses, misses + 2);
+}
+
 mod failing {
     //! What happens when the disk does not do as it should.
 

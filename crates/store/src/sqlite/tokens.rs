@@ -205,6 +205,24 @@ pub(super) fn by_locator(
         .optional()
 }
 
+/// Up to `limit` tokens that are not revoked, newest first, below `before`.
+pub(super) fn newest(
+    connection: &Connection,
+    texts: &Texts,
+    before: i64,
+    limit: u32,
+) -> rusqlite::Result<Vec<Arc<TokenRow>>> {
+    connection
+        .prepare_cached(&format!(
+            "SELECT {TOKEN_COLUMNS} FROM tokens t WHERE t.locator < ?1 AND t.revoked_at IS NULL
+             ORDER BY t.locator DESC LIMIT ?2"
+        ))?
+        .query_map(params![before, limit], |row| {
+            rows::token(row, texts).map(Arc::new)
+        })?
+        .collect()
+}
+
 pub(super) fn list(
     connection: &Connection,
     texts: &Texts,

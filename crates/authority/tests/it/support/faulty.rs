@@ -1,7 +1,7 @@
 //! A store that fails when it is told to: before a call, after it took effect, with a panic, or by never answering.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -14,10 +14,11 @@ use countersign_store::{
     Revocation, RevokeToken, SealedBytes, SigningKeyRow, Statistics, Store, StoreError,
     StoredToken, Sweep, TokenQuery, TokenUpdate, UpdateToken,
 };
+use tokio::sync::Semaphore;
 
 /// What happens to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// It has no effect and fails.
     Before,
     /// It takes effect, and nobody learns of it.
@@ -28,6 +29,8 @@ pub enum Fault {
     Panic,
     /// No answer ever comes.
     Hang,
+    /// It goes on when the store is healed.
+    Wait,
 }
 
 #[derive(Debug, Default)]
@@ -40,40 +43,60 @@ struct Plan {
 
 /// The decorator.
 #[derive(Debug)]
-pub struct FaultyStore {
+pub(crate) struct FaultyStore {
     inner: Arc<dyn Store>,
     calls: AtomicU64,
     plan: Mutex<Plan>,
+    is_resting: AtomicBool,
+    waiting: AtomicU64,
+    gate: Semaphore,
 }
 
 impl FaultyStore {
-    pub fn new(inner: Arc<dyn Store>) -> Self {
+    pub(crate) fn new(inner: Arc<dyn Store>) -> Self {
         Self {
             inner,
             calls: AtomicU64::new(0),
             plan: Mutex::default(),
+            is_resting: AtomicBool::new(false),
+            waiting: AtomicU64::new(0),
+            gate: Semaphore::new(0),
         }
     }
 
     /// Lets the call with this number fail, the next one being number 1.
-    pub fn fail_call(&self, number: u64, fault: Fault) {
+    pub(crate) fn fail_call(&self, number: u64, fault: Fault) {
         self.plan.lock().unwrap().at_call =
             Some((self.calls.load(Ordering::SeqCst) + number, fault));
     }
 
     /// Lets every call of an operation fail until [`FaultyStore::heal`].
-    pub fn fail_all(&self, operation: &'static str, fault: Fault) {
+    pub(crate) fn fail_all(&self, operation: &'static str, fault: Fault) {
         self.plan.lock().unwrap().on.insert(operation, fault);
     }
 
     /// Lets nothing fail any more. Says whether a planned call never came.
-    pub fn heal(&self) -> bool {
+    pub(crate) fn heal(&self) -> bool {
         let plan = std::mem::take(&mut *self.plan.lock().unwrap());
+        self.gate.add_permits(1);
         plan.at_call
             .is_some_and(|(number, _)| number > self.calls.load(Ordering::SeqCst))
     }
 
+    /// Lets calls pass uncounted for a while, so that somebody can look.
+    pub(crate) fn rest(&self, is_resting: bool) {
+        self.is_resting.store(is_resting, Ordering::SeqCst);
+    }
+
+    /// How many calls have come to wait.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
     fn fault(&self, operation: &'static str) -> Option<Fault> {
+        if self.is_resting.load(Ordering::SeqCst) {
+            return None;
+        }
         let number = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
         let plan = self.plan.lock().unwrap();
         let planned = plan.at_call.filter(|(wanted, _)| *wanted == number);
@@ -98,6 +121,11 @@ impl FaultyStore {
             Some(Fault::Corrupt) => Err(StoreError::Corrupt(format!("{operation} read nonsense"))),
             Some(Fault::Panic) => panic!("{operation} panicked, as the test wants"),
             Some(Fault::Hang) => std::future::pending().await,
+            Some(Fault::Wait) => {
+                self.waiting.fetch_add(1, Ordering::SeqCst);
+                let _open = self.gate.acquire().await;
+                call.await
+            }
         }
     }
 }

@@ -1,7 +1,10 @@
 //! What every test begins with: an authority on SQLite in a folder of its own, and short ways to make things in it.
 
-pub mod faulty;
-pub mod sources;
+pub(crate) mod driver;
+#[expect(dead_code, reason = "the server's tests use the rest")]
+pub(crate) mod faulty;
+pub(crate) mod model;
+pub(crate) mod sources;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,10 +27,10 @@ use faulty::FaultyStore;
 use sources::{ManualClock, SeededRandom};
 
 /// An authority and all that it stands on.
-pub struct World {
-    pub authority: Arc<Authority>,
-    pub store: Arc<FaultyStore>,
-    pub clock: Arc<ManualClock>,
+pub(crate) struct World {
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) store: Arc<FaultyStore>,
+    pub(crate) clock: Arc<ManualClock>,
     random: Arc<SeededRandom>,
     master: MasterKey,
     options: AuthorityOptions,
@@ -36,14 +39,14 @@ pub struct World {
 
 /// A machine and its newest key.
 #[derive(Clone, Debug)]
-pub struct Bot {
-    pub id: MachineId,
-    pub key: String,
+pub(crate) struct Bot {
+    pub(crate) id: MachineId,
+    pub(crate) key: String,
 }
 
 impl World {
     /// An authority without instances.
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with_options(AuthorityOptions {
             public_url: "https://auth.example.com".to_owned(),
             ..AuthorityOptions::default()
@@ -51,7 +54,7 @@ impl World {
         .await
     }
 
-    pub async fn with_options(options: AuthorityOptions) -> Self {
+    pub(crate) async fn with_options(options: AuthorityOptions) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let random = Arc::new(SeededRandom::new(1));
         let master = MasterKey::generate(&*random);
@@ -92,7 +95,7 @@ impl World {
     }
 
     /// The process ends and starts again, without a word of farewell.
-    pub async fn restart(self) -> Self {
+    pub(crate) async fn restart(self) -> Self {
         let Self {
             authority,
             store,
@@ -109,7 +112,7 @@ impl World {
     }
 
     /// A second world with the same past. The first one must rest meanwhile: files are copied.
-    pub async fn copy(template: &Path, seed: u64) -> Self {
+    pub(crate) async fn copy(template: &Path, seed: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for file in std::fs::read_dir(template).unwrap() {
             let file = file.unwrap();
@@ -134,24 +137,24 @@ impl World {
     }
 
     /// Ends the authority and leaves its folder, to be copied.
-    pub fn into_template(self) -> TempDir {
+    pub(crate) fn into_template(self) -> TempDir {
         drop(self.authority);
         drop(self.store);
         self.folder
     }
 
-    pub fn database(&self) -> PathBuf {
+    pub(crate) fn database(&self) -> PathBuf {
         self.folder.path().join("countersign.db")
     }
 
     /// A new instance; its key.
-    pub async fn instance(&self, name: &str) -> String {
+    pub(crate) async fn instance(&self, name: &str) -> String {
         let created = self.authority.create_instance(name, false).await.unwrap();
         created.key.expose().to_owned()
     }
 
     /// Whoever holds this key.
-    pub async fn actor(&self, key: &str) -> Actor {
+    pub(crate) async fn actor(&self, key: &str) -> Actor {
         self.authority
             .authenticate(key, Accepts::Any)
             .await
@@ -159,7 +162,7 @@ impl World {
     }
 
     /// A new machine of the instance, that may call `scopes`.
-    pub async fn machine(&self, instance_key: &str, name: &str, scopes: &[&Bot]) -> Bot {
+    pub(crate) async fn machine(&self, instance_key: &str, name: &str, scopes: &[&Bot]) -> Bot {
         let request = MachineRequest {
             name: name.to_owned(),
             scoped_machines: scopes.iter().map(|bot| bot.id).collect(),
@@ -177,29 +180,33 @@ impl World {
         }
     }
 
-    pub async fn issue(&self, bot: &Bot, request: IssueRequest) -> Result<IssuedToken, Error> {
+    pub(crate) async fn issue(
+        &self,
+        bot: &Bot,
+        request: IssueRequest,
+    ) -> Result<IssuedToken, Error> {
         self.authority
             .issue(&self.actor(&bot.key).await, &request)
             .await
     }
 
     /// A new token: its string and its id.
-    pub async fn token(&self, bot: &Bot, request: IssueRequest) -> (String, TokenId) {
+    pub(crate) async fn token(&self, bot: &Bot, request: IssueRequest) -> (String, TokenId) {
         let issued = self.issue(bot, request).await.unwrap();
         (string_of(&issued).to_owned(), issued.body.id)
     }
 
-    pub async fn verify(&self, key: &str, token: &str) -> Result<M2mToken, Error> {
+    pub(crate) async fn verify(&self, key: &str, token: &str) -> Result<M2mToken, Error> {
         self.authority.verify(&self.actor(key).await, token).await
     }
 
     /// Why a token is refused and whether the verifier is told; `None` where it is not refused.
-    pub async fn refusal(&self, key: &str, token: &str) -> Option<(Refusal, bool)> {
+    pub(crate) async fn refusal(&self, key: &str, token: &str) -> Option<(Refusal, bool)> {
         refusal_of(self.verify(key, token).await)
     }
 
     /// Changes settings of the instance.
-    pub async fn set(&self, instance_key: &str, settings: Value) {
+    pub(crate) async fn set(&self, instance_key: &str, settings: Value) {
         let owner = self.actor(instance_key).await;
         self.authority
             .update_instance_settings(&owner, &settings)
@@ -208,30 +215,30 @@ impl World {
     }
 
     /// The kinds and subjects of an instance's change log.
-    pub async fn log(&self, instance_key: &str) -> Vec<Change> {
+    pub(crate) async fn log(&self, instance_key: &str) -> Vec<Change> {
         let owner = self.actor(instance_key).await;
         self.authority.list_changes(&owner, 0).await.unwrap()
     }
 
     /// What the log's entries are about, oldest first.
-    pub async fn logged(&self, instance_key: &str) -> Vec<&'static str> {
+    pub(crate) async fn logged(&self, instance_key: &str) -> Vec<&'static str> {
         let log = self.log(instance_key).await;
         log.iter().map(|change| change.kind.as_str()).collect()
     }
 }
 
 /// Two machines of a first instance, of which the first may call the second, and a stranger in a second instance.
-pub struct Story {
-    pub world: World,
-    pub home: String,
-    pub sender: Bot,
-    pub receiver: Bot,
-    pub abroad: String,
-    pub stranger: Bot,
+pub(crate) struct Story {
+    pub(crate) world: World,
+    pub(crate) home: String,
+    pub(crate) sender: Bot,
+    pub(crate) receiver: Bot,
+    pub(crate) abroad: String,
+    pub(crate) stranger: Bot,
 }
 
 impl Story {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let world = World::new().await;
         let home = world.instance("home").await;
         let receiver = world.machine(&home, "receiver", &[]).await;
@@ -258,7 +265,7 @@ impl std::ops::Deref for Story {
 }
 
 /// A token as SDKs ask for it when nothing is said.
-pub fn opaque() -> IssueRequest {
+pub(crate) fn opaque() -> IssueRequest {
     IssueRequest {
         format: TokenFormat::Opaque,
         seconds_until_expiration: None,
@@ -267,7 +274,7 @@ pub fn opaque() -> IssueRequest {
     }
 }
 
-pub fn jwt() -> IssueRequest {
+pub(crate) fn jwt() -> IssueRequest {
     IssueRequest {
         format: TokenFormat::Jwt,
         ..opaque()
@@ -275,32 +282,30 @@ pub fn jwt() -> IssueRequest {
 }
 
 /// An opaque token that may be an older one.
-pub fn pooled(min_remaining_ttl_seconds: i64) -> IssueRequest {
+pub(crate) fn pooled(min_remaining_ttl_seconds: i64) -> IssueRequest {
     IssueRequest {
         min_remaining_ttl_seconds: Some(min_remaining_ttl_seconds),
         ..opaque()
     }
 }
 
-pub fn lasting(seconds: f64, request: IssueRequest) -> IssueRequest {
+pub(crate) fn lasting(seconds: f64, request: IssueRequest) -> IssueRequest {
     IssueRequest {
         seconds_until_expiration: Some(seconds),
         ..request
     }
 }
 
-pub fn claiming(claims: &str, request: IssueRequest) -> IssueRequest {
-    IssueRequest {
-        claims: self::claims(claims),
-        ..request
-    }
+pub(crate) fn claiming(claims: &str, mut request: IssueRequest) -> IssueRequest {
+    request.claims = self::claims(claims);
+    request
 }
 
-pub fn claims(text: &str) -> Option<Claims> {
+pub(crate) fn claims(text: &str) -> Option<Claims> {
     Claims::from_stored(text.to_owned()).unwrap()
 }
 
-pub fn revoke_it(reason: &str) -> UpdateRequest {
+pub(crate) fn revoke_it(reason: &str) -> UpdateRequest {
     UpdateRequest {
         revoke: true,
         revocation_reason: Some(reason.to_owned()),
@@ -308,11 +313,11 @@ pub fn revoke_it(reason: &str) -> UpdateRequest {
     }
 }
 
-pub fn string_of(issued: &IssuedToken) -> &str {
+pub(crate) fn string_of(issued: &IssuedToken) -> &str {
     &issued.body.token.as_ref().unwrap().0
 }
 
-pub fn refusal_of<T>(outcome: Result<T, Error>) -> Option<(Refusal, bool)> {
+pub(crate) fn refusal_of<T>(outcome: Result<T, Error>) -> Option<(Refusal, bool)> {
     match outcome {
         Ok(_) => None,
         Err(Error::TokenRefused {
@@ -325,7 +330,7 @@ pub fn refusal_of<T>(outcome: Result<T, Error>) -> Option<(Refusal, bool)> {
 }
 
 /// The parameter that is wrong and how.
-pub fn problem_of<T>(outcome: Result<T, Error>) -> (String, Problem) {
+pub(crate) fn problem_of<T>(outcome: Result<T, Error>) -> (String, Problem) {
     match outcome {
         Err(Error::Invalid(Invalid { name, problem })) => (name.into_owned(), problem),
         Err(error) => panic!("another error: {error}"),
@@ -334,11 +339,11 @@ pub fn problem_of<T>(outcome: Result<T, Error>) -> (String, Problem) {
 }
 
 /// The middle part of a JWT, read.
-pub fn payload_of(jwt: &str) -> Value {
+pub(crate) fn payload_of(jwt: &str) -> Value {
     part_of(jwt, 1)
 }
 
-pub fn header_of(jwt: &str) -> Value {
+pub(crate) fn header_of(jwt: &str) -> Value {
     part_of(jwt, 0)
 }
 

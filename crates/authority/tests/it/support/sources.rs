@@ -8,15 +8,15 @@ use countersign_protocol::random::Random;
 use countersign_protocol::time::Timestamp;
 
 /// When every story begins: 2026-01-01T00:00:00Z.
-pub const START: i64 = 1_767_225_600_000;
-pub const SECOND: i64 = 1_000;
-pub const MINUTE: i64 = 60 * SECOND;
-pub const HOUR: i64 = 60 * MINUTE;
-pub const DAY: i64 = 24 * HOUR;
+pub(crate) const START: i64 = 1_767_225_600_000;
+pub(crate) const SECOND: i64 = 1_000;
+pub(crate) const MINUTE: i64 = 60 * SECOND;
+pub(crate) const HOUR: i64 = 60 * MINUTE;
+pub(crate) const DAY: i64 = 24 * HOUR;
 
 /// Two clocks that stand still until they are moved.
 #[derive(Debug)]
-pub struct ManualClock {
+pub(crate) struct ManualClock {
     wall: AtomicI64,
     monotonic: AtomicI64,
 }
@@ -32,13 +32,13 @@ impl Default for ManualClock {
 
 impl ManualClock {
     /// Time goes by.
-    pub fn advance(&self, millis: i64) {
+    pub(crate) fn advance(&self, millis: i64) {
         self.wall.fetch_add(millis, Ordering::SeqCst);
         self.monotonic.fetch_add(millis, Ordering::SeqCst);
     }
 
     /// Somebody sets the wall clock; the monotonic one does not care.
-    pub fn step_wall(&self, millis: i64) {
+    pub(crate) fn step_wall(&self, millis: i64) {
         self.wall.fetch_add(millis, Ordering::SeqCst);
     }
 }
@@ -55,10 +55,10 @@ impl Clock for ManualClock {
 
 /// SplitMix64: the same bytes in each run.
 #[derive(Debug)]
-pub struct SeededRandom(Mutex<u64>);
+pub(crate) struct SeededRandom(Mutex<u64>);
 
 impl SeededRandom {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(Mutex::new(seed))
     }
 }

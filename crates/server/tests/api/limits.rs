@@ -1,0 +1,115 @@
+//! Limits on how often, at the door
+
+use insta::assert_snapshot;
+
+use crate::support::Api;
+use crate::support::http::Request;
+
+/// How many failures of an address are answered.
+const FAILURES: usize = 20;
+
+#[test]
+fn an_address_that_fails_too_often_is_slowed_while_good_keys_pass() {
+    let api = Api::start();
+    let (sender, receiver) = api.pair();
+    let token = api.token(&sender, "{}");
+    for number in 0..FAILURES {
+        // Every kind of failure counts.
+        let reply = match number % 4 {
+            0 => api.get("/machines", "sk_unknown"),
+            1 => api.verify("ak_unknown", "mt_x"),
+            2 => api.send(&Request::new("GET", "/machines")),
+            _ => api.get("/countersign/whoami", "mt_x"),
+        };
+        assert_eq!(reply.status, 401, "{reply}");
+    }
+    assert_snapshot!(api.get("/machines", "sk_unknown"), @r#"
+    429
+    cache-control: no-store
+    clerk-trace-id: 6c8f1db215c309d97b51eb792a02e6e8
+    content-type: application/json
+    retry-after: 10
+
+    {"errors":[{"message":"Too many requests","long_message":"Too many requests in a given period of time, please retry later","code":"too_many_requests"}],"clerk_trace_id":"6c8f1db215c309d97b51eb792a02e6e8"}
+    "#);
+    assert_eq!(api.send(&Request::new("GET", "/machines")).status, 429);
+    assert_eq!(api.get("/countersign/whoami", "mt_x").status, 429);
+    assert_eq!(api.get("/machines", &api.sk).status, 200);
+    assert_eq!(api.verify(&receiver.ak, &token.string).status, 200);
+    // A token that does not verify is no failed authentication.
+    assert_eq!(api.verify(&receiver.ak, "mt_x").status, 404);
+    api.clock.advance(10_000);
+    assert_eq!(api.get("/machines", "sk_unknown").status, 401);
+}
+
+#[test]
+fn an_address_from_a_proxy_counts_only_where_the_proxy_is_trusted() {
+    let exhaust = |api: &Api, from: &str| {
+        for _ in 0..FAILURES {
+            api.send(&Request::new("GET", "/jwks").header("X-Forwarded-For", from));
+        }
+    };
+    let status = |api: &Api, lines: &[&str]| {
+        let request = Request::new("GET", "/jwks");
+        api.send(&lines.iter().fold(request, |request, line| {
+            request.header("X-Forwarded-For", line)
+        }))
+        .status
+    };
+    let api = Api::start();
+    exhaust(&api, "192.0.2.1");
+    assert_eq!(
+        status(&api, &["192.0.2.2"]),
+        429,
+        "whoever writes the header is not believed"
+    );
+
+    let api =
+        Api::start_with(|options| options.trusted_proxies = vec!["127.0.0.1".parse().unwrap()]);
+    exhaust(&api, "192.0.2.1");
+    assert_eq!(status(&api, &["192.0.2.1"]), 429);
+    assert_eq!(status(&api, &["192.0.2.2"]), 401);
+    // Only the last entry was written by the proxy itself.
+    assert_eq!(status(&api, &["192.0.2.9, 192.0.2.1"]), 429);
+    assert_eq!(status(&api, &["192.0.2.9", "192.0.2.1"]), 429);
+    assert_eq!(status(&api, &["192.0.2.1, 192.0.2.3"]), 401);
+    assert_eq!(status(&api, &["nonsense"]), 401, "the proxy itself then");
+}
+
+#[test]
+fn a_limit_of_the_instance_answers_429_and_spares_the_key_set() {
+    let api = Api::start();
+    let (sender, _) = api.pair();
+    api.set(r#"{"rate_limit":{"requests":2,"seconds":10},"machine_rate_limit":{"requests":1,"seconds":60}}"#);
+    assert_eq!(api.get("/machines", &api.sk).status, 200);
+    assert_eq!(api.post("/m2m_tokens", &sender.ak, "{}").status, 201);
+    api.clock.advance(1);
+    assert_snapshot!(api.get("/machines", &api.sk), @r#"
+    429
+    cache-control: no-store
+    clerk-trace-id: a966de0c4d6d8691bb139892d767b91e
+    content-type: application/json
+    retry-after: 10
+
+    {"errors":[{"message":"Too many requests","long_message":"Too many requests in a given period of time, please retry later","code":"too_many_requests"}],"clerk_trace_id":"a966de0c4d6d8691bb139892d767b91e"}
+    "#);
+    assert_snapshot!(api.post("/v1/m2m_tokens", &sender.ak, "{}"), @r#"
+    429
+    cache-control: no-store
+    clerk-trace-id: 6125eca09e3e66298711a227eb1ec6d2
+    content-type: application/json
+    retry-after: 10
+
+    {"errors":[{"message":"Too many requests","long_message":"Too many requests in a given period of time, please retry later","code":"too_many_requests"}],"clerk_trace_id":"6125eca09e3e66298711a227eb1ec6d2"}
+    "#);
+    for key in [&api.sk, &sender.ak] {
+        assert_eq!(api.get("/v1/jwks", key).status, 200);
+    }
+    api.clock.advance(10_000);
+    assert_eq!(api.get("/machines", &api.sk).status, 200);
+    assert_eq!(
+        api.post("/m2m_tokens", &sender.ak, "{}")
+            .header("retry-after"),
+        Some("50")
+    );
+}

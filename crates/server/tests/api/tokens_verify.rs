@@ -1,0 +1,192 @@
+//! `POST /m2m_tokens/verify`
+
+use insta::assert_snapshot;
+
+use crate::support::Api;
+use crate::support::http::Request;
+
+#[test]
+fn a_receiver_in_scope_learns_all_about_the_token() {
+    let api = Api::start();
+    let (sender, receiver) = api.pair();
+    let token = api.token(&sender, r#"{"claims":{"role":"bot"}}"#);
+    api.clock.advance(1000);
+    assert_snapshot!(api.verify(&receiver.ak, &token.string), @r#"
+    200
+    cache-control: no-store
+    content-type: application/json
+
+    {"object":"machine_to_machine_token","id":"mt_03ad222d0000000052c84d5a925228e0","subject":"mch_37dGaqO99YcKuZAwpQtuqtW7BaO","scopes":["mch_37dGamCSOsyWpsmrPFvJMk9Rfat"],"claims":{"role":"bot"},"revoked":false,"revocation_reason":null,"expired":false,"expiration":1767229200000,"last_used_at":1767225601000,"created_at":1767225600000,"updated_at":1767225601000}
+    "#);
+    for path in ["/m2m_tokens/verify", "/v1/m2m_tokens/verify"] {
+        for key in [&receiver.ak, &api.sk] {
+            // As older SDKs and helpers ask.
+            let body = format!(r#"{{"secret":"{}"}}"#, token.string);
+            assert_eq!(api.post(path, key, &body).status, 200);
+        }
+    }
+}
+
+#[test]
+fn a_jwt_verifies_like_an_opaque_token() {
+    let api = Api::start();
+    let (sender, receiver) = api.pair();
+    let token = api.token(&sender, r#"{"token_format":"jwt","claims":{"role":"bot"}}"#);
+    api.clock.advance(1000);
+    assert_snapshot!(api.verify(&receiver.ak, &token.string), @r#"
+    200
+    cache-control: no-store
+    content-type: application/json
+
+    {"object":"machine_to_machine_token","id":"mt_03ad222d0000000052c84d5a925228e0","subject":"mch_37dGaqO99YcKuZAwpQtuqtW7BaO","scopes":["mch_37dGamCSOsyWpsmrPFvJMk9Rfat"],"claims":{"role":"bot"},"revoked":false,"revocation_reason":null,"expired":false,"expiration":1767229200000,"last_used_at":null,"created_at":1767225600000,"updated_at":1767225600000}
+    "#);
+    assert_eq!(api.verify(&api.sk, &token.string).status, 200);
+}
+
+#[test]
+fn a_stranger_learns_nothing_not_even_whether_a_token_exists() {
+    let api = Api::start();
+    let (sender, _) = api.pair();
+    let other = api.machine("other", &[]);
+    let live = api.token(&sender, "{}");
+    let signed = api.token(&sender, r#"{"token_format":"jwt"}"#);
+    let revoked = api.token(&sender, "{}");
+    api.post(&format!("/m2m_tokens/{}/revoke", revoked.id), &api.sk, "{}");
+    let expired = api.token(&sender, r#"{"seconds_until_expiration":1}"#);
+    api.clock.advance(1000);
+    let stranger = api.machine_of(&api.second_instance(), "stranger", &[]);
+    let foreign = api.token(&stranger, "{}");
+    let mut forged = live.string.clone();
+    forged.pop();
+    let expected = api.verify(&other.ak, "mt_junk");
+    assert_snapshot!(expected, @r#"
+    404
+    cache-control: no-store
+    clerk-trace-id: 406b4215e3320214951a0337bc51bc75
+    content-type: application/json
+
+    {"errors":[{"message":"not found","long_message":"Resource not found","code":"resource_not_found"}],"clerk_trace_id":"406b4215e3320214951a0337bc51bc75"}
+    "#);
+    for token in [
+        &live.string,
+        &signed.string,
+        &revoked.string,
+        &expired.string,
+        &foreign.string,
+        &forged,
+        &live.id,
+        &signed.id,
+        &format!("{}A", signed.string),
+        "",
+        "mt_",
+        "m2m_x",
+        &other.ak,
+        &api.sk,
+        "a.b.c",
+        "\\u0000",
+    ] {
+        let reply = api.verify(&other.ak, token);
+        assert_eq!(reply.without_trace(), expected.without_trace(), "{token}");
+    }
+    // The minter is a stranger to its own token.
+    assert_eq!(
+        api.verify(&sender.ak, &live.string).without_trace(),
+        expected.without_trace()
+    );
+}
+
+#[test]
+fn those_who_may_know_are_told_why() {
+    let api = Api::start();
+    let (sender, receiver) = api.pair();
+    let revoked = api.token(&sender, "{}");
+    api.post(&format!("/m2m_tokens/{}/revoke", revoked.id), &api.sk, "{}");
+    let expired = api.token(&sender, r#"{"seconds_until_expiration":0.001}"#);
+    api.clock.advance(1);
+    for key in [&receiver.ak, &api.sk] {
+        let lines = [&revoked, &expired].map(|token| api.verify(key, &token.string).line());
+        assert_eq!(
+            lines,
+            [
+                r#"404 resource_not_found: Resource not found: the token was revoked {"reason":"revoked"}"#,
+                r#"404 resource_not_found: Resource not found: the token is expired {"reason":"expired"}"#,
+            ]
+        );
+    }
+    assert_snapshot!(api.verify(&receiver.ak, &revoked.string), @r#"
+    404
+    cache-control: no-store
+    clerk-trace-id: b10e602e27d8daf079c31138407e25c0
+    content-type: application/json
+
+    {"errors":[{"message":"not found","long_message":"Resource not found: the token was revoked","code":"resource_not_found","meta":{"reason":"revoked"}}],"clerk_trace_id":"b10e602e27d8daf079c31138407e25c0"}
+    "#);
+    assert_snapshot!(api.verify(&api.sk, &revoked.id).line(), @r#"404 resource_not_found: Resource not found: the token is unknown {"reason":"unknown"}"#);
+    let live = api.token(&sender, "{}");
+    let owner = api.second_instance();
+    assert_snapshot!(api.verify(&owner, &live.string).line(), @r#"404 resource_not_found: Resource not found: the token is unknown {"reason":"unknown"}"#);
+    api.delete(&format!("/machines/{}", sender.id), &api.sk);
+    assert_snapshot!(api.verify(&api.sk, &live.string).line(), @r#"404 resource_not_found: Resource not found: the token is unknown {"reason":"unknown"}"#);
+    assert_snapshot!(api.verify(&receiver.ak, &live.string).line(), @"404 resource_not_found: Resource not found");
+}
+
+#[test]
+fn the_token_is_one_string() {
+    let api = Api::start();
+    let (sender, receiver) = api.pair();
+    let token = api.token(&sender, "{}").string;
+    assert_snapshot!(api.table("POST", "/m2m_tokens/verify", &receiver.ak, &[
+        "",
+        "null",
+        "{}",
+        r#"{"token":null}"#,
+        r#"{"token":1}"#,
+        r#"{"token":["mt_x"]}"#,
+        r#"{"token":"a","token":"b"}"#,
+        r#"{"token":"a","machine":"b"}"#,
+        r#"{"secret":1}"#,
+        r#"{"token":"a","secret":null}"#,
+    ]), @r#"
+     → 400 request_body_invalid: The request body must be a JSON object; it is empty
+    null → 400 request_body_invalid: The request body must be a JSON object: invalid type: null, expected a JSON object at line 1 column 4
+    {} → 400 bad_request: body.token must be included
+    {"token":null} → 400 bad_request: body.token must be a string
+    {"token":1} → 400 bad_request: body.token must be a string
+    {"token":["mt_x"]} → 400 bad_request: body.token must be a string
+    {"token":"a","token":"b"} → 400 request_body_invalid: The request body must be a JSON object: a member is given twice at line 1 column 20
+    {"token":"a","machine":"b"} → 400 bad_request: body.machine is not a parameter of this request
+    {"secret":1} → 400 bad_request: body.secret must be a string
+    {"token":"a","secret":null} → 400 bad_request: body.secret must be a string
+    "#);
+    // `token` wins over `secret`.
+    let verify = |body: String| api.post("/m2m_tokens/verify", &receiver.ak, &body).status;
+    assert_eq!(
+        verify(format!(r#"{{"secret":"mt_x","token":"{token}"}}"#)),
+        200
+    );
+    assert_eq!(
+        verify(format!(r#"{{"secret":"{token}","token":"mt_x"}}"#)),
+        404
+    );
+    let escaped = token.replacen('m', "\\u006d", 1);
+    assert_eq!(verify(format!(r#"{{"token":"{escaped}"}}"#)), 200);
+}
+
+#[test]
+fn every_kind_of_credential_has_its_answer() {
+    let api = Api::start();
+    let (sender, _) = api.pair();
+    let request = Request::new("POST", "/m2m_tokens/verify").json(r#"{"token":"mt_x"}"#);
+    assert_snapshot!(api.credentials(&request, &sender), @r#"
+    none → 401 authorization_header_format_invalid: Invalid Authorization header format. Must be 'Bearer <YOUR_API_KEY>'
+    empty → 401 authorization_header_format_invalid: Invalid Authorization header format. Must be 'Bearer <YOUR_API_KEY>'
+    Basic → 401 authorization_header_format_invalid: Invalid Authorization header format. Must be 'Bearer <YOUR_API_KEY>'
+    sk → 404 resource_not_found: Resource not found: the token is unknown {"reason":"unknown"}
+    unknown sk → 401 clerk_key_invalid: The provided Clerk Secret Key is invalid. Make sure that your Clerk Secret Key is correct.
+    ak → 404 resource_not_found: Resource not found
+    unknown ak → 401 machine_secret_key_invalid: The provided Machine Secret Key is invalid. Make sure that your Machine Secret Key is correct.
+    token → 401 clerk_key_invalid: The provided Clerk Secret Key is invalid. Make sure that your Clerk Secret Key is correct.
+    token id → 401 clerk_key_invalid: The provided Clerk Secret Key is invalid. Make sure that your Clerk Secret Key is correct.
+    garbage → 401 clerk_key_invalid: The provided Clerk Secret Key is invalid. Make sure that your Clerk Secret Key is correct.
+    "#);
+}
