@@ -197,6 +197,10 @@ impl Authority {
     }
 
     /// An entry for the change log of the actor's instance.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "ids are copied and texts are lent"
+    )]
     pub(crate) fn change(
         &self,
         actor: &Actor,

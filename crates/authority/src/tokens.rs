@@ -3,23 +3,21 @@
 //! To verify is to read: the row and the machine decide, nothing is remembered in between. A JWT has a row like an opaque
 //! token, so it can be revoked, listed and refused like one.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+mod issue;
+mod locators;
 
-use aws_lc_rs::digest;
-use countersign_protocol::body::{ExposedSecret, M2mToken, M2mTokenTag};
-use countersign_protocol::claims::{Claims, RESERVED_CLAIMS};
-use countersign_protocol::ids::{Locator, MachineId, TokenId};
-use countersign_protocol::jwt::{JwtClaims, UnverifiedJwt, VerifiedJwt, looks_like_jwt};
-use countersign_protocol::limits::{
-    MAX_JWT_BYTES, MAX_LIVE_TOKENS, MAX_REASON_LENGTH, MAX_TOKEN_TTL_SECONDS,
-};
+use std::sync::Arc;
+
+use countersign_protocol::body::{M2mToken, M2mTokenTag};
+use countersign_protocol::claims::Claims;
+use countersign_protocol::ids::{MachineId, TokenId};
+use countersign_protocol::jwt::{UnverifiedJwt, VerifiedJwt, looks_like_jwt};
+use countersign_protocol::limits::MAX_REASON_LENGTH;
 use countersign_protocol::scopes::Scopes;
 use countersign_protocol::secret::TokenString;
 use countersign_protocol::time::Timestamp;
 use countersign_store::{
-    ChangeKind, InsertToken, MachineRow, NewToken, NullExpiration, Page, Pool, Revocation,
-    RevokeToken, SealedBytes, StoreError, StoredToken, TokenFormat, TokenFormats, TokenQuery,
+    ChangeKind, Page, Revocation, RevokeToken, StoredToken, TokenFormat, TokenFormats, TokenQuery,
     TokenRow, TokenUpdate, UpdateToken,
 };
 use serde_json::json;
@@ -28,32 +26,11 @@ use crate::Authority;
 use crate::actor::Actor;
 use crate::error::{Error, Problem, Refusal, invalid};
 use crate::machines::machine_not_found;
-use crate::vault::SealContext;
 
-/// How often an issue starts again because the machine changed under it.
-const MAX_ATTEMPTS: usize = 8;
+pub use issue::{IssueRequest, IssuedToken};
+pub(crate) use locators::Locators;
 
-/// What a new token is like.
-#[derive(Clone, Debug)]
-pub struct IssueRequest {
-    /// Opaque or JWT.
-    pub format: TokenFormat,
-    /// Its life in seconds, fractions allowed; `None` for what the instance and the machine say.
-    pub seconds_until_expiration: Option<f64>,
-    /// The machine's own claims.
-    pub claims: Option<Claims>,
-    /// Asks for a live equal token that still has so many seconds, instead of a new one. Ignored for JWTs.
-    pub min_remaining_ttl_seconds: Option<i64>,
-}
-
-/// A token with its string.
-#[derive(Debug)]
-pub struct IssuedToken {
-    /// The answer's body, the string included.
-    pub body: M2mToken,
-    /// Whether it existed before.
-    pub is_reused: bool,
-}
+use issue::later;
 
 /// New values of a token; `None` leaves the old one.
 #[derive(Clone, Debug, Default)]
@@ -78,237 +55,7 @@ impl UpdateRequest {
     }
 }
 
-/// Hands out the places of new tokens: 41 bits of milliseconds, 10 of the node, 12 of a count. A busy millisecond borrows
-/// from the next.
-#[derive(Default)]
-pub(crate) struct Locators {
-    last: AtomicU64,
-}
-
-/// The start of locators' time, 2024-01-01T00:00:00Z.
-const LOCATOR_EPOCH_MILLIS: i64 = 1_704_067_200_000;
-/// How many locators a node has in a millisecond.
-const LOCATORS_PER_MILLI: u64 = 1 << 12;
-/// The bits of the node and the count.
-const MILLI_SHIFT: u32 = 22;
-
-impl Locators {
-    fn next(&self, now: Timestamp) -> Locator {
-        let millis = now
-            .as_millis()
-            .saturating_sub(LOCATOR_EPOCH_MILLIS)
-            .max(0)
-            .unsigned_abs();
-        let earliest = (millis & ((1 << 41) - 1)) << MILLI_SHIFT;
-        let step = |last: u64| {
-            let following = if (last + 1) % LOCATORS_PER_MILLI == 0 {
-                ((last >> MILLI_SHIFT) + 1) << MILLI_SHIFT
-            } else {
-                last + 1
-            };
-            following.max(earliest)
-        };
-        let previous = self
-            .last
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
-                Some(step(last))
-            });
-        let number = step(previous.unwrap_or_else(|last| last));
-        Locator::new(number).expect("41 + 22 bits are 63")
-    }
-}
-
 impl Authority {
-    /// Issues a token to the machine that asks, or hands out a live equal one.
-    ///
-    /// # Errors
-    /// [`Error::MachineKeyInvalid`] for an actor that is no machine, [`Error::Invalid`], [`Error::ReservedClaim`],
-    /// [`Error::Conflict`] where the machine holds too many live tokens, [`Error::Overloaded`], the store's error.
-    pub async fn issue(&self, actor: &Actor, request: &IssueRequest) -> Result<IssuedToken, Error> {
-        let mut machine = Arc::clone(actor.machine().ok_or(Error::MachineKeyInvalid)?);
-        for _ in 0..MAX_ATTEMPTS {
-            let (new, secret) = match request.format {
-                TokenFormat::Opaque => self.new_opaque(actor, &machine, request)?,
-                TokenFormat::Jwt => self.new_jwt(actor, &machine, request).await?,
-            };
-            let row = TokenRow::new(
-                new.id,
-                machine.number,
-                new.digest,
-                new.scopes.clone(),
-                new.claims.clone(),
-                new.created_at,
-                new.expires_at,
-                None,
-                None,
-            );
-            match self.store.insert_token(new).await {
-                Ok(InsertToken::Inserted) => {
-                    let mut body = self.body(&row, machine.id, self.now());
-                    body.token = Some(secret);
-                    return Ok(IssuedToken {
-                        body,
-                        is_reused: false,
-                    });
-                }
-                Ok(InsertToken::Reused { token, sealed }) => {
-                    return self.reused(actor, &token, &sealed);
-                }
-                Ok(InsertToken::TooMany) => {
-                    return Err(Error::Conflict(format!(
-                        "the machine holds {MAX_LIVE_TOKENS} live tokens, which is the maximum; let some expire, revoke some, or ask \
-                         for shorter ones"
-                    )));
-                }
-                // The next attempt sees the change.
-                Ok(InsertToken::Changed) | Err(StoreError::Conflict(_)) => {}
-                Err(error) => return Err(error.into()),
-            }
-            let current = self.store.machine(actor.instance_id(), machine.id).await?;
-            machine = current.ok_or(Error::MachineKeyInvalid)?;
-        }
-        Err(Error::Overloaded)
-    }
-
-    fn new_opaque(
-        &self,
-        actor: &Actor,
-        machine: &Arc<MachineRow>,
-        request: &IssueRequest,
-    ) -> Result<(NewToken, ExposedSecret), Error> {
-        let now = self.now();
-        let lifetime =
-            self.opaque_lifetime_millis(actor, machine, request.seconds_until_expiration)?;
-        let locator = self.locators.next(now);
-        let id = TokenId::generate(locator, &*self.random);
-        let secret = TokenString::generate(locator, &*self.random);
-        let pool = match request.min_remaining_ttl_seconds {
-            Some(seconds) => {
-                let min_remaining_millis = seconds.saturating_mul(1000);
-                if lifetime.is_some_and(|lifetime| min_remaining_millis >= lifetime) {
-                    let rule = "must be less than the lifetime of the token";
-                    return Err(invalid(
-                        "min_remaining_ttl_seconds",
-                        Problem::NotAllowed(rule.into()),
-                    ));
-                }
-                let id = id.to_string();
-                let sealed = self.vault.seal(
-                    &token_context(actor, &machine.id, &id),
-                    secret.expose().as_bytes(),
-                );
-                let key = pool_key(request.claims.as_ref(), &machine.scopes);
-                actor.instance().settings.token_pooling.then_some(Pool {
-                    key,
-                    min_remaining_millis,
-                    sealed,
-                })
-            }
-            None => None,
-        };
-        let new = NewToken {
-            id,
-            machine: Arc::clone(machine),
-            digest: Some(self.vault.digest(secret.expose())),
-            signing_key: None,
-            scopes: machine.scopes.clone(),
-            claims: request.claims.clone(),
-            created_at: now,
-            expires_at: lifetime.map(|lifetime| later(now, lifetime)).transpose()?,
-            pool,
-            max_live: MAX_LIVE_TOKENS,
-        };
-        Ok((new, ExposedSecret(secret.expose().to_owned())))
-    }
-
-    async fn new_jwt(
-        &self,
-        actor: &Actor,
-        machine: &Arc<MachineRow>,
-        request: &IssueRequest,
-    ) -> Result<(NewToken, ExposedSecret), Error> {
-        let settings = &actor.instance().settings;
-        check_jwt_claims(request.claims.as_ref(), settings.jwt_scopes_claim)?;
-        let now = self.now();
-        let longest = settings.max_jwt_ttl.saturating_mul(1000);
-        let lifetime = match request.seconds_until_expiration {
-            Some(seconds) => lifetime_millis(seconds, settings.max_jwt_ttl)?,
-            None => machine.default_token_ttl.saturating_mul(1000).min(longest),
-        };
-        let issued_at = now.as_seconds();
-        let issued = Timestamp::from_seconds(issued_at).ok_or_else(too_long)?;
-        let expires_at = later(issued, lifetime)?.as_seconds_rounded_up();
-        let id = TokenId::generate(self.locators.next(now), &*self.random);
-        let ring = self
-            .rings
-            .of(actor.instance_id())
-            .ok_or(Error::NotInitialised)?;
-        let active = ring
-            .active()
-            .ok_or(Error::Damaged("the signing keys: none is active"))?;
-        let key = Arc::clone(&active.signing);
-        let issuer = self.issuer(actor.instance());
-        let subject = machine.id;
-        let scopes = settings.jwt_scopes_claim.then(|| machine.scopes.clone());
-        let custom = request.claims.clone();
-        let sign = move || {
-            let (scopes, custom) = (scopes.as_ref(), custom.as_ref());
-            key.sign(&JwtClaims {
-                issuer: &issuer,
-                subject,
-                issued_at,
-                expires_at,
-                id,
-                scopes,
-                custom,
-            })
-        };
-        let token = self
-            .signer
-            .run(sign)
-            .await?
-            .map_err(|_| Error::Damaged("a signing key"))?;
-        if token.len() > MAX_JWT_BYTES {
-            let rule = format!(
-                "make the JWT longer than {MAX_JWT_BYTES} bytes; use fewer claims or an opaque token"
-            );
-            return Err(invalid("claims", Problem::NotAllowed(rule.into())));
-        }
-        let seconds = |seconds| Timestamp::from_seconds(seconds).ok_or_else(too_long);
-        let new = NewToken {
-            id,
-            machine: Arc::clone(machine),
-            digest: None,
-            signing_key: Some(active.row.id),
-            scopes: machine.scopes.clone(),
-            claims: request.claims.clone(),
-            created_at: seconds(issued_at)?,
-            expires_at: Some(seconds(expires_at)?),
-            pool: None,
-            max_live: MAX_LIVE_TOKENS,
-        };
-        Ok((new, ExposedSecret(token)))
-    }
-
-    fn reused(
-        &self,
-        actor: &Actor,
-        token: &StoredToken,
-        sealed: &SealedBytes,
-    ) -> Result<IssuedToken, Error> {
-        let id = token.row.id.to_string();
-        let opened = self
-            .vault
-            .open_sealed(&token_context(actor, &token.machine.id, &id), sealed)?;
-        let secret = std::str::from_utf8(&opened).map_err(|_| Error::Damaged("a sealed token"))?;
-        let mut body = self.body(&token.row, token.machine.id, self.now());
-        body.token = Some(ExposedSecret(secret.to_owned()));
-        Ok(IssuedToken {
-            body,
-            is_reused: true,
-        })
-    }
-
     /// Says whether `token` is valid for the actor, now. Any doubt is a refusal.
     ///
     /// # Errors
@@ -613,22 +360,6 @@ impl Authority {
         })
     }
 
-    /// `None` for a token that never expires.
-    fn opaque_lifetime_millis(
-        &self,
-        actor: &Actor,
-        machine: &MachineRow,
-        seconds: Option<f64>,
-    ) -> Result<Option<i64>, Error> {
-        match (seconds, actor.instance().settings.null_expiration) {
-            (Some(seconds), _) => lifetime_millis(seconds, MAX_TOKEN_TTL_SECONDS).map(Some),
-            (None, NullExpiration::Default) => {
-                Ok(Some(machine.default_token_ttl.saturating_mul(1000)))
-            }
-            (None, NullExpiration::Never) => Ok(None),
-        }
-    }
-
     fn body(&self, row: &TokenRow, subject: MachineId, now: Timestamp) -> M2mToken {
         let last_used_at = row.last_used_at();
         let revoked_at = row.revoked.as_ref().map(|revocation| revocation.at);
@@ -656,16 +387,6 @@ impl Authority {
     }
 }
 
-/// What a sealed token is bound to.
-fn token_context<'a>(actor: &'a Actor, machine: &'a MachineId, id: &'a str) -> SealContext<'a> {
-    SealContext {
-        purpose: "token",
-        instance: actor.instance().id.as_str(),
-        owner: machine.as_str(),
-        row: id,
-    }
-}
-
 fn refused(refusal: Refusal, is_disclosed: bool, subject: Option<MachineId>) -> Error {
     Error::TokenRefused {
         refusal,
@@ -678,113 +399,5 @@ fn token_not_found(id: TokenId) -> Error {
     Error::NotFound {
         noun: "token",
         id: id.to_string(),
-    }
-}
-
-fn too_long() -> Error {
-    invalid(
-        "seconds_until_expiration",
-        Problem::TooLarge(MAX_TOKEN_TTL_SECONDS),
-    )
-}
-
-fn later(now: Timestamp, millis: i64) -> Result<Timestamp, Error> {
-    now.plus_millis(millis).ok_or_else(too_long)
-}
-
-/// A lifetime in whole milliseconds, at least one.
-fn lifetime_millis(seconds: f64, max_seconds: i64) -> Result<i64, Error> {
-    let name = "seconds_until_expiration";
-    if seconds.is_nan() || seconds <= 0.0 {
-        return Err(invalid(
-            name,
-            Problem::NotAllowed("must be greater than 0".into()),
-        ));
-    }
-    #[expect(clippy::cast_precision_loss, reason = "the bound is far below 53 bits")]
-    if seconds > max_seconds as f64 {
-        return Err(invalid(name, Problem::TooLarge(max_seconds)));
-    }
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the lines before bound the number"
-    )]
-    let millis = (seconds * 1000.0).round() as i64;
-    Ok(millis.max(1))
-}
-
-/// Equal for equal claims, as JSON, and an equal set of scopes.
-fn pool_key(claims: Option<&Claims>, scopes: &Scopes) -> [u8; 32] {
-    let mut context = digest::Context::new(&digest::SHA256);
-    context.update(scopes.sorted().as_bytes());
-    context.update(b"\n");
-    context.update(claims.map(Claims::canonical).unwrap_or_default().as_bytes());
-    let mut key = [0; 32];
-    key.copy_from_slice(context.finish().as_ref());
-    key
-}
-
-fn check_jwt_claims(claims: Option<&Claims>, has_scopes_claim: bool) -> Result<(), Error> {
-    let Some(claims) = claims else { return Ok(()) };
-    if !claims.is_object() {
-        return Err(invalid(
-            "claims",
-            Problem::WrongType("an object or null for a JWT"),
-        ));
-    }
-    let names = claims
-        .names()
-        .map_err(|error| invalid("claims", Problem::NotAllowed(error.to_string().into())))?;
-    for name in names {
-        if RESERVED_CLAIMS.contains(&name.as_str()) || (has_scopes_claim && name == "scopes") {
-            return Err(Error::ReservedClaim(name));
-        }
-        if name == "scopes" && claims.text_member("scopes").is_none() {
-            let rule = "must have a string as 'scopes', because SDKs split it at spaces";
-            return Err(invalid("claims", Problem::NotAllowed(rule.into())));
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn locators_grow_even_where_the_clock_stands_still() {
-        let locators = Locators::default();
-        let now = Timestamp::from_millis(LOCATOR_EPOCH_MILLIS + 5);
-        let mut last = locators.next(now);
-        for _ in 0..3 * LOCATORS_PER_MILLI {
-            let next = locators.next(now);
-            assert!(next > last);
-            assert_eq!((next.get() >> 12) & 0x3ff, 0, "the node's bits stay");
-            last = next;
-        }
-        assert_eq!(
-            locators
-                .next(Timestamp::from_millis(LOCATOR_EPOCH_MILLIS + 1000))
-                .get(),
-            1000 << MILLI_SHIFT
-        );
-    }
-
-    #[test]
-    fn lifetimes_are_bounded_and_keep_their_fractions() {
-        assert_eq!(lifetime_millis(0.5, 10).expect("good"), 500);
-        assert_eq!(lifetime_millis(1e-9, 10).expect("good"), 1);
-        assert_eq!(lifetime_millis(10.0, 10).expect("good"), 10_000);
-        for seconds in [
-            0.0,
-            -1.0,
-            f64::NAN,
-            f64::INFINITY,
-            f64::NEG_INFINITY,
-            10.001,
-            1e300,
-        ] {
-            assert!(lifetime_millis(seconds, 10).is_err(), "{seconds}");
-        }
     }
 }

@@ -25,7 +25,7 @@ impl Uses {
     pub(crate) fn note(&self, locator: Locator, at: Timestamp) {
         // Locators differ in their low bits when they are made within the same millisecond, and in higher ones otherwise.
         let number = locator.get();
-        let shard = ((number ^ (number >> 22)) as usize) % SHARDS;
+        let shard = usize::try_from((number ^ (number >> 22)) % SHARDS as u64).unwrap_or_default();
         let Some(shard) = self.0.get(shard) else {
             return;
         };

@@ -20,24 +20,31 @@ const ENV_FILE: &str = "dev.env";
 /// Serves, and makes an authority first where there is none.
 pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
     let prepared = Preparation::new(&settings)?;
-    let folder = settings.data.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FOLDER));
+    let folder = settings
+        .data
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(DEFAULT_FOLDER));
     let env_file = folder.join(ENV_FILE);
     let options = authority_options(&settings, &prepared);
     let master_key_file = settings.master_key_file.as_deref();
-    let (authority, key, state) = match init(&folder, master_key_file, options.clone(), false).await? {
-        Some((authority, created)) => {
-            (authority, Secret::new(created.key.expose().to_owned()), "Countersign is running, with a new authority.")
-        }
-        None => {
-            let authority = open(&folder, master_key_file, settings.token_index_mib, options).await?;
-            let key = match read_key(&env_file)? {
-                Some(key) => key,
-                // The first start was interrupted, or `init` made the authority: a key of its own does no harm.
-                None => new_key(&authority).await?,
-            };
-            (authority, key, "Countersign is running again.")
-        }
-    };
+    let (authority, key, state) =
+        match init(&folder, master_key_file, options.clone(), false).await? {
+            Some((authority, created)) => (
+                authority,
+                Secret::new(created.key.expose().to_owned()),
+                "Countersign is running, with a new authority.",
+            ),
+            None => {
+                let authority =
+                    open(&folder, master_key_file, settings.token_index_mib, options).await?;
+                let key = match read_key(&env_file)? {
+                    Some(key) => key,
+                    // The first start was interrupted, or `init` made the authority: a key of its own does no harm.
+                    None => new_key(&authority).await?,
+                };
+                (authority, key, "Countersign is running again.")
+            }
+        };
     serve(authority, &settings, prepared, |url| {
         let publishable_key = publishable_key(url, false);
         // Written at each start, because the address may be another one.
@@ -53,8 +60,15 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
 }
 
 async fn new_key(authority: &Authority) -> Result<Secret, Failure> {
-    let first = authority.instances().await?.into_iter().next().ok_or(Error::NotInitialised)?;
-    let created = authority.create_instance_key(&Authority::operator(first), false).await?;
+    let first = authority
+        .instances()
+        .await?
+        .into_iter()
+        .next()
+        .ok_or(Error::NotInitialised)?;
+    let created = authority
+        .create_instance_key(&Authority::operator(first), false)
+        .await?;
     Ok(Secret::new(created.key.expose().to_owned()))
 }
 
@@ -62,12 +76,21 @@ async fn new_key(authority: &Authority) -> Result<Secret, Failure> {
 fn read_key(env_file: &Path) -> Result<Option<Secret>, Failure> {
     refuse_loose_mode(env_file)?;
     let text = Secret::new(fs::read_to_string(env_file).unwrap_or_default());
-    let key = text.expose().lines().find_map(|line| line.strip_prefix("CLERK_SECRET_KEY="));
+    let key = text
+        .expose()
+        .lines()
+        .find_map(|line| line.strip_prefix("CLERK_SECRET_KEY="));
     Ok(key.map(|key| Secret::new(key.to_owned())))
 }
 
 /// Tells a newcomer what to do next. Standard output is for this; the log goes to standard error.
-fn greet(state: &str, url: &str, key: &str, publishable_key: &str, env_file: &Path) -> Result<(), Failure> {
+fn greet(
+    state: &str,
+    url: &str,
+    key: &str,
+    publishable_key: &str,
+    env_file: &Path,
+) -> Result<(), Failure> {
     print(&format!(
         "\n\x1b[1m{state}\x1b[0m\n\n  \
          API              {url}\n  \

@@ -30,26 +30,85 @@ pub(crate) enum Code {
 /// The codes, for `docs/reference/exit-codes.md`.
 pub(crate) const CODES: &[(Code, u8, &str)] = &[
     (Code::Failed, 1, "Anything without a code of its own."),
-    (Code::Usage, 2, "The command line cannot be understood; `--help` has an example."),
-    (Code::NotInitialised, 3, "The data folder holds no authority: run `countersign init`."),
-    (Code::InUse, 4, "Another process has the data folder open: use `--url`, or stop it."),
-    (Code::Foreign, 5, "The folder or file belongs to another program."),
-    (Code::Newer, 6, "A later version wrote the data: update this program."),
-    (Code::Damaged, 7, "The data cannot be read: restore a backup."),
-    (Code::MasterKey, 8, "The master key is missing, malformed, or of another authority."),
-    (Code::Unreadable, 9, "A file cannot be opened, or others may read it: correct owner and mode."),
+    (
+        Code::Usage,
+        2,
+        "The command line cannot be understood; `--help` has an example.",
+    ),
+    (
+        Code::NotInitialised,
+        3,
+        "The data folder holds no authority: run `countersign init`.",
+    ),
+    (
+        Code::InUse,
+        4,
+        "Another process has the data folder open: use `--url`, or stop it.",
+    ),
+    (
+        Code::Foreign,
+        5,
+        "The folder or file belongs to another program.",
+    ),
+    (
+        Code::Newer,
+        6,
+        "A later version wrote the data: update this program.",
+    ),
+    (
+        Code::Damaged,
+        7,
+        "The data cannot be read: restore a backup.",
+    ),
+    (
+        Code::MasterKey,
+        8,
+        "The master key is missing, malformed, or of another authority.",
+    ),
+    (
+        Code::Unreadable,
+        9,
+        "A file cannot be opened, or others may read it: correct owner and mode.",
+    ),
     (Code::Address, 10, "The address cannot be listened on."),
-    (Code::Settings, 11, "A setting is wrong or missing; the message names it."),
-    (Code::StoreFailed, 12, "The disk failed while the authority ran. Nothing unwritten was acknowledged; look at the disk, then start again."),
-    (Code::Refused, 13, "The authority refused: the message has its code and text."),
-    (Code::Unreachable, 14, "The authority cannot be reached, or what answers there is none."),
-    (Code::Unavailable, 15, "The authority is overloaded, limits the rate, or failed: the same command may succeed later."),
-    (Code::No, 16, "The answer is no: the token does not verify, the machine may not call, the change log is broken."),
+    (
+        Code::Settings,
+        11,
+        "A setting is wrong or missing; the message names it.",
+    ),
+    (
+        Code::StoreFailed,
+        12,
+        "The disk failed while the authority ran. Nothing unwritten was acknowledged; look at the disk, then start again.",
+    ),
+    (
+        Code::Refused,
+        13,
+        "The authority refused: the message has its code and text.",
+    ),
+    (
+        Code::Unreachable,
+        14,
+        "The authority cannot be reached, or what answers there is none.",
+    ),
+    (
+        Code::Unavailable,
+        15,
+        "The authority is overloaded, limits the rate, or failed: the same command may succeed later.",
+    ),
+    (
+        Code::No,
+        16,
+        "The answer is no: the token does not verify, the machine may not call, the change log is broken.",
+    ),
 ];
 
 impl Code {
     pub(crate) fn number(self) -> u8 {
-        CODES.iter().find(|(code, ..)| *code == self).map_or(1, |(_, number, _)| *number)
+        CODES
+            .iter()
+            .find(|(code, ..)| *code == self)
+            .map_or(1, |(_, number, _)| *number)
     }
 }
 
@@ -63,20 +122,38 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(code: Code, message: impl fmt::Display, hint: impl fmt::Display) -> Self {
-        Self { code, message: message.to_string(), hint: hint.to_string() }
+        Self {
+            code,
+            message: message.to_string(),
+            hint: hint.to_string(),
+        }
     }
 
     /// What clap says about a command line that it cannot understand, in our form.
     pub(crate) fn from_clap(error: &clap::Error) -> Self {
         let text = error.render().to_string();
-        let mut paragraphs = text.split("\n\n").map(str::trim).filter(|paragraph| !paragraph.is_empty());
-        let message = paragraphs.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let mut paragraphs = text
+            .split("\n\n")
+            .map(str::trim)
+            .filter(|paragraph| !paragraph.is_empty());
+        let message = paragraphs
+            .next()
+            .unwrap_or_default()
+            .trim_start_matches("error: ")
+            .to_owned();
         let rest: Vec<&str> = paragraphs.collect();
-        let tip = rest.iter().find_map(|paragraph| paragraph.strip_prefix("tip: "));
-        let usage = rest.iter().find_map(|paragraph| paragraph.strip_prefix("Usage: "));
+        let tip = rest
+            .iter()
+            .find_map(|paragraph| paragraph.strip_prefix("tip: "));
+        let usage = rest
+            .iter()
+            .find_map(|paragraph| paragraph.strip_prefix("Usage: "));
         let hint = match (tip, usage) {
             (Some(tip), _) => tip.to_owned(),
-            (None, Some(usage)) => format!("write `{}`; --help has an example", usage.lines().next().unwrap_or_default()),
+            (None, Some(usage)) => format!(
+                "write `{}`; --help has an example",
+                usage.lines().next().unwrap_or_default()
+            ),
             (None, None) => "--help has an example".to_owned(),
         };
         Self::new(Code::Usage, message, hint)
@@ -107,11 +184,17 @@ fn one_line(text: &str) -> String {
     let mut shown = String::with_capacity(line.len());
     let mut rest = line.as_str();
     while !rest.is_empty() {
-        let word = rest.find(|letter| !is_secret_letter(letter)).map_or(rest, |end| rest.get(..end).unwrap_or(rest));
+        let word = rest
+            .find(|letter| !is_secret_letter(letter))
+            .map_or(rest, |end| rest.get(..end).unwrap_or(rest));
         shown.push_str(if is_secret(word) { "[redacted]" } else { word });
         rest = rest.get(word.len()..).unwrap_or_default();
         if let Some(letter) = rest.chars().next() {
-            shown.push(if letter.is_control() { '\u{fffd}' } else { letter });
+            shown.push(if letter.is_control() {
+                '\u{fffd}'
+            } else {
+                letter
+            });
             rest = rest.get(letter.len_utf8()..).unwrap_or_default();
         }
     }
@@ -124,19 +207,41 @@ fn is_secret_letter(letter: char) -> bool {
 
 /// Whether a word is a key, a token string or a JWT. Ids of tokens share the tokens' prefix and are none.
 fn is_secret(word: &str) -> bool {
-    let is_key = ["sk_", "ak_", "mt_"].iter().any(|prefix| word.starts_with(prefix)) && word.len() >= 16;
-    (is_key && !TokenId::is_well_formed(word)) || (word.starts_with("eyJ") && word.matches('.').count() == 2)
+    let is_key = ["sk_", "ak_", "mt_"]
+        .iter()
+        .any(|prefix| word.starts_with(prefix))
+        && word.len() >= 16;
+    (is_key && !TokenId::is_well_formed(word))
+        || (word.starts_with("eyJ") && word.matches('.').count() == 2)
 }
 
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         let (code, hint) = match &error {
-            OpenError::Missing(_) => (Code::NotInitialised, "make one with `countersign init --data DIR`, or start with `countersign dev`"),
-            OpenError::InUse(_) => (Code::InUse, "stop the other process, or talk to it with `--url` and CLERK_SECRET_KEY"),
-            OpenError::Foreign(_) => (Code::Foreign, "choose another folder with --data; nothing was changed in this one"),
-            OpenError::Newer { .. } => (Code::Newer, "update this program, or restore a backup of the older version"),
-            OpenError::Damaged(_) => (Code::Damaged, "restore a backup; the file was left as it is"),
-            OpenError::Unreadable(_) => (Code::Unreadable, "the folder must belong to the user that runs this, and nobody else may read the files: chmod 600"),
+            OpenError::Missing(_) => (
+                Code::NotInitialised,
+                "make one with `countersign init --data DIR`, or start with `countersign dev`",
+            ),
+            OpenError::InUse(_) => (
+                Code::InUse,
+                "stop the other process, or talk to it with `--url` and CLERK_SECRET_KEY",
+            ),
+            OpenError::Foreign(_) => (
+                Code::Foreign,
+                "choose another folder with --data; nothing was changed in this one",
+            ),
+            OpenError::Newer { .. } => (
+                Code::Newer,
+                "update this program, or restore a backup of the older version",
+            ),
+            OpenError::Damaged(_) => (
+                Code::Damaged,
+                "restore a backup; the file was left as it is",
+            ),
+            OpenError::Unreadable(_) => (
+                Code::Unreadable,
+                "the folder must belong to the user that runs this, and nobody else may read the files: chmod 600",
+            ),
             OpenError::Full => (Code::Failed, "make room on the disk"),
             _ => (Code::Failed, "look at the message above"),
         };
@@ -153,21 +258,38 @@ impl From<countersign_authority::Error> for Failure {
                 "the master key does not fit this data folder",
                 "give the key that `countersign init` made, by --master-key-file or COUNTERSIGN_MASTER_KEY; without it the data cannot be opened",
             ),
-            Error::NotInitialised => {
-                Self::new(Code::NotInitialised, "the data folder holds no authority", "make one with `countersign init --data DIR`")
-            }
+            Error::NotInitialised => Self::new(
+                Code::NotInitialised,
+                "the data folder holds no authority",
+                "make one with `countersign init --data DIR`",
+            ),
             Error::Damaged(_) => Self::new(Code::Damaged, error, "restore a backup"),
-            Error::Store(_) => Self::new(Code::Failed, error, "look at the disk and its free space"),
-            Error::TokenRefused { refusal, .. } => Self::new(Code::No, refusal_text(*refusal), TOKEN_HINT),
-            Error::RateLimited { .. } | Error::Overloaded => Self::new(Code::Unavailable, error, "try again a little later"),
-            Error::NotFound { .. } => Self::new(Code::Refused, error, "list what exists with the `list` command"),
-            _ => Self::new(Code::Refused, error, "see the command's --help for what is allowed"),
+            Error::Store(_) => {
+                Self::new(Code::Failed, error, "look at the disk and its free space")
+            }
+            Error::TokenRefused { refusal, .. } => {
+                Self::new(Code::No, refusal_text(*refusal), TOKEN_HINT)
+            }
+            Error::RateLimited { .. } | Error::Overloaded => {
+                Self::new(Code::Unavailable, error, "try again a little later")
+            }
+            Error::NotFound { .. } => Self::new(
+                Code::Refused,
+                error,
+                "list what exists with the `list` command",
+            ),
+            _ => Self::new(
+                Code::Refused,
+                error,
+                "see the command's --help for what is allowed",
+            ),
         }
     }
 }
 
 /// What to do about a token that does not verify.
-pub(crate) const TOKEN_HINT: &str = "issue a new one with `countersign token create`; `countersign why` says who may call whom";
+pub(crate) const TOKEN_HINT: &str =
+    "issue a new one with `countersign token create`; `countersign why` says who may call whom";
 
 fn refusal_text(refusal: Refusal) -> &'static str {
     match refusal {
@@ -206,8 +328,15 @@ mod tests {
     #[test]
     fn a_message_is_one_line_without_secrets_and_control_characters() {
         let jwt = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJtY2gifQ.c2ln";
-        let text = format!("a\n  b 'sk_test_0123456789abcdef', mt_{} and\x1b[2J {jwt} mt_{}", "x".repeat(43), "0".repeat(32));
-        let expected = format!("a b '[redacted]', [redacted] and\u{fffd}[2J [redacted] mt_{}", "0".repeat(32));
+        let text = format!(
+            "a\n  b 'sk_test_0123456789abcdef', mt_{} and\x1b[2J {jwt} mt_{}",
+            "x".repeat(43),
+            "0".repeat(32)
+        );
+        let expected = format!(
+            "a b '[redacted]', [redacted] and\u{fffd}[2J [redacted] mt_{}",
+            "0".repeat(32)
+        );
         assert_eq!(one_line(&text), expected);
         assert_eq!(one_line("use sk_… or ak_…"), "use sk_… or ak_…");
     }

@@ -7,7 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use base64::Engine as _;
-use countersign_authority::{Authority, AuthorityOptions, CreatedInstance, Error, MasterKey, SystemClock, SystemRandom};
+use countersign_authority::{
+    Authority, AuthorityOptions, CreatedInstance, Error, MasterKey, SystemClock, SystemRandom,
+};
 use countersign_store::Store as _;
 use countersign_store::sqlite::{OpenError, SqliteOptions, SqliteStore};
 
@@ -21,14 +23,19 @@ const MASTER_KEY: &str = "master.key";
 
 /// Refuses a file that its group or others may read or write.
 pub(crate) fn refuse_loose_mode(path: &Path) -> Result<(), Failure> {
-    let Ok(metadata) = fs::metadata(path) else { return Ok(()) };
+    let Ok(metadata) = fs::metadata(path) else {
+        return Ok(());
+    };
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o077 == 0 {
         return Ok(());
     }
     Err(Failure::new(
         Code::Unreadable,
-        format!("{} can be used by others than its owner (mode {mode:o})", path.display()),
+        format!(
+            "{} can be used by others than its owner (mode {mode:o})",
+            path.display()
+        ),
         format!("chmod 600 {}", path.display()),
     ))
 }
@@ -45,10 +52,20 @@ pub(crate) async fn init(
     refuse_foreign(folder)?;
     let store = SqliteStore::create(folder, sqlite_options(None))?;
     let is_begun = !store.data_keys().await.map_err(Error::Store)?.is_empty();
-    if is_begun && !store.list_instances().await.map_err(Error::Store)?.is_empty() {
+    if is_begun
+        && !store
+            .list_instances()
+            .await
+            .map_err(Error::Store)?
+            .is_empty()
+    {
         return Ok(None);
     }
-    let master = if is_begun { master_key(folder, master_key_file)? } else { first_master_key(folder, master_key_file)? };
+    let master = if is_begun {
+        master_key(folder, master_key_file)?
+    } else {
+        first_master_key(folder, master_key_file)?
+    };
     if !is_begun {
         Authority::initialise(&store, &master, &SystemClock::default(), &SystemRandom).await?;
     }
@@ -74,7 +91,8 @@ pub(crate) async fn open(
     let master = master_key(folder, master_key_file);
     let (store, master) = match master {
         Ok(master) => {
-            let store = SqliteStore::open(folder, sqlite_options(token_index_mib)).map_err(|error| foreign_or_damaged(folder, error))?;
+            let store = SqliteStore::open(folder, sqlite_options(token_index_mib))
+                .map_err(|error| foreign_or_damaged(folder, error))?;
             (store, master)
         }
         Err(failure) => return Err(without_key(folder, failure)),
@@ -83,7 +101,10 @@ pub(crate) async fn open(
     if authority.instances().await?.is_empty() {
         return Err(Failure::new(
             Code::NotInitialised,
-            format!("{} holds an authority without an instance, because `countersign init` was interrupted", folder.display()),
+            format!(
+                "{} holds an authority without an instance, because `countersign init` was interrupted",
+                folder.display()
+            ),
             "run `countersign init` on this folder again; it goes on where it stopped",
         ));
     }
@@ -93,10 +114,16 @@ pub(crate) async fn open(
 /// A file with the store's name beside a master key that is no database at all was one: its beginning is destroyed.
 fn foreign_or_damaged(folder: &Path, error: OpenError) -> Failure {
     let mut beginning = [0; 16];
-    let is_read = File::open(folder.join(DATABASE)).and_then(|mut file| file.read_exact(&mut beginning)).is_ok();
+    let is_read = File::open(folder.join(DATABASE))
+        .and_then(|mut file| file.read_exact(&mut beginning))
+        .is_ok();
     match error {
         OpenError::Foreign(_) if is_read && &beginning != b"SQLite format 3\0" => {
-            OpenError::Damaged(format!("the beginning of {} is overwritten", folder.join(DATABASE).display())).into()
+            OpenError::Damaged(format!(
+                "the beginning of {} is overwritten",
+                folder.join(DATABASE).display()
+            ))
+            .into()
         }
         error => error.into(),
     }
@@ -105,28 +132,51 @@ fn foreign_or_damaged(folder: &Path, error: OpenError) -> Failure {
 /// Where the key cannot be read, an empty database file explains more than the key: `init` was cut off before both.
 fn without_key(folder: &Path, failure: Failure) -> Failure {
     let is_empty = fs::metadata(folder.join(DATABASE)).is_ok_and(|metadata| metadata.len() == 0);
-    if is_empty && !folder.join(MASTER_KEY).exists() { OpenError::Missing(folder.to_owned()).into() } else { failure }
+    if is_empty && !folder.join(MASTER_KEY).exists() {
+        OpenError::Missing(folder.to_owned()).into()
+    } else {
+        failure
+    }
 }
 
 /// Refuses a folder with files of others in it, and a path that is no folder.
 fn refuse_foreign(folder: &Path) -> Result<(), Failure> {
     let unreadable = |error: std::io::Error| {
         let hint = "--data names a folder that belongs to the user that runs this";
-        Failure::new(Code::Unreadable, format!("{} cannot be read: {error}", folder.display()), hint)
+        Failure::new(
+            Code::Unreadable,
+            format!("{} cannot be read: {error}", folder.display()),
+            hint,
+        )
     };
-    let foreign = |what: String| Failure::new(Code::Foreign, what, "choose another folder with --data; nothing was changed in this one");
+    let foreign = |what: String| {
+        Failure::new(
+            Code::Foreign,
+            what,
+            "choose another folder with --data; nothing was changed in this one",
+        )
+    };
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => return Err(foreign(format!("{} is no folder", folder.display()))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+            return Err(foreign(format!("{} is no folder", folder.display())));
+        }
         Err(error) => return Err(unreadable(error)),
     };
-    let names = entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
+    let names = entries
+        .map(|entry| entry.map(|entry| entry.file_name()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(unreadable)?;
     if names.iter().any(|name| name == DATABASE) {
         return Ok(());
     }
     match names.iter().find(|name| !is_ours(&name.to_string_lossy())) {
-        Some(name) => Err(foreign(format!("{} holds files of something else, for instance {}", folder.display(), name.to_string_lossy()))),
+        Some(name) => Err(foreign(format!(
+            "{} holds files of something else, for instance {}",
+            folder.display(),
+            name.to_string_lossy()
+        ))),
         None => Ok(()),
     }
 }
@@ -134,7 +184,11 @@ fn refuse_foreign(folder: &Path) -> Result<(), Failure> {
 /// What may lie in a data folder before there is an authority: our own files, what a new file system brings, and what an
 /// operator puts there beforehand.
 fn is_ours(name: &str) -> bool {
-    name.starts_with("countersign.") || name.starts_with('.') || name == MASTER_KEY || name == "lost+found" || name.ends_with(".pem")
+    name.starts_with("countersign.")
+        || name.starts_with('.')
+        || name == MASTER_KEY
+        || name == "lost+found"
+        || name.ends_with(".pem")
 }
 
 /// Makes the names in a folder durable, and its own name, and so on upwards: a file that was synced is lost all the same
@@ -151,16 +205,29 @@ fn sync_names(folder: &Path) -> Result<(), Failure> {
         }
         Ok(())
     };
-    sync().map_err(|error| Failure::new(Code::StoreFailed, format!("{} cannot be made durable: {error}", folder.display()), "look at the disk"))
+    sync().map_err(|error| {
+        Failure::new(
+            Code::StoreFailed,
+            format!("{} cannot be made durable: {error}", folder.display()),
+            "look at the disk",
+        )
+    })
 }
 
-async fn open_authority(store: Arc<SqliteStore>, master: &MasterKey, options: AuthorityOptions) -> Result<Authority, Failure> {
+async fn open_authority(
+    store: Arc<SqliteStore>,
+    master: &MasterKey,
+    options: AuthorityOptions,
+) -> Result<Authority, Failure> {
     let (clock, random) = (Arc::new(SystemClock::default()), Arc::new(SystemRandom));
     Ok(Authority::open(store, master, clock, random, options).await?)
 }
 
 fn sqlite_options(token_index_mib: Option<u64>) -> SqliteOptions {
-    let mut options = SqliteOptions { on_fatal: Box::new(end_at_once), ..SqliteOptions::default() };
+    let mut options = SqliteOptions {
+        on_fatal: Box::new(end_at_once),
+        ..SqliteOptions::default()
+    };
     if let Some(mib) = token_index_mib {
         options.token_index_bytes = mib.saturating_mul(1 << 20);
     }
@@ -170,7 +237,12 @@ fn sqlite_options(token_index_mib: Option<u64>) -> SqliteOptions {
 /// After a failed write or sync nobody knows what is on the disk. Only a fresh start that reads it again does.
 fn end_at_once(reason: &str) {
     let hint = "look at the disk, then start again: what was acknowledged is there";
-    Failure::new(Code::StoreFailed, format!("the disk failed: {reason}"), hint).report();
+    Failure::new(
+        Code::StoreFailed,
+        format!("the disk failed: {reason}"),
+        hint,
+    )
+    .report();
     std::process::exit(i32::from(Code::StoreFailed.number()));
 }
 
@@ -188,7 +260,10 @@ fn first_master_key(folder: &Path, file: Option<&Path>) -> Result<MasterKey, Fai
 /// Writes a file that only its owner can read, whole or not at all, and durable.
 pub(crate) fn write_private(path: &Path, text: &[u8]) -> Result<(), Failure> {
     let write = || -> std::io::Result<()> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or_else(|| Path::new("."));
         // A name that nobody can plant, and mode 0600 from the first byte on.
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
         file.write_all(text)?;
@@ -197,14 +272,31 @@ pub(crate) fn write_private(path: &Path, text: &[u8]) -> Result<(), Failure> {
         File::open(folder)?.sync_all()
     };
     write().map_err(|error| {
-        Failure::new(Code::Failed, format!("cannot write {}: {error}", path.display()), "check the folder's owner and free space")
+        Failure::new(
+            Code::Failed,
+            format!("cannot write {}: {error}", path.display()),
+            "check the folder's owner and free space",
+        )
     })
 }
 
 /// A publishable key for SDKs that insist on one: the host, as they read it, in standard base64. They want a dot in it.
 pub(crate) fn publishable_key(public_url: &str, is_live: bool) -> String {
-    let host = public_url.rsplit("://").next().unwrap_or_default().split('/').next().unwrap_or_default();
-    let host = if host.contains('.') { host } else { "127.0.0.1:4840" };
+    let host = public_url
+        .rsplit("://")
+        .next()
+        .unwrap_or_default()
+        .split('/')
+        .next()
+        .unwrap_or_default();
+    let host = if host.contains('.') {
+        host
+    } else {
+        "127.0.0.1:4840"
+    };
     let kind = if is_live { "live" } else { "test" };
-    format!("pk_{kind}_{}", base64::engine::general_purpose::STANDARD.encode(format!("{host}$")))
+    format!(
+        "pk_{kind}_{}",
+        base64::engine::general_purpose::STANDARD.encode(format!("{host}$"))
+    )
 }

@@ -21,13 +21,25 @@ pub(crate) fn start(settings: &Settings, default: &str) -> Result<Option<Telemet
     let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let log = match settings.log_format.unwrap_or_default() {
         LogFormat::Json => log.json().flatten_event(true).boxed(),
-        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).with_target(false).boxed(),
+        LogFormat::Text => log
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_target(false)
+            .boxed(),
     };
-    let telemetry = settings.otlp_endpoint.as_deref().map(Telemetry::new).transpose()?;
+    let telemetry = settings
+        .otlp_endpoint
+        .as_deref()
+        .map(Telemetry::new)
+        .transpose()?;
     let traces = telemetry.as_ref().map(|telemetry| {
         let requests = Targets::new().with_target("countersign::request", LevelFilter::DEBUG);
-        tracing_opentelemetry::layer().with_tracer(telemetry.tracer()).with_filter(requests)
+        tracing_opentelemetry::layer()
+            .with_tracer(telemetry.tracer())
+            .with_filter(requests)
     });
-    tracing_subscriber::registry().with(log.with_filter(filter)).with(traces).init();
+    tracing_subscriber::registry()
+        .with(log.with_filter(filter))
+        .with(traces)
+        .init();
     Ok(telemetry)
 }

@@ -32,7 +32,13 @@ use crate::settings::Settings;
 
 /// A self-hosted authority for machine-to-machine tokens that speaks Clerk's wire protocol.
 #[derive(Debug, Parser)]
-#[command(name = "countersign", version, max_term_width = 100, arg_required_else_help = true, args_override_self = true)]
+#[command(
+    name = "countersign",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    args_override_self = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -44,10 +50,14 @@ enum Command {
     #[command(after_help = "Example:\n  countersign dev")]
     Dev(Settings),
     /// Makes a data folder with a master key, a signing key, a first instance and its key, which is printed once
-    #[command(after_help = "Example:\n  countersign init --data /var/lib/countersign --json > keys.json")]
+    #[command(
+        after_help = "Example:\n  countersign init --data /var/lib/countersign --json > keys.json"
+    )]
     Init(Init),
     /// Serves an authority that `init` made
-    #[command(after_help = "Example:\n  countersign serve --data /var/lib/countersign --public-url https://auth.example.com")]
+    #[command(
+        after_help = "Example:\n  countersign serve --data /var/lib/countersign --public-url https://auth.example.com"
+    )]
     Serve(Settings),
     #[command(flatten)]
     Admin(Admin),
@@ -63,7 +73,12 @@ struct Init {
     #[arg(long, env = "COUNTERSIGN_MASTER_KEY_FILE", value_name = "FILE")]
     master_key_file: Option<PathBuf>,
     /// Where senders and receivers will reach this authority
-    #[arg(long, env = "COUNTERSIGN_PUBLIC_URL", value_name = "URL", default_value = "http://127.0.0.1:4840")]
+    #[arg(
+        long,
+        env = "COUNTERSIGN_PUBLIC_URL",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:4840"
+    )]
     public_url: String,
     /// Prints one JSON object and nothing else
     #[arg(long)]
@@ -76,7 +91,10 @@ fn main() -> ExitCode {
     process::harden();
     let outcome = match Cli::try_parse() {
         Ok(cli) => run(cli.command),
-        Err(error) if error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+        Err(error)
+            if error.use_stderr()
+                && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand =>
+        {
             Err(Failure::from_clap(&error))
         }
         // The help and the version, which somebody asked for or needs.
@@ -95,7 +113,13 @@ fn run(command: Command) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::new(Code::Failed, error, "this is a fault of the operating system"))?;
+        .map_err(|error| {
+            Failure::new(
+                Code::Failed,
+                error,
+                "this is a fault of the operating system",
+            )
+        })?;
     match command {
         Command::Dev(settings) => {
             let filter = "info,countersign::verification=debug,countersign::issue=debug";
@@ -124,9 +148,14 @@ async fn logged(
 }
 
 async fn run_init(init: &Init) -> Result<(), Failure> {
-    let options = AuthorityOptions { public_url: init.public_url.clone(), ..AuthorityOptions::default() };
+    let options = AuthorityOptions {
+        public_url: init.public_url.clone(),
+        ..AuthorityOptions::default()
+    };
     let output = init.output.prepare()?;
-    let Some((authority, created)) = folder::init(&init.data, init.master_key_file.as_deref(), options, true).await? else {
+    let Some((authority, created)) =
+        folder::init(&init.data, init.master_key_file.as_deref(), options, true).await?
+    else {
         return Err(Failure::new(
             Code::Failed,
             format!("{} holds an authority already", init.data.display()),
@@ -134,18 +163,30 @@ async fn run_init(init: &Init) -> Result<(), Failure> {
         ));
     };
     drop(authority);
-    let shown = output.path().is_none().then(|| ExposedSecret(created.key.expose().to_owned()));
+    let shown = output
+        .path()
+        .is_none()
+        .then(|| ExposedSecret(created.key.expose().to_owned()));
     output.write(created.key.expose()).map_err(|failure| {
-        failure.context("the authority is ready").with_hint("`countersign instance key create --data DIR` makes another key")
+        failure
+            .context("the authority is ready")
+            .with_hint("`countersign instance key create --data DIR` makes another key")
     })?;
     let publishable_key = folder::publishable_key(&init.public_url, true);
     let instance_id = created.instance.id;
     if init.json {
-        return output::print_json(&NewInstanceBody { instance_id, secret_key: shown, publishable_key });
+        return output::print_json(&NewInstanceBody {
+            instance_id,
+            secret_key: shown,
+            publishable_key,
+        });
     }
     let data = init.data.display();
     let key = shown.map_or_else(String::new, |key| format!("  Secret key       {}\n", key.0));
-    let master = init.master_key_file.clone().unwrap_or_else(|| init.data.join("master.key"));
+    let master = init
+        .master_key_file
+        .clone()
+        .unwrap_or_else(|| init.data.join("master.key"));
     output::print(&format!(
         "The authority in {data} is ready.\n\n  Instance         {instance_id}\n{key}  Publishable key  {publishable_key}\n\n\
          The secret key is shown this once. The master key is in {}, unless it came from the\nenvironment: without it the data \

@@ -16,7 +16,11 @@ const WIDTH: usize = 100;
 #[test]
 fn the_reference_is_up_to_date() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference");
-    let pages = [("cli.md", command_reference()), ("config.md", settings_reference()), ("exit-codes.md", exit_code_reference())];
+    let pages = [
+        ("cli.md", command_reference()),
+        ("config.md", settings_reference()),
+        ("exit-codes.md", exit_code_reference()),
+    ];
     for (name, page) in pages {
         let path = folder.join(name);
         if variable("UPDATE_REFERENCE").is_some() {
@@ -24,19 +28,39 @@ fn the_reference_is_up_to_date() {
             std::fs::write(&path, &page).expect("the page can be written");
         }
         let written = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(written == page, "docs/reference/{name} is out of date: run UPDATE_REFERENCE=1 cargo test -p countersign reference");
+        assert!(
+            written == page,
+            "docs/reference/{name} is out of date: run UPDATE_REFERENCE=1 cargo test -p countersign reference"
+        );
     }
 }
 
 #[test]
 fn every_command_has_an_example_and_no_argument_takes_a_secret() {
     for (path, command) in commands() {
-        let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-        assert!(path == "countersign" || after.contains("Example:\n  countersign "), "{path} has no example");
+        let after = command
+            .get_after_help()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        assert!(
+            path == "countersign" || after.contains("Example:\n  countersign "),
+            "{path} has no example"
+        );
         for argument in command.get_arguments() {
             let name = argument.get_id().as_str();
-            let is_secret = ["secret", "secret_key", "machine_key", "token", "master_key", "password"].contains(&name);
-            assert!(!is_secret, "{path} takes {name} on the command line, where everybody can read it");
+            let is_secret = [
+                "secret",
+                "secret_key",
+                "machine_key",
+                "token",
+                "master_key",
+                "password",
+            ]
+            .contains(&name);
+            assert!(
+                !is_secret,
+                "{path} takes {name} on the command line, where everybody can read it"
+            );
         }
     }
 }
@@ -51,7 +75,12 @@ fn commands() -> Vec<(String, Command)> {
         let mut inner: Vec<_> = command
             .get_subcommands()
             .filter(|inner| inner.get_name() != "help")
-            .map(|inner| (format!("{path} {}", inner.get_name()), inner.clone().term_width(WIDTH)))
+            .map(|inner| {
+                (
+                    format!("{path} {}", inner.get_name()),
+                    inner.clone().term_width(WIDTH),
+                )
+            })
             .collect();
         inner.reverse();
         waiting.extend(inner);
@@ -70,7 +99,10 @@ fn command_reference() -> String {
         // What the environment of this test holds is not for the page.
         let mut command = command.mut_args(|argument| argument.hide_env_values(true));
         let help = command.render_help().to_string();
-        let help: String = help.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+        let help: String = help
+            .lines()
+            .map(|line| format!("{}\n", line.trim_end()))
+            .collect();
         let _ = write!(page, "\n## {path}\n\n```text\n{}\n```\n", help.trim_end());
     }
     page
@@ -85,12 +117,30 @@ fn settings_reference() -> String {
     let file_less = ["config", "port_file"];
     for argument in Settings::augment_args(Command::new("settings")).get_arguments() {
         let key = argument.get_id().as_str();
-        let Some(flag) = argument.get_long() else { continue };
-        let environment = argument.get_env().map(|name| format!("`{}`", name.to_string_lossy())).unwrap_or_default();
-        let in_file = if file_less.contains(&key) { String::new() } else { format!("`{key}`") };
-        let meaning = argument.get_help().map(ToString::to_string).unwrap_or_default().replace('|', "\\|");
-        let _ = writeln!(page, "| `--{flag}` | {environment} | {in_file} | {meaning} |");
+        let Some(flag) = argument.get_long() else {
+            continue;
+        };
+        let environment = argument
+            .get_env()
+            .map(|name| format!("`{}`", name.to_string_lossy()))
+            .unwrap_or_default();
+        let in_file = if file_less.contains(&key) {
+            String::new()
+        } else {
+            format!("`{key}`")
+        };
+        let meaning = argument
+            .get_help()
+            .map(ToString::to_string)
+            .unwrap_or_default()
+            .replace('|', "\\|");
+        let _ = writeln!(
+            page,
+            "| `--{flag}` | {environment} | {in_file} | {meaning} |"
+        );
     }
-    page.push_str("\nThe master key itself can stand in `COUNTERSIGN_MASTER_KEY`, in place of its file.\n");
+    page.push_str(
+        "\nThe master key itself can stand in `COUNTERSIGN_MASTER_KEY`, in place of its file.\n",
+    );
     page
 }

@@ -16,14 +16,22 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
     let folder = settings.data_folder()?;
     let prepared = Preparation::new(&settings)?;
     let options = authority_options(&settings, &prepared);
-    let authority =
-        folder::open(&folder, settings.master_key_file.as_deref(), settings.token_index_mib, options).await?;
+    let authority = folder::open(
+        &folder,
+        settings.master_key_file.as_deref(),
+        settings.token_index_mib,
+        options,
+    )
+    .await?;
     serve(authority, &settings, prepared, |_| Ok(())).await
 }
 
 /// What the settings say about the authority.
 pub(crate) fn authority_options(settings: &Settings, prepared: &Preparation) -> AuthorityOptions {
-    let public_url = settings.public_url.clone().unwrap_or_else(|| prepared.url());
+    let public_url = settings
+        .public_url
+        .clone()
+        .unwrap_or_else(|| prepared.url());
     let defaults = AuthorityOptions::default();
     AuthorityOptions {
         public_url,
@@ -47,9 +55,14 @@ pub(crate) struct Preparation {
 impl Preparation {
     pub(crate) fn new(settings: &Settings) -> Result<Self, Failure> {
         let tls = tls::config(settings)?;
-        let sockets = Sockets::bind(settings.listen(), settings.admin_listen).map_err(|error| taken(settings, &error))?;
+        let sockets = Sockets::bind(settings.listen(), settings.admin_listen)
+            .map_err(|error| taken(settings, &error))?;
         let address = sockets.address().map_err(|error| taken(settings, &error))?;
-        Ok(Self { tls, sockets, address })
+        Ok(Self {
+            tls,
+            sockets,
+            address,
+        })
     }
 
     /// Where the server is reached from this machine.
@@ -60,9 +73,16 @@ impl Preparation {
 }
 
 fn taken(settings: &Settings, error: &std::io::Error) -> Failure {
-    let admin = settings.admin_listen.map(|address| format!(" and {address}")).unwrap_or_default();
+    let admin = settings
+        .admin_listen
+        .map(|address| format!(" and {address}"))
+        .unwrap_or_default();
     let hint = "stop the program that listens there, or choose another address with --listen; port 0 picks a free one";
-    Failure::new(Code::Address, format!("cannot listen on {}{admin}: {error}", settings.listen()), hint)
+    Failure::new(
+        Code::Address,
+        format!("cannot listen on {}{admin}: {error}", settings.listen()),
+        hint,
+    )
 }
 
 /// Serves until SIGTERM or SIGINT. `when_ready` is told the public URL.
@@ -81,12 +101,30 @@ pub(crate) async fn serve(
         tls: prepared.tls,
         trusted_proxies: settings.trusted_proxies.clone().unwrap_or_default(),
     };
-    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let signals = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    );
     let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
-        return Err(Failure::new(Code::Failed, "signals cannot be watched", "this is a fault of the operating system"));
+        return Err(Failure::new(
+            Code::Failed,
+            "signals cannot be watched",
+            "this is a fault of the operating system",
+        ));
     };
-    let server = Server::start_on(prepared.sockets, Arc::clone(&authority), Arc::new(SystemRandom), &options)
-        .map_err(|error| Failure::new(Code::Failed, format!("the server cannot start: {error}"), "look at the limits of this user: ulimit -a"))?;
+    let server = Server::start_on(
+        prepared.sockets,
+        Arc::clone(&authority),
+        Arc::new(SystemRandom),
+        &options,
+    )
+    .map_err(|error| {
+        Failure::new(
+            Code::Failed,
+            format!("the server cannot start: {error}"),
+            "look at the limits of this user: ulimit -a",
+        )
+    })?;
     if let Some(path) = &settings.port_file {
         folder::write_private(path, server.address().port().to_string().as_bytes())?;
     }

@@ -40,11 +40,21 @@ pub(crate) struct Settings {
     pub(crate) admin_listen: Option<SocketAddr>,
 
     /// The certificate chain for TLS, PEM
-    #[arg(long, env = "COUNTERSIGN_TLS_CERTIFICATE", value_name = "FILE", requires = "tls_key")]
+    #[arg(
+        long,
+        env = "COUNTERSIGN_TLS_CERTIFICATE",
+        value_name = "FILE",
+        requires = "tls_key"
+    )]
     pub(crate) tls_certificate: Option<PathBuf>,
 
     /// The private key for TLS, PEM
-    #[arg(long, env = "COUNTERSIGN_TLS_KEY", value_name = "FILE", requires = "tls_certificate")]
+    #[arg(
+        long,
+        env = "COUNTERSIGN_TLS_KEY",
+        value_name = "FILE",
+        requires = "tls_certificate"
+    )]
     pub(crate) tls_key: Option<PathBuf>,
 
     /// Allows plain HTTP on an address that is not loopback, for instance behind a proxy that speaks TLS
@@ -52,7 +62,12 @@ pub(crate) struct Settings {
     pub(crate) insecure_http: Option<bool>,
 
     /// The addresses of proxies whose X-Forwarded-For is believed, separated by commas
-    #[arg(long, env = "COUNTERSIGN_TRUSTED_PROXIES", value_delimiter = ',', value_name = "ADDRESSES")]
+    #[arg(
+        long,
+        env = "COUNTERSIGN_TRUSTED_PROXIES",
+        value_delimiter = ',',
+        value_name = "ADDRESSES"
+    )]
     pub(crate) trusted_proxies: Option<Vec<IpAddr>>,
 
     /// How many threads answer requests [default: one per core]
@@ -106,18 +121,36 @@ pub(crate) enum LogFormat {
 impl Settings {
     /// Fills what flags and environment leave open from the file, if one is named.
     pub(crate) fn with_file(self) -> Result<Self, Failure> {
-        let Some(path) = self.config.clone() else { return self.checked() };
+        let Some(path) = self.config.clone() else {
+            return self.checked();
+        };
         let text = fs::read_to_string(&path).map_err(|error| {
-            Failure::new(Code::Settings, format!("cannot read {}: {error}", path.display()), "--config names a TOML file")
+            Failure::new(
+                Code::Settings,
+                format!("cannot read {}: {error}", path.display()),
+                "--config names a TOML file",
+            )
         })?;
         let file: Self = toml::from_str(&text).map_err(|error| {
-            let names = "the keys are the flags' names with underscores; see docs/reference/config.md";
+            let names =
+                "the keys are the flags' names with underscores; see docs/reference/config.md";
             // A wrong value is named by its line: the parser's message has only the value.
             let start = error.span().map_or(0, |span| span.start);
             let number = text.get(..start).unwrap_or_default().matches('\n').count() + 1;
             let line = text.lines().nth(number - 1).unwrap_or_default();
-            let key = line.split_once('=').map(|(key, _)| format!(", {}", key.trim())).unwrap_or_default();
-            Failure::new(Code::Settings, format!("{}, line {number}{key}: {}", path.display(), error.message()), names)
+            let key = line
+                .split_once('=')
+                .map(|(key, _)| format!(", {}", key.trim()))
+                .unwrap_or_default();
+            Failure::new(
+                Code::Settings,
+                format!(
+                    "{}, line {number}{key}: {}",
+                    path.display(),
+                    error.message()
+                ),
+                names,
+            )
         })?;
         self.over(file).checked()
     }
@@ -147,8 +180,12 @@ impl Settings {
 
     fn checked(self) -> Result<Self, Failure> {
         if let Some(url) = &self.public_url {
-            let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-            if rest.is_none_or(|rest| rest.is_empty() || rest.ends_with('/') || rest.contains(['?', '#', ' '])) {
+            let rest = url
+                .strip_prefix("https://")
+                .or_else(|| url.strip_prefix("http://"));
+            if rest.is_none_or(|rest| {
+                rest.is_empty() || rest.ends_with('/') || rest.contains(['?', '#', ' '])
+            }) {
                 return Err(Failure::new(
                     Code::Settings,
                     format!("the public URL '{url}' cannot be used"),
@@ -167,7 +204,10 @@ impl Settings {
         if is_open && !self.insecure_http.unwrap_or(false) {
             return Err(Failure::new(
                 Code::Settings,
-                format!("{} is not loopback, and plain HTTP would show every key on the network", self.listen()),
+                format!(
+                    "{} is not loopback, and plain HTTP would show every key on the network",
+                    self.listen()
+                ),
                 "give --tls-certificate and --tls-key, or --insecure-http where a proxy in front speaks TLS",
             ));
         }
@@ -184,25 +224,36 @@ impl Settings {
     }
 
     pub(crate) fn listen(&self) -> SocketAddr {
-        self.listen.unwrap_or_else(|| DEFAULT_LISTEN.parse().expect("the default is an address"))
+        self.listen
+            .unwrap_or_else(|| DEFAULT_LISTEN.parse().expect("the default is an address"))
     }
 
     /// The folder of the embedded store.
     pub(crate) fn data_folder(&self) -> Result<PathBuf, Failure> {
         self.data.clone().ok_or_else(|| {
-            Failure::new(Code::Settings, "no store was named", "give --data DIR or COUNTERSIGN_DATA, the folder that `countersign init` made")
+            Failure::new(
+                Code::Settings,
+                "no store was named",
+                "give --data DIR or COUNTERSIGN_DATA, the folder that `countersign init` made",
+            )
         })
     }
 }
 
 /// A variable of the environment; an empty one counts as absent, and so does one that is no text.
 pub(crate) fn variable(name: &str) -> Option<String> {
-    #[expect(clippy::disallowed_methods, reason = "this is the module that reads the environment")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the module that reads the environment"
+    )]
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// Reads the master key: the environment's value, else its file, else `master.key` in the data folder.
-pub(crate) fn master_key(folder: &Path, file: Option<&Path>) -> Result<countersign_authority::MasterKey, Failure> {
+pub(crate) fn master_key(
+    folder: &Path,
+    file: Option<&Path>,
+) -> Result<countersign_authority::MasterKey, Failure> {
     use countersign_authority::MasterKey;
     let malformed = |place: &str| {
         Failure::new(

@@ -26,13 +26,23 @@ impl Telemetry {
     /// Prepares the export to the collector at `endpoint`, `http://host:4318`. Must be called within the runtime.
     pub(crate) fn new(endpoint: &str) -> Result<Self, Failure> {
         let wrong = |why: &dyn std::fmt::Display| {
-            let hint = "write the collector's address for OTLP over HTTP, like http://127.0.0.1:4318";
-            Failure::new(Code::Settings, format!("traces cannot be sent to '{endpoint}': {why}"), hint)
+            let hint =
+                "write the collector's address for OTLP over HTTP, like http://127.0.0.1:4318";
+            Failure::new(
+                Code::Settings,
+                format!("traces cannot be sent to '{endpoint}': {why}"),
+                hint,
+            )
         };
         if !endpoint.starts_with("http://") {
-            return Err(wrong(&"it must begin with http://; put a collector on this machine for anything farther"));
+            return Err(wrong(
+                &"it must begin with http://; put a collector on this machine for anything farther",
+            ));
         }
-        let client = OnRuntime { runtime: Handle::current(), client: HyperClient::with_default_connector(TIMEOUT, None) };
+        let client = OnRuntime {
+            runtime: Handle::current(),
+            client: HyperClient::with_default_connector(TIMEOUT, None),
+        };
         let exporter = SpanExporter::builder()
             .with_http()
             .with_http_client(client)
@@ -41,7 +51,12 @@ impl Telemetry {
             .build()
             .map_err(|error| wrong(&error))?;
         let resource = Resource::builder().with_service_name("countersign").build();
-        Ok(Self(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build()))
+        Ok(Self(
+            SdkTracerProvider::builder()
+                .with_batch_exporter(exporter)
+                .with_resource(resource)
+                .build(),
+        ))
     }
 
     /// What `tracing` gives its spans to.
@@ -52,7 +67,8 @@ impl Telemetry {
     /// Sends what waits, for a few seconds at most.
     pub(crate) async fn stop(self) {
         // Not on this thread: it drives the connection to the collector.
-        let stopped = tokio::task::spawn_blocking(move || self.0.shutdown_with_timeout(TIMEOUT)).await;
+        let stopped =
+            tokio::task::spawn_blocking(move || self.0.shutdown_with_timeout(TIMEOUT)).await;
         if let Ok(Err(error)) = stopped {
             tracing::warn!(%error, "the last traces were not sent");
         }
@@ -70,6 +86,8 @@ struct OnRuntime {
 impl HttpClient for OnRuntime {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let client = self.client.clone();
-        self.runtime.spawn(async move { client.send_bytes(request).await }).await?
+        self.runtime
+            .spawn(async move { client.send_bytes(request).await })
+            .await?
     }
 }

@@ -13,7 +13,9 @@ use crate::settings::Settings;
 
 /// The configuration, where a certificate is given.
 pub(crate) fn config(settings: &Settings) -> Result<Option<Arc<ServerConfig>>, Failure> {
-    let (Some(certificate), Some(key)) = (&settings.tls_certificate, &settings.tls_key) else { return Ok(None) };
+    let (Some(certificate), Some(key)) = (&settings.tls_certificate, &settings.tls_key) else {
+        return Ok(None);
+    };
     refuse_loose_mode(key)?;
     let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
@@ -22,7 +24,11 @@ pub(crate) fn config(settings: &Settings) -> Result<Option<Arc<ServerConfig>>, F
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, private_key))
+        .and_then(|builder| {
+            builder
+                .with_no_client_auth()
+                .with_single_cert(chain, private_key)
+        })
         .map_err(|error| unusable(certificate, &error))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Some(Arc::new(config)))
@@ -30,5 +36,9 @@ pub(crate) fn config(settings: &Settings) -> Result<Option<Arc<ServerConfig>>, F
 
 fn unusable(path: &Path, error: &dyn std::fmt::Display) -> Failure {
     let hint = "--tls-certificate names a PEM file with the certificate chain, --tls-key one with its private key";
-    Failure::new(Code::Settings, format!("{} cannot be used: {error}", path.display()), hint)
+    Failure::new(
+        Code::Settings,
+        format!("{} cannot be used: {error}", path.display()),
+        hint,
+    )
 }

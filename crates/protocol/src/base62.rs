@@ -34,12 +34,17 @@ pub(crate) fn encode_160(bytes: &[u8; 20]) -> [u8; 27] {
         let mut remainder = 0_u32;
         for byte in &mut number {
             let dividend = (remainder << 8) | u32::from(*byte);
-            *byte = (dividend / 62) as u8;
+            *byte = low_byte(dividend / 62);
             remainder = dividend % 62;
         }
-        *digit = digit_of(remainder as u8);
+        *digit = digit_of(low_byte(remainder));
     }
     digits
+}
+
+/// The remainder of a division by 62 times 256, divided by 62, fits a byte.
+fn low_byte(number: u32) -> u8 {
+    u8::try_from(number).unwrap_or(u8::MAX)
 }
 
 /// The digit for a value below 62; larger values wrap.

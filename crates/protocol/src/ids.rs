@@ -243,11 +243,9 @@ impl FromStr for TokenId {
             return Err(error);
         }
         let digits = text.get(Self::PREFIX.len()..).ok_or(error)?;
-        let number = u128::from_str_radix(digits, 16).map_err(|_| error)?;
-        let [high, low] = [
-            (number >> 64) as u64,
-            (number & u128::from(u64::MAX)) as u64,
-        ];
+        let (high, low) = digits.split_at_checked(16).ok_or(error)?;
+        let half = |digits| u64::from_str_radix(digits, 16).map_err(|_| error);
+        let (high, low) = (half(high)?, half(low)?);
         Ok(Self {
             locator: Locator::new(high).ok_or(error)?,
             rest: low,

@@ -103,7 +103,8 @@ impl Watch {
 
     fn set(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Relaxed);
-        self.since.store(self.now.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.since
+            .store(self.now.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// From here on, streams make the phase. Each has limits of its own for body and answer.
@@ -123,7 +124,10 @@ impl Watch {
     }
 
     fn is_overdue(&self) -> bool {
-        let age = self.now.load(Ordering::Relaxed).saturating_sub(self.since.load(Ordering::Relaxed));
+        let age = self
+            .now
+            .load(Ordering::Relaxed)
+            .saturating_sub(self.since.load(Ordering::Relaxed));
         age > self.phase().max_ticks()
     }
 }
@@ -146,7 +150,11 @@ struct Watched<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         match (self.watch.phase(), read.is_pending()) {
             (Phase::Idle, false) => self.watch.enter(Phase::Head),
@@ -158,7 +166,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
@@ -212,7 +224,9 @@ pub(crate) async fn run(listener: Arc<Listener>, socket: TcpListener) {
         }
     }
     // Those who connected before the end still get their answers.
-    while let Poll::Ready(Ok((stream, peer))) = std::future::poll_fn(|context| Poll::Ready(socket.poll_accept(context))).await {
+    while let Poll::Ready(Ok((stream, peer))) =
+        std::future::poll_fn(|context| Poll::Ready(socket.poll_accept(context))).await
+    {
         open.extend(start(&listener, stream, peer, &now));
     }
     drop(socket);
@@ -245,7 +259,13 @@ fn start(
     let place = Place::take(listener)?;
     let _ = stream.set_nodelay(true);
     let watch = Arc::new(Watch::new(Arc::clone(now)));
-    let task = tokio::spawn(serve(Arc::clone(listener), stream, peer.ip().to_canonical(), Arc::clone(&watch), place));
+    let task = tokio::spawn(serve(
+        Arc::clone(listener),
+        stream,
+        peer.ip().to_canonical(),
+        Arc::clone(&watch),
+        place,
+    ));
     Some((watch, task.abort_handle()))
 }
 
@@ -270,20 +290,45 @@ impl Drop for Place {
     }
 }
 
-async fn serve(listener: Arc<Listener>, stream: TcpStream, peer: IpAddr, watch: Arc<Watch>, _place: Place) {
+async fn serve(
+    listener: Arc<Listener>,
+    stream: TcpStream,
+    peer: IpAddr,
+    watch: Arc<Watch>,
+    _place: Place,
+) {
     let app = Arc::clone(&listener.app);
     let stop = listener.stop.clone();
     let Some(tls) = &listener.tls else {
-        return serve_http1(app, Watched { stream, watch: Arc::clone(&watch) }, peer, watch, stop).await;
+        return serve_http1(
+            app,
+            Watched {
+                stream,
+                watch: Arc::clone(&watch),
+            },
+            peer,
+            watch,
+            stop,
+        )
+        .await;
     };
     // A peer that cannot shake hands is closed without a word, like one that sends no HTTP.
-    let Ok(stream) = tls.accept(stream).await else { return };
+    let Ok(stream) = tls.accept(stream).await else {
+        return;
+    };
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let stream = Watched { stream, watch: Arc::clone(&watch) };
+    let stream = Watched {
+        stream,
+        watch: Arc::clone(&watch),
+    };
     if is_http2 {
         watch.begin_http2();
     }
-    if is_http2 { serve_http2(app, stream, peer, watch, stop).await } else { serve_http1(app, stream, peer, watch, stop).await }
+    if is_http2 {
+        serve_http2(app, stream, peer, watch, stop).await
+    } else {
+        serve_http1(app, stream, peer, watch, stop).await
+    }
 }
 
 async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(

@@ -89,7 +89,9 @@ pub(crate) struct Call<'a> {
 impl Call<'_> {
     /// Who calls. Operations that are public in the table have nobody to ask for.
     pub(crate) fn actor(&self) -> Result<&Actor, ApiError> {
-        self.actor.as_ref().ok_or_else(|| ApiError::new(ErrorCode::AuthorizationHeaderFormatInvalid))
+        self.actor
+            .as_ref()
+            .ok_or_else(|| ApiError::new(ErrorCode::AuthorizationHeaderFormatInvalid))
     }
 
     /// Words a refusal as the route's service does.
@@ -98,12 +100,20 @@ impl Call<'_> {
     }
 
     pub(crate) fn user_agent(&self) -> &str {
-        self.headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        self.headers
+            .get(USER_AGENT)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
     }
 }
 
 /// Answers a request. It never fails: what goes wrong becomes an answer.
-pub(crate) async fn answer(app: &App, request: Request<Incoming>, peer: IpAddr, watch: &Watch) -> Answer {
+pub(crate) async fn answer(
+    app: &App,
+    request: Request<Incoming>,
+    peer: IpAddr,
+    watch: &Watch,
+) -> Answer {
     let (head, incoming) = request.into_parts();
     let found = find(&head.method, head.uri.path());
     let (operation, route, habit) = match &found {
@@ -134,12 +144,18 @@ pub(crate) async fn answer(app: &App, request: Request<Incoming>, peer: IpAddr, 
     let outcome = match app.turn(operation).await {
         Turn::None => Err(overloaded()),
         // Pinned here, because to hand the future over by value would copy kilobytes for each request.
-        _turn => match guarded(pin!(serve(app, &head, found, body, peer).instrument(span.clone())), HANDLER_TIMEOUT).await {
+        _turn => match guarded(
+            pin!(serve(app, &head, found, body, peer).instrument(span.clone())),
+            HANDLER_TIMEOUT,
+        )
+        .await
+        {
             Guarded::Done(outcome) => outcome,
             Guarded::TimedOut => Err(overloaded()),
-            Guarded::Panicked => {
-                Err(ApiError { source: Some("a handler panicked".to_owned()), ..ApiError::new(ErrorCode::InternalClerkError) })
-            }
+            Guarded::Panicked => Err(ApiError {
+                source: Some("a handler panicked".to_owned()),
+                ..ApiError::new(ErrorCode::InternalClerkError)
+            }),
         },
     };
     let mut answer = outcome.unwrap_or_else(|error| app.refuse(operation, habit, error));
@@ -159,20 +175,36 @@ async fn serve(
     body: Result<Bytes, BodyProblem>,
     peer: IpAddr,
 ) -> Result<Answer, ApiError> {
-    if head.uri.path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET_BYTES) {
+    if head
+        .uri
+        .path_and_query()
+        .is_some_and(|target| target.as_str().len() > MAX_TARGET_BYTES)
+    {
         return Err(ApiError::new(ErrorCode::UriTooLong));
     }
-    if head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>() > MAX_HEADER_BYTES {
+    if head
+        .headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum::<usize>()
+        > MAX_HEADER_BYTES
+    {
         return Err(ApiError::new(ErrorCode::RequestHeaderFieldsTooLarge));
     }
     let (row, captures) = match found {
         Found::Operation(row, captures) if app.exposure.includes(row.operation) => (row, captures),
         Found::WrongMethod(methods) if app.exposure != Exposure::Metrics => {
             let allow = Some(methods.join(", "));
-            return Err(ApiError { allow, ..ApiError::new(ErrorCode::MethodNotAllowed) });
+            return Err(ApiError {
+                allow,
+                ..ApiError::new(ErrorCode::MethodNotAllowed)
+            });
         }
         Found::Operation(..) | Found::WrongMethod(_) | Found::Nothing => {
-            return Err(ApiError::saying(ErrorCode::ResourceNotFound, "Resource not found: there is no such path"));
+            return Err(ApiError::saying(
+                ErrorCode::ResourceNotFound,
+                "Resource not found: there is no such path",
+            ));
         }
     };
     check_api_version(&head.headers, head.uri.query())?;
@@ -182,24 +214,44 @@ async fn serve(
         Some(accepts) => Some(app.authenticate(&head.headers, accepts, address).await?),
     };
     let body = body.map_err(|problem| problem.worded(row.habit))?;
-    let call = Call { app, row, captures, query: head.uri.query(), headers: &head.headers, body, address, actor };
+    let call = Call {
+        app,
+        row,
+        captures,
+        query: head.uri.query(),
+        headers: &head.headers,
+        body,
+        address,
+        actor,
+    };
     api::handle(&call).await
 }
 
 impl App {
     /// The credential of the only `Authorization` header, which must be of the Bearer scheme (RFC 6750 section 2.1).
-    pub(crate) fn credential<'a>(&self, headers: &'a HeaderMap, address: IpAddr) -> Result<&'a str, ApiError> {
+    pub(crate) fn credential<'a>(
+        &self,
+        headers: &'a HeaderMap,
+        address: IpAddr,
+    ) -> Result<&'a str, ApiError> {
         let mut lines = headers.get_all(AUTHORIZATION).iter();
         let credential = match (lines.next(), lines.next()) {
             (Some(line), None) => line.to_str().ok().and_then(bearer),
             _ => None,
         };
         credential.ok_or_else(|| {
-            self.failed(address).err().unwrap_or_else(|| ApiError::new(ErrorCode::AuthorizationHeaderFormatInvalid))
+            self.failed(address)
+                .err()
+                .unwrap_or_else(|| ApiError::new(ErrorCode::AuthorizationHeaderFormatInvalid))
         })
     }
 
-    async fn authenticate(&self, headers: &HeaderMap, accepts: Accepts, address: IpAddr) -> Result<Actor, ApiError> {
+    async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        accepts: Accepts,
+        address: IpAddr,
+    ) -> Result<Actor, ApiError> {
         let credential = self.credential(headers, address)?;
         match self.authority.authenticate(credential, accepts).await {
             Ok(actor) => Ok(actor),
@@ -214,7 +266,9 @@ impl App {
 
     /// Counts a failed authentication; an error where the address has failed too often.
     pub(crate) fn failed(&self, address: IpAddr) -> Result<(), ApiError> {
-        self.authority.note_failure(address).map_err(|error| ApiError::from_authority(Habit::Parameters, error))
+        self.authority
+            .note_failure(address)
+            .map_err(|error| ApiError::from_authority(Habit::Parameters, error))
     }
 
     /// The address that counts for limits: the peer's, or what a trusted proxy says.
@@ -223,8 +277,14 @@ impl App {
             return peer;
         }
         // The last entry is the one that the trusted proxy itself wrote.
-        let forwarded = headers.get_all(FORWARDED_FOR).iter().next_back().and_then(|line| line.to_str().ok());
-        forwarded.and_then(|line| line.rsplit(',').next()?.trim().parse().ok()).unwrap_or(peer)
+        let forwarded = headers
+            .get_all(FORWARDED_FOR)
+            .iter()
+            .next_back()
+            .and_then(|line| line.to_str().ok());
+        forwarded
+            .and_then(|line| line.rsplit(',').next()?.trim().parse().ok())
+            .unwrap_or(peer)
     }
 
     /// A place among the requests in flight, for those that may wait for the disk or the signer.
@@ -244,12 +304,25 @@ impl App {
     /// Turns an error into an answer and writes what only the log may know.
     fn refuse(&self, operation: Option<Operation>, habit: Habit, error: ApiError) -> Answer {
         let trace_id = new_trace_id(&*self.random);
-        let error = if habit == Habit::BadRequest { error.in_token_statuses() } else { error };
+        let error = if habit == Habit::BadRequest {
+            error.in_token_statuses()
+        } else {
+            error
+        };
         match &error.source {
             Some(source) => tracing::error!(
-                trace_id, ?operation, code = error.code.name(), source = source.as_str(), "request failed"
+                trace_id,
+                ?operation,
+                code = error.code.name(),
+                source = source.as_str(),
+                "request failed"
             ),
-            None => tracing::debug!(trace_id, ?operation, code = error.code.name(), "request refused"),
+            None => tracing::debug!(
+                trace_id,
+                ?operation,
+                code = error.code.name(),
+                "request refused"
+            ),
         }
         error.into_answer(trace_id)
     }
@@ -263,18 +336,26 @@ fn new_trace_id(random: &dyn Random) -> String {
 /// How errors about a path are worded that no operation answers for.
 fn habit_of_path(path: &str) -> Habit {
     let path = path.strip_prefix("/v1").unwrap_or(path);
-    if path.starts_with("/m2m_tokens") { Habit::BadRequest } else { Habit::Parameters }
+    if path.starts_with("/m2m_tokens") {
+        Habit::BadRequest
+    } else {
+        Habit::Parameters
+    }
 }
 
 fn overloaded() -> ApiError {
-    ApiError { retry_after_seconds: Some(1), ..ApiError::new(ErrorCode::ServiceUnavailable) }
+    ApiError {
+        retry_after_seconds: Some(1),
+        ..ApiError::new(ErrorCode::ServiceUnavailable)
+    }
 }
 
 /// The credential of `Bearer <credential>`; the scheme in any case.
 fn bearer(line: &str) -> Option<&str> {
     let (scheme, credential) = line.split_once(' ')?;
     let credential = credential.trim_matches(' ');
-    (scheme.eq_ignore_ascii_case("bearer") && !credential.is_empty() && !credential.contains(' ')).then_some(credential)
+    (scheme.eq_ignore_ascii_case("bearer") && !credential.is_empty() && !credential.contains(' '))
+        .then_some(credential)
 }
 
 /// Accepts any well-formed date, once, in the header or the query (contract: request conventions).
@@ -285,7 +366,11 @@ fn check_api_version(headers: &HeaderMap, query: Option<&str>) -> Result<(), Api
     if header.is_none() && !has_query {
         return Ok(());
     }
-    let mut given: Vec<String> = header.into_iter().chain(lines).map(|line| line.to_str().unwrap_or_default().to_owned()).collect();
+    let mut given: Vec<String> = header
+        .into_iter()
+        .chain(lines)
+        .map(|line| line.to_str().unwrap_or_default().to_owned())
+        .collect();
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         if name == "__clerk_api_version" {
             given.push(value.into_owned());
@@ -302,10 +387,16 @@ fn check_api_version(headers: &HeaderMap, query: Option<&str>) -> Result<(), Api
 fn is_date(text: &str) -> bool {
     let mut parts = text.split('-');
     let mut number = |digits: usize| {
-        parts.next().filter(|part| part.len() == digits && part.bytes().all(|byte| byte.is_ascii_digit()))?.parse::<u32>().ok()
+        parts
+            .next()
+            .filter(|part| part.len() == digits && part.bytes().all(|byte| byte.is_ascii_digit()))?
+            .parse::<u32>()
+            .ok()
     };
     let (year, month, day) = (number(4), number(2), number(2));
-    year.is_some() && month.is_some_and(|month| (1..=12).contains(&month)) && day.is_some_and(|day| (1..=31).contains(&day))
+    year.is_some()
+        && month.is_some_and(|month| (1..=12).contains(&month))
+        && day.is_some_and(|day| (1..=31).contains(&day))
         && parts.next().is_none()
 }
 
@@ -326,9 +417,18 @@ impl BodyProblem {
             (Self::WrongType, Habit::Parameters) => ErrorCode::UnsupportedContentType,
         };
         match self {
-            Self::TooLarge => ApiError::saying(code, format!("The request body must not exceed {MAX_BODY_BYTES} bytes")),
-            Self::WrongType => ApiError::saying(code, "The Content-Type must be application/json, without compression"),
-            Self::Broken => ApiError::saying(code, "The request body did not arrive whole within 10 seconds"),
+            Self::TooLarge => ApiError::saying(
+                code,
+                format!("The request body must not exceed {MAX_BODY_BYTES} bytes"),
+            ),
+            Self::WrongType => ApiError::saying(
+                code,
+                "The Content-Type must be application/json, without compression",
+            ),
+            Self::Broken => ApiError::saying(
+                code,
+                "The request body did not arrive whole within 10 seconds",
+            ),
         }
     }
 }
@@ -340,7 +440,9 @@ async fn read_body(mut incoming: Incoming, headers: &HeaderMap) -> Result<Bytes,
         return Err(BodyProblem::TooLarge);
     }
     while let Some(frame) = incoming.frame().await {
-        let Ok(data) = frame.map_err(|_| BodyProblem::Broken)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|_| BodyProblem::Broken)?.into_data() else {
+            continue;
+        };
         if first.as_ref().map_or(0, Bytes::len) + rest.len() + data.len() > MAX_BODY_BYTES {
             return Err(BodyProblem::TooLarge);
         }
@@ -355,22 +457,34 @@ async fn read_body(mut incoming: Incoming, headers: &HeaderMap) -> Result<Bytes,
         Some(first) if rest.is_empty() => first,
         Some(first) => [first.as_ref(), rest.as_ref()].concat().into(),
     };
-    if !body.is_empty() && !is_json(headers) { Err(BodyProblem::WrongType) } else { Ok(body) }
+    if !body.is_empty() && !is_json(headers) {
+        Err(BodyProblem::WrongType)
+    } else {
+        Ok(body)
+    }
 }
 
 /// Whether the body is declared as JSON, or not at all, and is not compressed.
 fn is_json(headers: &HeaderMap) -> bool {
-    let is_plain = headers.get(CONTENT_ENCODING).is_none_or(|encoding| encoding == "identity");
+    let is_plain = headers
+        .get(CONTENT_ENCODING)
+        .is_none_or(|encoding| encoding == "identity");
     let is_json = headers.get(CONTENT_TYPE).is_none_or(|kind| {
         let kind = kind.to_str().unwrap_or_default();
-        kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
+        kind.split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .eq_ignore_ascii_case("application/json")
     });
     is_plain && is_json
 }
 
 /// Keeps the head of an answer to HEAD and drops its body.
 fn strip_body(answer: &mut Answer) {
-    let length = http_body::Body::size_hint(answer.body()).exact().unwrap_or_default();
+    let length = http_body::Body::size_hint(answer.body())
+        .exact()
+        .unwrap_or_default();
     answer.headers_mut().insert(CONTENT_LENGTH, length.into());
     *answer.body_mut() = Full::new(Bytes::new());
 }
@@ -413,7 +527,15 @@ mod tests {
     fn the_scheme_is_bearer_in_any_case_with_one_credential() {
         assert_eq!(bearer("Bearer ak_1"), Some("ak_1"));
         assert_eq!(bearer("bearer ak_1"), Some("ak_1"));
-        for line in ["", "Bearer", "Bearer ", "ak_1", "Basic ak_1", "Bearer a b", "Bearer\tak_1"] {
+        for line in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "ak_1",
+            "Basic ak_1",
+            "Bearer a b",
+            "Bearer\tak_1",
+        ] {
             assert_eq!(bearer(line), None, "{line}");
         }
     }
@@ -431,7 +553,10 @@ mod tests {
         assert!(check(&["2026-05-12"], None));
         assert!(check(&["1999-01-01"], Some("limit=1")));
         assert!(check(&[], Some("__clerk_api_version=2025-11-10")));
-        assert!(!check(&["2026-05-12"], Some("__clerk_api_version=2025-11-10")));
+        assert!(!check(
+            &["2026-05-12"],
+            Some("__clerk_api_version=2025-11-10")
+        ));
         assert!(!check(&["2026-05-12", "2026-05-12"], None));
         assert!(!check(&["latest"], None));
         assert!(!check(&["2026-13-12"], None));

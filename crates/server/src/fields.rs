@@ -23,16 +23,29 @@ pub(crate) enum Presence {
 }
 
 impl<'a> Body<'a> {
-    pub(crate) fn parse(bytes: &'a [u8], habit: Habit, presence: Presence) -> Result<Self, ApiError> {
-        let is_absent = bytes.is_empty() || (presence == Presence::Optional && bytes.trim_ascii() == b"null");
+    pub(crate) fn parse(
+        bytes: &'a [u8],
+        habit: Habit,
+        presence: Presence,
+    ) -> Result<Self, ApiError> {
+        let is_absent =
+            bytes.is_empty() || (presence == Presence::Optional && bytes.trim_ascii() == b"null");
         let object = match (is_absent, presence, habit) {
             // The service for machines then misses the first of its required parameters.
-            (true, Presence::Optional, _) | (true, Presence::Required, Habit::Parameters) => Object::default(),
+            (true, Presence::Optional, _) | (true, Presence::Required, Habit::Parameters) => {
+                Object::default()
+            }
             (true, Presence::Required, Habit::BadRequest) => {
-                return Err(ApiError::saying(ErrorCode::RequestBodyInvalid, "The request body must be a JSON object; it is empty"));
+                return Err(ApiError::saying(
+                    ErrorCode::RequestBodyInvalid,
+                    "The request body must be a JSON object; it is empty",
+                ));
             }
             (false, _, _) => Object::parse(bytes).map_err(|error| {
-                ApiError::saying(ErrorCode::RequestBodyInvalid, format!("The request body must be a JSON object: {error}"))
+                ApiError::saying(
+                    ErrorCode::RequestBodyInvalid,
+                    format!("The request body must be a JSON object: {error}"),
+                )
             })?,
         };
         Ok(Self { object, habit })
@@ -54,8 +67,12 @@ impl<'a> Body<'a> {
         right: &'static str,
         read: impl FnOnce(&'a str) -> Option<T>,
     ) -> Result<Option<T>, ApiError> {
-        let Some(value) = self.raw(name) else { return Ok(None) };
-        read(value.get()).map(Some).ok_or_else(|| self.wrong(name, Problem::WrongType(right)))
+        let Some(value) = self.raw(name) else {
+            return Ok(None);
+        };
+        read(value.get())
+            .map(Some)
+            .ok_or_else(|| self.wrong(name, Problem::WrongType(right)))
     }
 
     pub(crate) fn text(&mut self, name: &'static str) -> Result<Option<Cow<'a, str>>, ApiError> {
@@ -63,8 +80,17 @@ impl<'a> Body<'a> {
     }
 
     /// A text or `null`; the outer `None` is for an absent member.
-    pub(crate) fn nullable_text(&mut self, name: &'static str) -> Result<Option<Option<Cow<'a, str>>>, ApiError> {
-        self.typed(name, "a string or null", |text| if text == "null" { Some(None) } else { read_text(text).map(Some) })
+    pub(crate) fn nullable_text(
+        &mut self,
+        name: &'static str,
+    ) -> Result<Option<Option<Cow<'a, str>>>, ApiError> {
+        self.typed(name, "a string or null", |text| {
+            if text == "null" {
+                Some(None)
+            } else {
+                read_text(text).map(Some)
+            }
+        })
     }
 
     pub(crate) fn boolean(&mut self, name: &'static str) -> Result<Option<bool>, ApiError> {
@@ -77,14 +103,23 @@ impl<'a> Body<'a> {
     }
 
     /// A number or `null`; the outer `None` is for an absent member.
-    pub(crate) fn nullable_number(&mut self, name: &'static str) -> Result<Option<Option<f64>>, ApiError> {
+    pub(crate) fn nullable_number(
+        &mut self,
+        name: &'static str,
+    ) -> Result<Option<Option<f64>>, ApiError> {
         self.typed(name, "a number or null", |text| {
-            if text == "null" { Some(None) } else { serde_json::from_str(text).ok().map(Some) }
+            if text == "null" {
+                Some(None)
+            } else {
+                serde_json::from_str(text).ok().map(Some)
+            }
         })
     }
 
     pub(crate) fn texts(&mut self, name: &'static str) -> Result<Option<Vec<String>>, ApiError> {
-        self.typed(name, "an array of strings", |text| serde_json::from_str(text).ok())
+        self.typed(name, "an array of strings", |text| {
+            serde_json::from_str(text).ok()
+        })
     }
 
     /// Refuses members that nobody asked for.
@@ -93,9 +128,20 @@ impl<'a> Body<'a> {
             None => Ok(()),
             Some(name) => {
                 // Only what looks like a name is repeated; it could be anything, a secret in the wrong place included.
-                let is_name = name.len() <= 40 && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-                let name = if is_name { name.to_owned() } else { "(a member of another name)".to_owned() };
-                Err(ApiError::invalid(self.habit, Place::Body, &Invalid::new(name, Problem::Unknown)))
+                let is_name = name.len() <= 40
+                    && name
+                        .bytes()
+                        .all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+                let name = if is_name {
+                    name.to_owned()
+                } else {
+                    "(a member of another name)".to_owned()
+                };
+                Err(ApiError::invalid(
+                    self.habit,
+                    Place::Body,
+                    &Invalid::new(name, Problem::Unknown),
+                ))
             }
         }
     }
@@ -104,7 +150,11 @@ impl<'a> Body<'a> {
 /// Text without escapes is borrowed, so that the common case copies nothing.
 fn read_text(text: &str) -> Option<Cow<'_, str>> {
     let inner = text.strip_prefix('"')?.strip_suffix('"')?;
-    if inner.contains('\\') { serde_json::from_str(text).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
+    if inner.contains('\\') {
+        serde_json::from_str(text).ok().map(Cow::Owned)
+    } else {
+        Some(Cow::Borrowed(inner))
+    }
 }
 
 fn read_json_integer(text: &str) -> Option<i64> {
@@ -120,7 +170,10 @@ pub(crate) fn read_integer(text: &str) -> Option<i64> {
         return Some(number);
     }
     let number: f64 = serde_json::from_str(text).ok()?;
-    #[expect(clippy::cast_possible_truncation, reason = "the condition bounds the number and its fraction is zero")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the condition bounds the number and its fraction is zero"
+    )]
     (number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0).then_some(number as i64)
 }
 
@@ -135,7 +188,10 @@ impl<'a> Query<'a> {
         let query = query.unwrap_or_default();
         let pairs: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
         // The decoder puts U+FFFD where the bytes are no UTF-8: then there are more of them than were sent.
-        let decoded: usize = pairs.iter().map(|(name, value)| replacements(name) + replacements(value)).sum();
+        let decoded: usize = pairs
+            .iter()
+            .map(|(name, value)| replacements(name) + replacements(value))
+            .sum();
         if decoded > 0 && decoded != query.to_ascii_uppercase().matches("%EF%BF%BD").count() {
             return Err(ApiError::new(ErrorCode::MalformedRequestParameters));
         }
@@ -147,7 +203,13 @@ impl<'a> Query<'a> {
     }
 
     pub(crate) fn text(&mut self, name: &'static str) -> Result<Option<Cow<'a, str>>, ApiError> {
-        let Some(place) = self.pairs.iter().position(|(candidate, _)| candidate == name) else { return Ok(None) };
+        let Some(place) = self
+            .pairs
+            .iter()
+            .position(|(candidate, _)| candidate == name)
+        else {
+            return Ok(None);
+        };
         let (_, value) = self.pairs.swap_remove(place);
         if self.pairs.iter().any(|(candidate, _)| candidate == name) {
             return Err(self.wrong(name, Problem::Duplicate));
@@ -156,11 +218,22 @@ impl<'a> Query<'a> {
     }
 
     /// A whole number between `least` and `most`; `10.0` is one.
-    pub(crate) fn integer(&mut self, name: &'static str, least: i64, most: i64) -> Result<Option<i64>, ApiError> {
-        let Some(text) = self.text(name)? else { return Ok(None) };
-        let number = read_json_integer(&text).ok_or_else(|| self.wrong(name, Problem::WrongType("an integer")))?;
+    pub(crate) fn integer(
+        &mut self,
+        name: &'static str,
+        least: i64,
+        most: i64,
+    ) -> Result<Option<i64>, ApiError> {
+        let Some(text) = self.text(name)? else {
+            return Ok(None);
+        };
+        let number = read_json_integer(&text)
+            .ok_or_else(|| self.wrong(name, Problem::WrongType("an integer")))?;
         if number < least {
-            return Err(self.wrong(name, Problem::NotAllowed(format!("must be at least {least}").into())));
+            return Err(self.wrong(
+                name,
+                Problem::NotAllowed(format!("must be at least {least}").into()),
+            ));
         }
         if number > most {
             return Err(self.wrong(name, Problem::TooLarge(most)));
@@ -191,7 +264,12 @@ mod tests {
         let parse = |query| Query::parse(Some(query), Habit::Parameters).is_ok();
         assert!(parse("query=%EF%BF%BD&x=%ef%bf%bd"));
         assert!(parse("query=%C3%A9+b"));
-        for query in ["query=%FF", "query=%EF%EF%BF%BD", "%FF=1", "query=%ED%A0%80"] {
+        for query in [
+            "query=%FF",
+            "query=%EF%EF%BF%BD",
+            "%FF=1",
+            "query=%ED%A0%80",
+        ] {
             assert!(!parse(query), "{query}");
         }
     }
@@ -200,7 +278,9 @@ mod tests {
     fn an_absent_body_is_worded_as_the_service_does() {
         assert!(Body::parse(b"", Habit::Parameters, Presence::Required).is_ok());
         assert!(Body::parse(b"", Habit::BadRequest, Presence::Optional).is_ok());
-        let refused = Body::parse(b"", Habit::BadRequest, Presence::Required).err().map(|error| error.code);
+        let refused = Body::parse(b"", Habit::BadRequest, Presence::Required)
+            .err()
+            .map(|error| error.code);
         assert_eq!(refused, Some(ErrorCode::RequestBodyInvalid));
     }
 
@@ -210,7 +290,9 @@ mod tests {
         assert_eq!(read_json_integer("3600.0"), Some(3600));
         assert_eq!(read_json_integer("1e3"), Some(1000));
         assert_eq!(read_json_integer("-0.0"), Some(0));
-        for text in ["3600.5", "\"1\"", "+1", "1e400", "NaN", "", "true", " 1", "9e18", "0x1"] {
+        for text in [
+            "3600.5", "\"1\"", "+1", "1e400", "NaN", "", "true", " 1", "9e18", "0x1",
+        ] {
             assert_eq!(read_json_integer(text), None, "{text}");
         }
     }

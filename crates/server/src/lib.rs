@@ -65,7 +65,10 @@ impl Sockets {
     /// # Errors
     /// Where an address cannot be listened on, for instance because somebody else does.
     pub fn bind(listen: SocketAddr, admin_listen: Option<SocketAddr>) -> io::Result<Self> {
-        Ok(Self { main: bind(listen)?, admin: admin_listen.map(bind).transpose()? })
+        Ok(Self {
+            main: bind(listen)?,
+            admin: admin_listen.map(bind).transpose()?,
+        })
     }
 
     /// Where the server will be reached.
@@ -87,7 +90,10 @@ pub struct Server {
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Server").field("address", &self.address).finish_non_exhaustive()
+        formatter
+            .debug_struct("Server")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 
@@ -96,7 +102,11 @@ impl Server {
     ///
     /// # Errors
     /// Where an address cannot be listened on, a thread or runtime cannot be started.
-    pub fn start(authority: Arc<Authority>, random: Arc<dyn Random>, options: &ServerOptions) -> io::Result<Self> {
+    pub fn start(
+        authority: Arc<Authority>,
+        random: Arc<dyn Random>,
+        options: &ServerOptions,
+    ) -> io::Result<Self> {
         let sockets = Sockets::bind(options.listen, options.admin_listen)?;
         Self::start_on(sockets, authority, random, options)
     }
@@ -105,7 +115,10 @@ impl Server {
     ///
     /// # Errors
     /// Where a thread or runtime cannot be started.
-    #[expect(clippy::needless_pass_by_value, reason = "a server owns what its threads share")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a server owns what its threads share"
+    )]
     pub fn start_on(
         sockets: Sockets,
         authority: Arc<Authority>,
@@ -113,7 +126,10 @@ impl Server {
         options: &ServerOptions,
     ) -> io::Result<Self> {
         let (stop, stopping) = watch::channel(false);
-        let Sockets { main: socket, admin } = sockets;
+        let Sockets {
+            main: socket,
+            admin,
+        } = sockets;
         let address = socket.local_addr()?;
         let metrics = Arc::new(Metrics::new());
         let docs = Arc::new(Docs::new());
@@ -132,24 +148,54 @@ impl Server {
         let connections = Arc::new(AtomicUsize::new(0));
         let listener = |exposure, tls: Option<TlsAcceptor>| {
             let (connections, stop) = (Arc::clone(&connections), stopping.clone());
-            Arc::new(Listener { app: app(exposure), tls, connections, stop })
+            Arc::new(Listener {
+                app: app(exposure),
+                tls,
+                connections,
+                stop,
+            })
         };
-        let is_private = admin.is_none() && address.ip().is_loopback() && options.trusted_proxies.is_empty();
-        let exposure = if is_private { Exposure::ApiAndMetrics } else { Exposure::Api };
+        let is_private =
+            admin.is_none() && address.ip().is_loopback() && options.trusted_proxies.is_empty();
+        let exposure = if is_private {
+            Exposure::ApiAndMetrics
+        } else {
+            Exposure::Api
+        };
         let main = listener(exposure, options.tls.clone().map(TlsAcceptor::from));
-        let mut server = Self { address, admin_address: None, stop, threads: Vec::new() };
+        let mut server = Self {
+            address,
+            admin_address: None,
+            stop,
+            threads: Vec::new(),
+        };
         for number in 0..options.threads.max(1) {
-            server.spawn(format!("http-{number}"), Arc::clone(&main), socket.try_clone()?)?;
+            server.spawn(
+                format!("http-{number}"),
+                Arc::clone(&main),
+                socket.try_clone()?,
+            )?;
         }
         if let Some(socket) = admin {
             server.admin_address = Some(socket.local_addr()?);
-            server.spawn("admin".to_owned(), listener(Exposure::Metrics, None), socket)?;
+            server.spawn(
+                "admin".to_owned(),
+                listener(Exposure::Metrics, None),
+                socket,
+            )?;
         }
         Ok(server)
     }
 
-    fn spawn(&mut self, name: String, listener: Arc<Listener>, socket: TcpListener) -> io::Result<()> {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    fn spawn(
+        &mut self,
+        name: String,
+        listener: Arc<Listener>,
+        socket: TcpListener,
+    ) -> io::Result<()> {
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let serve = move || {
             runtime.block_on(async move {
                 match tokio::net::TcpListener::from_std(socket) {
@@ -158,7 +204,8 @@ impl Server {
                 }
             });
         };
-        self.threads.push(std::thread::Builder::new().name(name).spawn(serve)?);
+        self.threads
+            .push(std::thread::Builder::new().name(name).spawn(serve)?);
         Ok(())
     }
 
@@ -188,7 +235,11 @@ impl Server {
 
 /// Listens, and fails where somebody else does.
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(address),
+        socket2::Type::STREAM,
+        None,
+    )?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;

@@ -16,7 +16,9 @@ use prometheus_client::registry::Registry;
 use crate::route::Operation;
 
 /// Upper bounds of the request durations, in seconds.
-const DURATIONS: [f64; 10] = [0.000_05, 0.000_1, 0.000_25, 0.001, 0.002_5, 0.01, 0.05, 0.25, 1.0, 8.0];
+const DURATIONS: [f64; 10] = [
+    0.000_05, 0.000_1, 0.000_25, 0.001, 0.002_5, 0.01, 0.05, 0.25, 1.0, 8.0,
+];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
@@ -82,43 +84,106 @@ impl Metrics {
         let requests = Family::default();
         registry.register("http_requests", "Answered requests", requests.clone());
         let durations = Histogram::new(DURATIONS);
-        registry.register("http_request_duration_seconds", "Time from the end of a request to its answer", durations.clone());
+        registry.register(
+            "http_request_duration_seconds",
+            "Time from the end of a request to its answer",
+            durations.clone(),
+        );
         let verifications = Family::default();
-        registry.register("verifications", "Verifications of tokens by outcome", verifications.clone());
+        registry.register(
+            "verifications",
+            "Verifications of tokens by outcome",
+            verifications.clone(),
+        );
         let mints = Family::default();
-        registry.register("tokens_issued", "Tokens handed out, new ones and reused ones", mints.clone());
+        registry.register(
+            "tokens_issued",
+            "Tokens handed out, new ones and reused ones",
+            mints.clone(),
+        );
         let connections = Gauge::default();
         registry.register("connections", "Open connections", connections.clone());
         let store = StoreGauges::default();
-        registry.register("store_commits", "Durable commits since the start", store.commits.clone());
-        registry.register("store_committed_operations", "Operations in all commits; divided by commits it is the batch size", store.operations.clone());
-        registry.register("store_commit_microseconds", "Time spent in commits since the start", store.commit_micros.clone());
-        registry.register("store_index_hits", "Point reads answered from memory since the start", store.hits.clone());
-        registry.register("store_index_misses", "Point reads answered from the database since the start", store.misses.clone());
-        registry.register("store_indexed_tokens", "Tokens in the index in memory", store.indexed.clone());
-        Self { registry, requests, durations, verifications, mints, connections, store }
+        registry.register(
+            "store_commits",
+            "Durable commits since the start",
+            store.commits.clone(),
+        );
+        registry.register(
+            "store_committed_operations",
+            "Operations in all commits; divided by commits it is the batch size",
+            store.operations.clone(),
+        );
+        registry.register(
+            "store_commit_microseconds",
+            "Time spent in commits since the start",
+            store.commit_micros.clone(),
+        );
+        registry.register(
+            "store_index_hits",
+            "Point reads answered from memory since the start",
+            store.hits.clone(),
+        );
+        registry.register(
+            "store_index_misses",
+            "Point reads answered from the database since the start",
+            store.misses.clone(),
+        );
+        registry.register(
+            "store_indexed_tokens",
+            "Tokens in the index in memory",
+            store.indexed.clone(),
+        );
+        Self {
+            registry,
+            requests,
+            durations,
+            verifications,
+            mints,
+            connections,
+            store,
+        }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a duration for the metrics decides nothing")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a duration for the metrics decides nothing"
+    )]
     pub(crate) fn start(&self) -> Stopwatch {
         Stopwatch(Instant::now())
     }
 
-    pub(crate) fn finish(&self, operation: Option<Operation>, status: StatusCode, stopwatch: Stopwatch) {
-        let labels = RequestLabels { operation: OperationLabel(operation), status: status.as_u16() };
+    pub(crate) fn finish(
+        &self,
+        operation: Option<Operation>,
+        status: StatusCode,
+        stopwatch: Stopwatch,
+    ) {
+        let labels = RequestLabels {
+            operation: OperationLabel(operation),
+            status: status.as_u16(),
+        };
         self.requests.get_or_create(&labels).inc();
         self.durations.observe(stopwatch.0.elapsed().as_secs_f64());
     }
 
     pub(crate) fn verified(&self, is_jwt: bool, refusal: Option<Refusal>) {
         let format = if is_jwt { "jwt" } else { "opaque" };
-        let labels = VerificationLabels { format, outcome: refusal.map_or("valid", Refusal::as_str) };
+        let labels = VerificationLabels {
+            format,
+            outcome: refusal.map_or("valid", Refusal::as_str),
+        };
         self.verifications.get_or_create(&labels).inc();
     }
 
     pub(crate) fn issued(&self, is_jwt: bool, is_reused: bool) {
         let format = if is_jwt { "jwt" } else { "opaque" };
-        self.mints.get_or_create(&MintLabels { format, reused: is_reused }).inc();
+        self.mints
+            .get_or_create(&MintLabels {
+                format,
+                reused: is_reused,
+            })
+            .inc();
     }
 
     /// The page for Prometheus.

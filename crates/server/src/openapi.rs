@@ -22,7 +22,8 @@ use refusals::{Takes, common, responses};
 
 /// The document as JSON.
 pub(crate) fn document() -> Bytes {
-    let text = serde_json::to_vec(&tree()).expect("the document has string keys and no failing serialisers");
+    let text = serde_json::to_vec(&tree())
+        .expect("the document has string keys and no failing serialisers");
     Bytes::from(text)
 }
 
@@ -44,7 +45,11 @@ fn tree() -> Node {
         );
     let tags: Vec<Node> = TAGS
         .iter()
-        .map(|(name, description)| Node::object().with("name", *name).with("description", *description))
+        .map(|(name, description)| {
+            Node::object()
+                .with("name", *name)
+                .with("description", *description)
+        })
         .collect();
     Node::object()
         .with("openapi", "3.1.0")
@@ -63,14 +68,20 @@ fn tree() -> Node {
 
 /// Relative, so that the document is right wherever it is served.
 fn servers(url: &'static str, description: &'static str) -> Vec<Node> {
-    vec![Node::object().with("url", url).with("description", description)]
+    vec![
+        Node::object()
+            .with("url", url)
+            .with("description", description),
+    ]
 }
 
 /// The paths in the order of the table, each with its methods.
 fn paths() -> Node {
     let mut paths: Vec<(&'static str, Node)> = Vec::new();
     for row in ROWS {
-        let Some(description) = describe(row.operation) else { continue };
+        let Some(description) = describe(row.operation) else {
+            continue;
+        };
         let method = row.method.as_str().to_ascii_lowercase();
         let operation = operation(row, description);
         match paths.iter_mut().find(|(path, _)| *path == row.path) {
@@ -78,19 +89,26 @@ fn paths() -> Node {
             None => paths.push((row.path, path_item(row).with(method, operation))),
         }
     }
-    paths.into_iter().fold(Node::object(), |all, (path, item)| all.with(path, item))
+    paths
+        .into_iter()
+        .fold(Node::object(), |all, (path, item)| all.with(path, item))
 }
 
 fn path_item(row: &Row) -> Node {
     match row.prefix {
         Prefix::Optional => Node::object(),
-        Prefix::None => Node::object().with("servers", servers("/", "This authority, without a version")),
+        Prefix::None => {
+            Node::object().with("servers", servers("/", "This authority, without a version"))
+        }
     }
 }
 
 fn operation(row: &Row, description: Description) -> Node {
     let is_query = |parameter: &Node| parameter.member("in") == Some(&"query".into());
-    let takes = Takes { query: description.parameters.iter().any(is_query), body: description.body.is_some() };
+    let takes = Takes {
+        query: description.parameters.iter().any(is_query),
+        body: description.body.is_some(),
+    };
     let mut refusals = description.refusals;
     refusals.extend(common(row, takes));
     let answers = description
@@ -98,7 +116,9 @@ fn operation(row: &Row, description: Description) -> Node {
         .into_iter()
         .map(|(status, answer)| (status.to_owned(), answer))
         .chain(responses(&refusals))
-        .fold(Node::object(), |all, (status, answer)| merge_status(all, status, answer));
+        .fold(Node::object(), |all, (status, answer)| {
+            merge_status(all, status, answer)
+        });
     let parameters = (!description.parameters.is_empty()).then_some(description.parameters);
     Node::object()
         .with("operationId", description.id)
@@ -113,12 +133,20 @@ fn operation(row: &Row, description: Description) -> Node {
 
 /// Adds an answer; one whose status is there already (`/readyz` says 503 in two ways) adds its content to that one.
 fn merge_status(all: Node, status: String, answer: Node) -> Node {
-    let Node::Object(mut answers) = all else { return all };
-    let same = answers.iter_mut().find(|(known, _)| *known == status).map(|(_, known)| known);
+    let Node::Object(mut answers) = all else {
+        return all;
+    };
+    let same = answers
+        .iter_mut()
+        .find(|(known, _)| *known == status)
+        .map(|(_, known)| known);
     match (same, answer) {
         (Some(Node::Object(members)), Node::Object(others)) => {
             for (name, value) in others {
-                let member = members.iter_mut().find(|(known, _)| *known == name).map(|(_, known)| known);
+                let member = members
+                    .iter_mut()
+                    .find(|(known, _)| *known == name)
+                    .map(|(_, known)| known);
                 if let (Some(Node::Object(known)), Node::Object(more)) = (member, value) {
                     known.extend(more);
                 }
@@ -137,12 +165,19 @@ fn security(row: &Row) -> Vec<Node> {
         (Some(Accepts::Machine), _) => &["machineKey"],
         (Some(Accepts::Any | Accepts::AnyForKeySet), _) => &["instanceKey", "machineKey"],
     };
-    names.iter().map(|name| Node::object().with(*name, Node::List(Vec::new()))).collect()
+    names
+        .iter()
+        .map(|name| Node::object().with(*name, Node::List(Vec::new())))
+        .collect()
 }
 
 fn security_schemes() -> Node {
     let bearer = |format: &'static str, description: &'static str| {
-        Node::object().with("type", "http").with("scheme", "bearer").with("bearerFormat", format).with("description", description)
+        Node::object()
+            .with("type", "http")
+            .with("scheme", "bearer")
+            .with("bearerFormat", format)
+            .with("description", description)
     };
     Node::object()
         .with(

@@ -67,19 +67,31 @@ impl ApiError {
     }
 
     fn of(code: ErrorCode, item: ErrorItem) -> Self {
-        Self { code, item: Box::new(item), retry_after_seconds: None, allow: None, source: None }
+        Self {
+            code,
+            item: Box::new(item),
+            retry_after_seconds: None,
+            allow: None,
+            source: None,
+        }
     }
 
     /// Words a problem with a parameter as the route's service does.
     pub(crate) fn invalid(habit: Habit, place: Place, invalid: &Invalid) -> Self {
         let name = &invalid.name;
         match habit {
-            Habit::BadRequest => {
-                Self::saying(ErrorCode::BadRequest, format!("{}.{name} {}", place.as_str(), invalid.problem))
-            }
+            Habit::BadRequest => Self::saying(
+                ErrorCode::BadRequest,
+                format!("{}.{name} {}", place.as_str(), invalid.problem),
+            ),
             Habit::Parameters => {
                 let (code, long_message) = parameter_problem(name, &invalid.problem);
-                Self::of(code, ErrorItem::new(code).with_long_message(long_message).with_param(name.clone()))
+                Self::of(
+                    code,
+                    ErrorItem::new(code)
+                        .with_long_message(long_message)
+                        .with_param(name.clone()),
+                )
             }
         }
     }
@@ -89,20 +101,28 @@ impl ApiError {
         match error {
             Error::InstanceKeyInvalid => Self::new(ErrorCode::ClerkKeyInvalid),
             Error::MachineKeyInvalid => Self::new(ErrorCode::MachineSecretKeyInvalid),
-            Error::Forbidden(why) => {
-                Self::saying(ErrorCode::AuthorizationInvalid, format!("You are not authorized to perform this request: {why}"))
-            }
-            Error::NotFound { noun, id } => {
-                Self::saying(ErrorCode::ResourceNotFound, format!("Resource not found: no {noun} {id}"))
-            }
-            Error::TokenRefused { refusal, is_disclosed, .. } => {
+            Error::Forbidden(why) => Self::saying(
+                ErrorCode::AuthorizationInvalid,
+                format!("You are not authorized to perform this request: {why}"),
+            ),
+            Error::NotFound { noun, id } => Self::saying(
+                ErrorCode::ResourceNotFound,
+                format!("Resource not found: no {noun} {id}"),
+            ),
+            Error::TokenRefused {
+                refusal,
+                is_disclosed,
+                ..
+            } => {
                 let mut item = ErrorItem::new(ErrorCode::ResourceNotFound);
                 if is_disclosed {
                     let text = match refusal {
                         Refusal::Unknown => "Resource not found: the token is unknown",
                         Refusal::Revoked => "Resource not found: the token was revoked",
                         Refusal::Expired => "Resource not found: the token is expired",
-                        Refusal::NotInScope => "Resource not found: the token is not for this machine",
+                        Refusal::NotInScope => {
+                            "Resource not found: the token is not for this machine"
+                        }
                     };
                     item = item.with_long_message(text).with_reason(refusal.as_str());
                 }
@@ -112,22 +132,34 @@ impl ApiError {
             Error::ReservedClaim(name) => {
                 let text = format!("You can't use the reserved claim: '{name}'");
                 let code = ErrorCode::MachineTokenReservedClaim;
-                Self::of(code, ErrorItem::new(code).with_long_message(text).with_param(name))
+                Self::of(
+                    code,
+                    ErrorItem::new(code)
+                        .with_long_message(text)
+                        .with_param(name),
+                )
             }
             Error::NotChangeable(why) => Self::saying(ErrorCode::BadRequest, why),
             Error::Conflict(why) => Self::saying(ErrorCode::Conflict, why),
-            Error::RateLimited { retry_after_seconds } => {
-                Self { retry_after_seconds: Some(retry_after_seconds), ..Self::new(ErrorCode::TooManyRequests) }
-            }
-            Error::Overloaded => {
-                Self { retry_after_seconds: Some(1), ..Self::new(ErrorCode::ServiceUnavailable) }
-            }
+            Error::RateLimited {
+                retry_after_seconds,
+            } => Self {
+                retry_after_seconds: Some(retry_after_seconds),
+                ..Self::new(ErrorCode::TooManyRequests)
+            },
+            Error::Overloaded => Self {
+                retry_after_seconds: Some(1),
+                ..Self::new(ErrorCode::ServiceUnavailable)
+            },
             error @ Error::Store(_) if is_passing(&error) => Self {
                 retry_after_seconds: Some(1),
                 source: Some(error.to_string()),
                 ..Self::new(ErrorCode::ServiceUnavailable)
             },
-            error => Self { source: Some(error.to_string()), ..Self::new(ErrorCode::InternalClerkError) },
+            error => Self {
+                source: Some(error.to_string()),
+                ..Self::new(ErrorCode::InternalClerkError)
+            },
         }
     }
 
@@ -137,13 +169,20 @@ impl ApiError {
             return self;
         }
         let item = ErrorItem::new(ErrorCode::BadRequest).with_long_message(self.item.long_message);
-        Self { item: Box::new(item), code: ErrorCode::BadRequest, ..self }
+        Self {
+            item: Box::new(item),
+            code: ErrorCode::BadRequest,
+            ..self
+        }
     }
 
     /// Writes the envelope.
     pub(crate) fn into_answer(self, trace_id: String) -> Answer {
         let trace_header = HeaderValue::from_str(&trace_id);
-        let mut answer = json(self.code.status(), &ErrorEnvelope::new(*self.item, trace_id));
+        let mut answer = json(
+            self.code.status(),
+            &ErrorEnvelope::new(*self.item, trace_id),
+        );
         let headers = answer.headers_mut();
         if let Ok(trace_header) = trace_header {
             headers.insert(TRACE_ID, trace_header);
@@ -155,7 +194,9 @@ impl ApiError {
             headers.insert(ALLOW, allow);
         }
         if answer.status() == StatusCode::UNAUTHORIZED {
-            answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            answer
+                .headers_mut()
+                .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         answer
     }
@@ -169,24 +210,50 @@ fn is_passing(error: &Error) -> bool {
 /// The code and text of a problem, as the service for machines words it.
 fn parameter_problem(name: &str, problem: &Problem) -> (ErrorCode, String) {
     match problem {
-        Problem::Missing => (ErrorCode::FormParamMissing, format!("{name} must be included.")),
-        Problem::Unknown => (ErrorCode::FormParamUnknown, format!("{name} is not a valid parameter for this request.")),
-        Problem::Duplicate => (ErrorCode::FormParamDuplicate, format!("{name} must be included once.")),
-        Problem::WrongType(right) => (ErrorCode::FormParamTypeInvalid, format!("`{name}` must be {right}.")),
-        Problem::WrongFormat(rule) => (ErrorCode::FormParamFormatInvalid, format!("{name} {rule}.")),
+        Problem::Missing => (
+            ErrorCode::FormParamMissing,
+            format!("{name} must be included."),
+        ),
+        Problem::Unknown => (
+            ErrorCode::FormParamUnknown,
+            format!("{name} is not a valid parameter for this request."),
+        ),
+        Problem::Duplicate => (
+            ErrorCode::FormParamDuplicate,
+            format!("{name} must be included once."),
+        ),
+        Problem::WrongType(right) => (
+            ErrorCode::FormParamTypeInvalid,
+            format!("`{name}` must be {right}."),
+        ),
+        Problem::WrongFormat(rule) => {
+            (ErrorCode::FormParamFormatInvalid, format!("{name} {rule}."))
+        }
         Problem::NotAllowed(rule) => (ErrorCode::FormParamValueInvalid, format!("{name} {rule}.")),
-        Problem::TooLong(most) => {
-            (ErrorCode::FormParamMaxLengthExceeded, format!("{name} should not exceed {most} characters."))
-        }
-        Problem::TooShort(least) => {
-            (ErrorCode::FormParamMinLengthExceeded, format!("{name} should have at least {least} characters."))
-        }
-        Problem::TooMany(most) => (ErrorCode::FormParamArraySizeExceeded, format!("{name} should not exceed {most} items.")),
-        Problem::TooLarge(most) => (ErrorCode::FormParamValueTooLarge, format!("{name} must be at most {most}.")),
-        Problem::NotFound => {
-            (ErrorCode::FormResourceNotFound, format!("The resource associated with the supplied {name} was not found."))
-        }
-        problem => (ErrorCode::FormParamValueInvalid, format!("{name} {problem}.")),
+        Problem::TooLong(most) => (
+            ErrorCode::FormParamMaxLengthExceeded,
+            format!("{name} should not exceed {most} characters."),
+        ),
+        Problem::TooShort(least) => (
+            ErrorCode::FormParamMinLengthExceeded,
+            format!("{name} should have at least {least} characters."),
+        ),
+        Problem::TooMany(most) => (
+            ErrorCode::FormParamArraySizeExceeded,
+            format!("{name} should not exceed {most} items."),
+        ),
+        Problem::TooLarge(most) => (
+            ErrorCode::FormParamValueTooLarge,
+            format!("{name} must be at most {most}."),
+        ),
+        Problem::NotFound => (
+            ErrorCode::FormResourceNotFound,
+            format!("The resource associated with the supplied {name} was not found."),
+        ),
+        problem => (
+            ErrorCode::FormParamValueInvalid,
+            format!("{name} {problem}."),
+        ),
     }
 }
 
@@ -201,7 +268,8 @@ pub(crate) fn json<T: Serialize>(status: u16, body: &T) -> Answer {
 /// An answer that is no JSON or is ready-made.
 pub(crate) fn answer(status: u16, content_type: HeaderValue, body: Bytes) -> Answer {
     let mut answer = Response::new(Full::new(body));
-    *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *answer.status_mut() =
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, content_type);
     headers.insert(CACHE_CONTROL, NO_STORE);

@@ -95,11 +95,25 @@ const fn row(
     accepts: Option<Accepts>,
     habit: Habit,
 ) -> Row {
-    Row { operation, method, path, prefix: Prefix::Optional, accepts, habit }
+    Row {
+        operation,
+        method,
+        path,
+        prefix: Prefix::Optional,
+        accepts,
+        habit,
+    }
 }
 
 const fn public(operation: Operation, path: &'static str) -> Row {
-    Row { operation, method: &Method::GET, path, prefix: Prefix::None, accepts: None, habit: Habit::Parameters }
+    Row {
+        operation,
+        method: &Method::GET,
+        path,
+        prefix: Prefix::None,
+        accepts: None,
+        habit: Habit::Parameters,
+    }
 }
 
 use Accepts::{Any, AnyForKeySet, Instance, Machine};
@@ -162,9 +176,15 @@ pub(crate) enum Found<'a> {
 
 /// Finds the operation of a request.
 pub(crate) fn find<'a>(method: &Method, path: &'a str) -> Found<'a> {
-    let unversioned = path.strip_prefix("/v1").filter(|rest| rest.starts_with('/'));
+    let unversioned = path
+        .strip_prefix("/v1")
+        .filter(|rest| rest.starts_with('/'));
     // HEAD is answered like GET, without the body.
-    let method = if *method == Method::HEAD { &Method::GET } else { method };
+    let method = if *method == Method::HEAD {
+        &Method::GET
+    } else {
+        method
+    };
     let mut methods = Vec::new();
     // A path without captures is taken as it stands: `verify` and `rotate` are no ids. Those rows come first, as a test shows.
     let mut is_fixed = false;
@@ -173,7 +193,9 @@ pub(crate) fn find<'a>(method: &Method, path: &'a str) -> Found<'a> {
             (Prefix::Optional, Some(rest)) => rest,
             (Prefix::None, _) | (Prefix::Optional, None) => path,
         };
-        let Some(captures) = matches(row.path, path) else { continue };
+        let Some(captures) = matches(row.path, path) else {
+            continue;
+        };
         if is_fixed && row.path.contains('{') {
             continue;
         }
@@ -186,7 +208,11 @@ pub(crate) fn find<'a>(method: &Method, path: &'a str) -> Found<'a> {
             methods.push("HEAD");
         }
     }
-    if methods.is_empty() { Found::Nothing } else { Found::WrongMethod(methods) }
+    if methods.is_empty() {
+        Found::Nothing
+    } else {
+        Found::WrongMethod(methods)
+    }
 }
 
 fn matches<'a>(pattern: &str, path: &'a str) -> Option<Captures<'a>> {
@@ -227,44 +253,96 @@ mod tests {
     fn contract_paths_are_found_with_and_without_v1() {
         for prefix in ["", "/v1"] {
             let find = |method, path: &str| operation(method, &format!("{prefix}{path}"));
-            assert_eq!(find(&Method::POST, "/m2m_tokens/verify"), Some(Operation::VerifyToken));
-            assert_eq!(find(&Method::POST, "/m2m_tokens/mt_1/revoke"), Some(Operation::RevokeToken));
-            assert_eq!(find(&Method::PATCH, "/m2m_tokens/mt_1"), Some(Operation::UpdateToken));
-            assert_eq!(find(&Method::DELETE, "/machines/a/scopes/b"), Some(Operation::DeleteScope));
-            assert_eq!(find(&Method::HEAD, "/machines"), Some(Operation::ListMachines));
+            assert_eq!(
+                find(&Method::POST, "/m2m_tokens/verify"),
+                Some(Operation::VerifyToken)
+            );
+            assert_eq!(
+                find(&Method::POST, "/m2m_tokens/mt_1/revoke"),
+                Some(Operation::RevokeToken)
+            );
+            assert_eq!(
+                find(&Method::PATCH, "/m2m_tokens/mt_1"),
+                Some(Operation::UpdateToken)
+            );
+            assert_eq!(
+                find(&Method::DELETE, "/machines/a/scopes/b"),
+                Some(Operation::DeleteScope)
+            );
+            assert_eq!(
+                find(&Method::HEAD, "/machines"),
+                Some(Operation::ListMachines)
+            );
         }
-        assert_eq!(operation(&Method::GET, "/.well-known/jwks.json"), Some(Operation::PublicJwks));
-        assert_eq!(operation(&Method::GET, "/ins_1/.well-known/jwks.json"), Some(Operation::InstanceJwks));
+        assert_eq!(
+            operation(&Method::GET, "/.well-known/jwks.json"),
+            Some(Operation::PublicJwks)
+        );
+        assert_eq!(
+            operation(&Method::GET, "/ins_1/.well-known/jwks.json"),
+            Some(Operation::InstanceJwks)
+        );
     }
 
     #[test]
     fn what_is_no_path_is_not_found() {
-        for path in ["/", "/v1", "/v1/", "/v1/v1/machines", "/machines/", "/machines//scopes", "/v2/machines", "/machinesx", "//machines"] {
+        for path in [
+            "/",
+            "/v1",
+            "/v1/",
+            "/v1/v1/machines",
+            "/machines/",
+            "/machines//scopes",
+            "/v2/machines",
+            "/machinesx",
+            "//machines",
+        ] {
             assert!(matches!(find(&Method::GET, path), Found::Nothing), "{path}");
         }
     }
 
     #[test]
     fn a_wrong_method_lists_the_right_ones() {
-        let Found::WrongMethod(methods) = find(&Method::PUT, "/v1/machines/x") else { panic!("the path exists") };
+        let Found::WrongMethod(methods) = find(&Method::PUT, "/v1/machines/x") else {
+            panic!("the path exists")
+        };
         assert_eq!(methods, ["GET", "HEAD", "PATCH", "DELETE"]);
     }
 
     #[test]
     fn a_fixed_path_is_never_taken_for_an_id() {
-        for (place, row) in ROWS.iter().enumerate().filter(|(_, row)| !row.path.contains('{')) {
-            let earlier = ROWS.iter().take(place).find(|earlier| matches(earlier.path, row.path).is_some_and(|_| earlier.path != row.path));
-            assert!(earlier.is_none(), "{} comes after {:?}", row.path, earlier.map(|row| row.path));
+        for (place, row) in ROWS
+            .iter()
+            .enumerate()
+            .filter(|(_, row)| !row.path.contains('{'))
+        {
+            let earlier = ROWS.iter().take(place).find(|earlier| {
+                matches(earlier.path, row.path).is_some_and(|_| earlier.path != row.path)
+            });
+            assert!(
+                earlier.is_none(),
+                "{} comes after {:?}",
+                row.path,
+                earlier.map(|row| row.path)
+            );
         }
-        let Found::WrongMethod(methods) = find(&Method::PATCH, "/m2m_tokens/verify") else { panic!("taken for an id") };
+        let Found::WrongMethod(methods) = find(&Method::PATCH, "/m2m_tokens/verify") else {
+            panic!("taken for an id")
+        };
         assert_eq!(methods, ["POST"]);
-        let Found::WrongMethod(methods) = find(&Method::DELETE, "/v1/countersign/signing_keys/rotate") else { panic!("taken for an id") };
+        let Found::WrongMethod(methods) =
+            find(&Method::DELETE, "/v1/countersign/signing_keys/rotate")
+        else {
+            panic!("taken for an id")
+        };
         assert_eq!(methods, ["POST"]);
     }
 
     #[test]
     fn captures_are_in_order() {
-        let Found::Operation(_, captures) = find(&Method::DELETE, "/machines/a/scopes/b") else { panic!("the path exists") };
+        let Found::Operation(_, captures) = find(&Method::DELETE, "/machines/a/scopes/b") else {
+            panic!("the path exists")
+        };
         assert_eq!(captures, ["a", "b"]);
     }
 }

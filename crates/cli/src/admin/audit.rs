@@ -53,7 +53,11 @@ pub(crate) async fn run(args: AuditArgs) -> Result<(), Failure> {
                 }
             }
             changes.truncate(wanted);
-            if json { output::print_json(&json!({ "data": changes })) } else { show_list(&changes) }
+            if json {
+                output::print_json(&json!({ "data": changes }))
+            } else {
+                show_list(&changes)
+            }
         }
         AuditCommand::Verify => {
             let report = args.target.local().await?.verify_audit().await?;
@@ -63,11 +67,17 @@ pub(crate) async fn run(args: AuditArgs) -> Result<(), Failure> {
             match report.first_broken {
                 Some(number) => Err(Failure::new(
                     Code::No,
-                    format!("entry {number} of the change log is missing, changed or planted; the {} before it are whole", report.verified),
+                    format!(
+                        "entry {number} of the change log is missing, changed or planted; the {} before it are whole",
+                        report.verified
+                    ),
                     "somebody wrote to the database past this program: compare with a backup, and change the keys",
                 )),
                 None if json => Ok(()),
-                None => output::print(&format!("The change log is whole: {} entries.", report.verified)),
+                None => output::print(&format!(
+                    "The change log is whole: {} entries.",
+                    report.verified
+                )),
             }
         }
     }
@@ -87,5 +97,9 @@ fn show_list(changes: &[ChangeBody]) -> Result<(), Failure> {
             ]
         })
         .collect();
-    output::print_table(["NUMBER", "AT", "BY", "CHANGE", "OF", "DETAIL"], &rows, "No changes.")
+    output::print_table(
+        ["NUMBER", "AT", "BY", "CHANGE", "OF", "DETAIL"],
+        &rows,
+        "No changes.",
+    )
 }

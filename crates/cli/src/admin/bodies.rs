@@ -34,8 +34,22 @@ pub(crate) struct SigningKeyBody {
 
 impl From<SigningKeyInfo> for SigningKeyBody {
     fn from(key: SigningKeyInfo) -> Self {
-        let SigningKeyInfo { kid, state, published_at, active_at, retired_at, last_expires_at } = key;
-        Self { kid, state: state.to_owned(), published_at, active_at, retired_at, last_expires_at }
+        let SigningKeyInfo {
+            kid,
+            state,
+            published_at,
+            active_at,
+            retired_at,
+            last_expires_at,
+        } = key;
+        Self {
+            kid,
+            state: state.to_owned(),
+            published_at,
+            active_at,
+            retired_at,
+            last_expires_at,
+        }
     }
 }
 
@@ -72,7 +86,11 @@ pub(crate) struct InstanceKeyBody {
 
 impl From<InstanceKeyInfo> for InstanceKeyBody {
     fn from(key: InstanceKeyInfo) -> Self {
-        Self { id: key.id, created_at: key.created_at, revoked_at: key.revoked_at }
+        Self {
+            id: key.id,
+            created_at: key.created_at,
+            revoked_at: key.revoked_at,
+        }
     }
 }
 

@@ -24,7 +24,9 @@ enum InstanceCommand {
     #[command(after_help = "Example:\n  countersign instance list --data /var/lib/countersign")]
     List,
     /// Makes a further instance and shows its key once; with --data only
-    #[command(after_help = "Example:\n  countersign instance create staging --test --data /var/lib/countersign --output staging.key")]
+    #[command(
+        after_help = "Example:\n  countersign instance create staging --test --data /var/lib/countersign --output staging.key"
+    )]
     Create {
         /// Its name
         name: String,
@@ -57,7 +59,10 @@ enum InstanceCommand {
         yes: bool,
     },
     /// The keys of an instance
-    #[command(subcommand, after_help = "Example:\n  countersign instance key create --output new.key")]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  countersign instance key create --output new.key"
+    )]
     Key(InstanceKeyCommand),
 }
 
@@ -92,44 +97,80 @@ pub(crate) async fn run(args: InstanceArgs) -> Result<(), Failure> {
     match args.command {
         InstanceCommand::List => {
             let list = args.target.local().await?.instances().await?;
-            if json { output::print_json(&list) } else { show_list(&list.data) }
+            if json {
+                output::print_json(&list)
+            } else {
+                show_list(&list.data)
+            }
         }
-        InstanceCommand::Create { name, test, output } => create(&args.target, &name, !test, &output).await,
+        InstanceCommand::Create { name, test, output } => {
+            create(&args.target, &name, !test, &output).await
+        }
         InstanceCommand::Show => show(&args.target.open().await?.instance().await?, json),
         InstanceCommand::Set { settings, yes } => {
             let settings: Map<String, Value> = settings.into_iter().collect();
             let erases = |name: &str| settings.get(name) == Some(&Value::Bool(false));
             if erases("secret_reveal") || erases("token_pooling") {
-                output::confirm(yes, "Erase the kept copies of secrets? They cannot be shown again; the secrets themselves go on working.")?;
+                output::confirm(
+                    yes,
+                    "Erase the kept copies of secrets? They cannot be shown again; the secrets themselves go on working.",
+                )?;
             }
             let target = args.target.open().await?;
-            show(&target.update_instance(&Value::Object(settings)).await?, json)?;
+            show(
+                &target.update_instance(&Value::Object(settings)).await?,
+                json,
+            )?;
             target.finish().await
         }
         InstanceCommand::Key(command) => run_key(&args.target, command, json).await,
     }
 }
 
-async fn create(target: &TargetArgs, name: &str, is_live: bool, output: &SecretOutput) -> Result<(), Failure> {
+async fn create(
+    target: &TargetArgs,
+    name: &str,
+    is_live: bool,
+    output: &SecretOutput,
+) -> Result<(), Failure> {
     let local = target.local().await?;
     let prepared = output.prepare()?;
     let created = local.create_instance(name, is_live).await?;
-    let shown = prepared.path().is_none().then(|| ExposedSecret(created.key.expose().to_owned()));
+    let shown = prepared
+        .path()
+        .is_none()
+        .then(|| ExposedSecret(created.key.expose().to_owned()));
     prepared.write(created.key.expose()).map_err(|failure| {
-        let hint = format!("`countersign instance key create --instance {}` makes another key", created.instance.id);
-        failure.context(format!("{} was made", created.instance.id)).with_hint(hint)
+        let hint = format!(
+            "`countersign instance key create --instance {}` makes another key",
+            created.instance.id
+        );
+        failure
+            .context(format!("{} was made", created.instance.id))
+            .with_hint(hint)
     })?;
     let publishable_key = publishable_key(local.public_url(), is_live);
     if target.json {
-        return output::print_json(&NewInstanceBody { instance_id: created.instance.id, secret_key: shown, publishable_key });
+        return output::print_json(&NewInstanceBody {
+            instance_id: created.instance.id,
+            secret_key: shown,
+            publishable_key,
+        });
     }
-    let mut fields = vec![("id", created.instance.id.to_string()), ("name", created.instance.name.clone())];
+    let mut fields = vec![
+        ("id", created.instance.id.to_string()),
+        ("name", created.instance.name.clone()),
+    ];
     fields.extend(shown.map(|key| ("secret key", key.0)));
     fields.push(("publishable key", publishable_key));
     output::print_fields(&fields)
 }
 
-async fn run_key(target: &TargetArgs, command: InstanceKeyCommand, json: bool) -> Result<(), Failure> {
+async fn run_key(
+    target: &TargetArgs,
+    command: InstanceKeyCommand,
+    json: bool,
+) -> Result<(), Failure> {
     let target = target.open().await?;
     match command {
         InstanceKeyCommand::List => {
@@ -137,28 +178,54 @@ async fn run_key(target: &TargetArgs, command: InstanceKeyCommand, json: bool) -
             if json {
                 output::print_json(&list)?;
             } else {
-                let rows: Vec<_> =
-                    list.data.iter().map(|key| [key.id.clone(), output::time(key.created_at), output::time_or(key.revoked_at, "")]).collect();
+                let rows: Vec<_> = list
+                    .data
+                    .iter()
+                    .map(|key| {
+                        [
+                            key.id.clone(),
+                            output::time(key.created_at),
+                            output::time_or(key.revoked_at, ""),
+                        ]
+                    })
+                    .collect();
                 output::print_table(["ID", "CREATED", "REVOKED"], &rows, "No keys.")?;
             }
         }
         InstanceKeyCommand::Create { test, output } => {
             let prepared = output.prepare()?;
             let mut created = target.create_instance_key(!test).await?;
-            let secret = created.secret_key.take().map(|key| key.0).unwrap_or_default();
+            let secret = created
+                .secret_key
+                .take()
+                .map(|key| key.0)
+                .unwrap_or_default();
             if json {
-                created.secret_key = prepared.path().is_none().then(|| ExposedSecret(secret.clone()));
+                created.secret_key = prepared
+                    .path()
+                    .is_none()
+                    .then(|| ExposedSecret(secret.clone()));
                 output::print_json(&created)?;
                 prepared.write(&secret)?;
             } else {
-                output::note(&format!("{} is a new key of the instance. It is shown this once.", created.id));
+                output::note(&format!(
+                    "{} is a new key of the instance. It is shown this once.",
+                    created.id
+                ));
                 prepared.write_or_print(&secret)?;
             }
         }
         InstanceKeyCommand::Revoke { id, yes } => {
-            output::confirm(yes, &format!("Revoke {id}? What uses it is refused from then on."))?;
+            output::confirm(
+                yes,
+                &format!("Revoke {id}? What uses it is refused from then on."),
+            )?;
             let revoked = target.revoke_instance_key(&id).await?;
-            if json { output::print_json(&revoked)? } else { output::note(&format!("{id} is revoked.")) }
+            if json {
+                output::print_json(&revoked)?
+            } else {
+                output::note(&format!("{id} is revoked."))
+            }
         }
     }
     target.finish().await
@@ -170,19 +237,32 @@ fn parse_setting(text: &str) -> Result<(String, Value), String> {
     let limit = || {
         let (requests, seconds) = value.split_once('/')?;
         let (requests, seconds) = (requests.parse::<u32>().ok()?, seconds.parse::<u32>().ok()?);
-        name.ends_with("rate_limit").then(|| json!({ "requests": requests, "seconds": seconds }))
+        name.ends_with("rate_limit")
+            .then(|| json!({ "requests": requests, "seconds": seconds }))
     };
-    let duration = || name.ends_with("_ttl").then(|| output::parse_duration(value).ok()).flatten().map(|seconds| json!(seconds));
+    let duration = || {
+        name.ends_with("_ttl")
+            .then(|| output::parse_duration(value).ok())
+            .flatten()
+            .map(|seconds| json!(seconds))
+    };
     let value = match value {
         "on" => Value::Bool(true),
         "off" => Value::Bool(false),
-        _ => limit().or_else(duration).or_else(|| serde_json::from_str(value).ok()).unwrap_or_else(|| Value::String(value.to_owned())),
+        _ => limit()
+            .or_else(duration)
+            .or_else(|| serde_json::from_str(value).ok())
+            .unwrap_or_else(|| Value::String(value.to_owned())),
     };
     Ok((name.to_owned(), value))
 }
 
 fn parse_key_id(text: &str) -> Result<String, &'static str> {
-    if text.starts_with("key_") && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+    if text.starts_with("key_")
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    {
         return Ok(text.to_owned());
     }
     Err("the id of a key begins with key_; the key itself never goes on the command line")
@@ -191,7 +271,14 @@ fn parse_key_id(text: &str) -> Result<String, &'static str> {
 fn show_list(instances: &[InstanceBody]) -> Result<(), Failure> {
     let rows: Vec<_> = instances
         .iter()
-        .map(|instance| [instance.id.to_string(), instance.name.clone(), output::time(instance.created_at), issuer(instance)])
+        .map(|instance| {
+            [
+                instance.id.to_string(),
+                instance.name.clone(),
+                output::time(instance.created_at),
+                issuer(instance),
+            ]
+        })
         .collect();
     output::print_table(["ID", "NAME", "CREATED", "ISSUER"], &rows, "No instances.")
 }
@@ -207,13 +294,21 @@ fn show(instance: &InstanceBody, json: bool) -> Result<(), Failure> {
         ("issuer", issuer(instance)),
     ];
     // The setting of the issuer has the same name as the result above it.
-    let settings = instance.settings.as_object().into_iter().flatten().filter(|(name, _)| *name != "issuer");
+    let settings = instance
+        .settings
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| *name != "issuer");
     fields.extend(settings.map(|(name, value)| (name.as_str(), shown(name, value))));
     output::print_fields(&fields)
 }
 
 fn issuer(instance: &InstanceBody) -> String {
-    instance.issuer.clone().unwrap_or_else(|| "made from the public URL (give --public-url to see it)".to_owned())
+    instance
+        .issuer
+        .clone()
+        .unwrap_or_else(|| "made from the public URL (give --public-url to see it)".to_owned())
 }
 
 fn shown(name: &str, value: &Value) -> String {
@@ -222,7 +317,9 @@ fn shown(name: &str, value: &Value) -> String {
         Value::Bool(true) => "on".to_owned(),
         Value::Bool(false) => "off".to_owned(),
         Value::String(text) => text.clone(),
-        Value::Number(number) if name.ends_with("_ttl") => number.as_i64().map_or_else(|| number.to_string(), output::duration),
+        Value::Number(number) if name.ends_with("_ttl") => number
+            .as_i64()
+            .map_or_else(|| number.to_string(), output::duration),
         Value::Object(limit) if limit.contains_key("requests") => {
             let part = |name| limit.get(name).map(Value::to_string).unwrap_or_default();
             format!("{}/{}", part("requests"), part("seconds"))
@@ -242,9 +339,15 @@ mod tests {
         assert_eq!(parse("secret_reveal=true"), json!(true));
         assert_eq!(parse("max_jwt_ttl=24h"), json!(86_400));
         assert_eq!(parse("max_jwt_ttl=60"), json!(60));
-        assert_eq!(parse("rate_limit=100/10"), json!({"requests": 100, "seconds": 10}));
+        assert_eq!(
+            parse("rate_limit=100/10"),
+            json!({"requests": 100, "seconds": 10})
+        );
         assert_eq!(parse("rate_limit=null"), Value::Null);
-        assert_eq!(parse("issuer=https://a.example/x"), json!("https://a.example/x"));
+        assert_eq!(
+            parse("issuer=https://a.example/x"),
+            json!("https://a.example/x")
+        );
         assert_eq!(parse("null_expiration=never"), json!("never"));
         assert!(parse_setting("secret_reveal").is_err());
     }

@@ -32,7 +32,9 @@ enum KeyCommand {
         yes: bool,
     },
     /// Deletes a signing key; every JWT that it signed is refused from then on
-    #[command(after_help = "Example:\n  countersign key delete ins_2GIoQhbUpy0hX7B2cVkuTMinXoD --yes")]
+    #[command(
+        after_help = "Example:\n  countersign key delete ins_2GIoQhbUpy0hX7B2cVkuTMinXoD --yes"
+    )]
     Delete {
         /// The key's `kid`
         kid: SigningKeyId,
@@ -48,25 +50,43 @@ pub(crate) async fn run(args: KeyArgs) -> Result<(), Failure> {
     match args.command {
         KeyCommand::List => {
             let list = target.signing_keys().await?;
-            if json { output::print_json(&list)? } else { show_list(&list.data)? }
+            if json {
+                output::print_json(&list)?
+            } else {
+                show_list(&list.data)?
+            }
         }
         KeyCommand::Rotate { now, yes } => {
             if now {
-                output::confirm(yes, "Sign with the next key at once? Receivers that keep the key set meet a key that they do not know.")?;
+                output::confirm(
+                    yes,
+                    "Sign with the next key at once? Receivers that keep the key set meet a key that they do not know.",
+                )?;
             }
             let key = target.rotate_signing_key(now).await?;
             if json {
                 output::print_json(&key)?;
             } else {
-                let when = if now { "now".to_owned() } else { output::time_or(key.active_at, "in an hour") };
+                let when = if now {
+                    "now".to_owned()
+                } else {
+                    output::time_or(key.active_at, "in an hour")
+                };
                 output::note(&format!("{} signs from {when} on.", key.kid));
                 show_list(&[key])?;
             }
         }
         KeyCommand::Delete { kid, yes } => {
-            output::confirm(yes, &format!("Delete {kid}? Every JWT that it signed is refused from then on."))?;
+            output::confirm(
+                yes,
+                &format!("Delete {kid}? Every JWT that it signed is refused from then on."),
+            )?;
             let deleted = target.delete_signing_key(kid).await?;
-            if json { output::print_json(&deleted)? } else { output::note(&format!("{kid} is deleted.")) }
+            if json {
+                output::print_json(&deleted)?
+            } else {
+                output::note(&format!("{kid} is deleted."))
+            }
         }
     }
     target.finish().await
@@ -86,5 +106,16 @@ fn show_list(keys: &[SigningKeyBody]) -> Result<(), Failure> {
             ]
         })
         .collect();
-    output::print_table(["KID", "STATE", "PUBLISHED", "SIGNS FROM", "SIGNED UNTIL", "LAST JWT ENDS"], &rows, "No signing keys.")
+    output::print_table(
+        [
+            "KID",
+            "STATE",
+            "PUBLISHED",
+            "SIGNS FROM",
+            "SIGNED UNTIL",
+            "LAST JWT ENDS",
+        ],
+        &rows,
+        "No signing keys.",
+    )
 }

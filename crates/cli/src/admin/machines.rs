@@ -38,7 +38,9 @@ enum MachineCommand {
         part: Part,
     },
     /// Makes a machine and shows its key
-    #[command(after_help = "Example:\n  countersign machine create billing --calls ledger --ttl 1h --output billing.key")]
+    #[command(
+        after_help = "Example:\n  countersign machine create billing --calls ledger --ttl 1h --output billing.key"
+    )]
     Create {
         /// Its name, 1 to 255 characters
         name: String,
@@ -87,7 +89,9 @@ enum MachineCommand {
         output: SecretOutput,
     },
     /// Gives a machine a new key; the older ones go on working for a while
-    #[command(after_help = "Example:\n  countersign machine rotate billing --previous-ttl 1h --output billing.key")]
+    #[command(
+        after_help = "Example:\n  countersign machine rotate billing --previous-ttl 1h --output billing.key"
+    )]
     Rotate {
         /// The machine, by id or name
         machine: String,
@@ -119,12 +123,18 @@ pub(crate) struct Part {
 impl Part {
     /// How many are wanted.
     pub(crate) fn wanted(&self) -> usize {
-        if self.all { usize::MAX } else { usize::try_from(self.limit).unwrap_or(usize::MAX) }
+        if self.all {
+            usize::MAX
+        } else {
+            usize::try_from(self.limit).unwrap_or(usize::MAX)
+        }
     }
 
     /// Says that there are more.
     pub(crate) fn note_rest(&self, shown: usize, total: i64) {
-        let passed = usize::try_from(self.offset).unwrap_or(usize::MAX).saturating_add(shown);
+        let passed = usize::try_from(self.offset)
+            .unwrap_or(usize::MAX)
+            .saturating_add(shown);
         if usize::try_from(total).is_ok_and(|total| passed < total) {
             output::note(&format!("{shown} of {total}; --all shows all of them."));
         }
@@ -136,8 +146,17 @@ pub(crate) async fn run(args: MachineArgs) -> Result<(), Failure> {
     let target = args.target.open().await?;
     let target = &*target;
     match args.command {
-        MachineCommand::List { query, order_by, part } => {
-            let page = MachinePage { query, order_by, limit: PAGE, offset: part.offset };
+        MachineCommand::List {
+            query,
+            order_by,
+            part,
+        } => {
+            let page = MachinePage {
+                query,
+                order_by,
+                limit: PAGE,
+                offset: part.offset,
+            };
             let list = list(target, page, part.wanted()).await?;
             if json {
                 output::print_json(&list)?;
@@ -146,7 +165,12 @@ pub(crate) async fn run(args: MachineArgs) -> Result<(), Failure> {
                 part.note_rest(list.data.len(), list.total_count);
             }
         }
-        MachineCommand::Create { name, calls, ttl, output } => {
+        MachineCommand::Create {
+            name,
+            calls,
+            ttl,
+            output,
+        } => {
             let mut called = Vec::with_capacity(calls.len());
             for machine in &calls {
                 called.push(resolve(target, machine).await?);
@@ -159,35 +183,70 @@ pub(crate) async fn run(args: MachineArgs) -> Result<(), Failure> {
                 machine.secret_key = key.clone();
             }
             prepared.write(secret).map_err(|failure| {
-                failure.context(format!("{} was made", machine.id)).with_hint("`countersign machine secret` shows its key")
+                failure
+                    .context(format!("{} was made", machine.id))
+                    .with_hint("`countersign machine secret` shows its key")
             })?;
             show(&machine, json)?;
         }
-        MachineCommand::Show { machine } => show(&target.machine(resolve(target, &machine).await?).await?, json)?,
+        MachineCommand::Show { machine } => show(
+            &target.machine(resolve(target, &machine).await?).await?,
+            json,
+        )?,
         MachineCommand::Update { machine, name, ttl } => {
             let id = resolve(target, &machine).await?;
-            show(&target.update_machine(id, name.as_deref(), ttl).await?, json)?;
+            show(
+                &target.update_machine(id, name.as_deref(), ttl).await?,
+                json,
+            )?;
         }
         MachineCommand::Delete { machine, yes } => {
             let machine = target.machine(resolve(target, &machine).await?).await?;
             let (id, name) = (machine.id, &machine.name);
-            output::confirm(yes, &format!("Delete the machine {id} ({name})? Its keys, scopes and tokens end at once."))?;
+            output::confirm(
+                yes,
+                &format!(
+                    "Delete the machine {id} ({name})? Its keys, scopes and tokens end at once."
+                ),
+            )?;
             let deleted = target.delete_machine(id).await?;
-            if json { output::print_json(&deleted)? } else { output::note(&format!("{id} is deleted.")) }
+            if json {
+                output::print_json(&deleted)?
+            } else {
+                output::note(&format!("{id} is deleted."))
+            }
         }
         MachineCommand::Secret { machine, output } => {
             let id = resolve(target, &machine).await?;
             let prepared = output.prepare()?;
             let key = target.machine_key(id).await?;
-            if json && prepared.path().is_none() { output::print_json(&key)? } else { prepared.write_or_print(&key.secret.0)? }
+            if json && prepared.path().is_none() {
+                output::print_json(&key)?
+            } else {
+                prepared.write_or_print(&key.secret.0)?
+            }
         }
-        MachineCommand::Rotate { machine, previous_ttl, yes, output } => {
+        MachineCommand::Rotate {
+            machine,
+            previous_ttl,
+            yes,
+            output,
+        } => {
             if previous_ttl > MAX_PREVIOUS_TOKEN_TTL_SECONDS {
-                return Err(Failure::new(Code::Usage, "older keys can go on working for 8h at most", "give --previous-ttl 8h or less"));
+                return Err(Failure::new(
+                    Code::Usage,
+                    "older keys can go on working for 8h at most",
+                    "give --previous-ttl 8h or less",
+                ));
             }
             let id = resolve(target, &machine).await?;
             if previous_ttl == 0 {
-                output::confirm(yes, &format!("End all older keys of {id} at once? What uses them is refused from then on."))?;
+                output::confirm(
+                    yes,
+                    &format!(
+                        "End all older keys of {id} at once? What uses them is refused from then on."
+                    ),
+                )?;
             }
             let prepared = output.prepare()?;
             let key = target.rotate_machine_key(id, previous_ttl).await?;
@@ -195,7 +254,9 @@ pub(crate) async fn run(args: MachineArgs) -> Result<(), Failure> {
                 output::print_json(&key)?;
             } else {
                 prepared.write_or_print(&key.secret.0).map_err(|failure| {
-                    failure.context(format!("{id} has a new key")).with_hint("`countersign machine secret` shows it")
+                    failure
+                        .context(format!("{id} has a new key"))
+                        .with_hint("`countersign machine secret` shows it")
                 })?;
             }
         }
@@ -204,24 +265,38 @@ pub(crate) async fn run(args: MachineArgs) -> Result<(), Failure> {
 }
 
 /// As many machines as are wanted, page by page.
-pub(crate) async fn list(target: &dyn Target, mut page: MachinePage, wanted: usize) -> Result<MachineList, Failure> {
+pub(crate) async fn list(
+    target: &dyn Target,
+    mut page: MachinePage,
+    wanted: usize,
+) -> Result<MachineList, Failure> {
     let mut machines: Vec<Machine> = Vec::new();
     loop {
         let missing = u32::try_from(wanted.saturating_sub(machines.len())).unwrap_or(u32::MAX);
         page.limit = missing.clamp(1, PAGE);
         let next = target.machines(&page).await?;
-        page.offset = page.offset.saturating_add(u64::try_from(next.data.len()).unwrap_or_default());
+        page.offset = page
+            .offset
+            .saturating_add(u64::try_from(next.data.len()).unwrap_or_default());
         let is_last = next.data.len() < usize::try_from(page.limit).unwrap_or(usize::MAX);
         machines.extend(next.data);
         if is_last || machines.len() >= wanted {
-            return Ok(MachineList { data: machines, total_count: next.total_count });
+            return Ok(MachineList {
+                data: machines,
+                total_count: next.total_count,
+            });
         }
     }
 }
 
 /// All machines, oldest first.
 pub(crate) async fn all(target: &dyn Target, query: Option<&str>) -> Result<Vec<Machine>, Failure> {
-    let page = MachinePage { query: query.map(str::to_owned), order_by: "created_at".to_owned(), limit: PAGE, offset: 0 };
+    let page = MachinePage {
+        query: query.map(str::to_owned),
+        order_by: "created_at".to_owned(),
+        limit: PAGE,
+        offset: 0,
+    };
     Ok(list(target, page, usize::MAX).await?.data)
 }
 
@@ -230,18 +305,33 @@ pub(crate) async fn resolve(target: &dyn Target, text: &str) -> Result<MachineId
     if let Ok(id) = text.parse() {
         return Ok(id);
     }
-    let named: Vec<Machine> = all(target, Some(text)).await?.into_iter().filter(|machine| machine.name == text).collect();
+    let named: Vec<Machine> = all(target, Some(text))
+        .await?
+        .into_iter()
+        .filter(|machine| machine.name == text)
+        .collect();
     match named.as_slice() {
         [machine] => Ok(machine.id),
         [] => Err(Failure::new(
             Code::Refused,
-            format!("there is no machine with the id or name '{}'", output::visible(text)),
+            format!(
+                "there is no machine with the id or name '{}'",
+                output::visible(text)
+            ),
             "`countersign machine list` shows the machines; names are compared exactly",
         )),
         several => {
             let ids: Vec<&str> = several.iter().map(|machine| machine.id.as_str()).collect();
             let hint = format!("give the id of one of them: {}", ids.join(", "));
-            Err(Failure::new(Code::Refused, format!("{} machines are named '{}'", several.len(), output::visible(text)), hint))
+            Err(Failure::new(
+                Code::Refused,
+                format!(
+                    "{} machines are named '{}'",
+                    several.len(),
+                    output::visible(text)
+                ),
+                hint,
+            ))
         }
     }
 }
@@ -251,7 +341,11 @@ fn show_list(list: &MachineList) -> Result<(), Failure> {
         .data
         .iter()
         .map(|machine| {
-            let calls: Vec<&str> = machine.scoped_machines.iter().map(|called| called.name.as_str()).collect();
+            let calls: Vec<&str> = machine
+                .scoped_machines
+                .iter()
+                .map(|called| called.name.as_str())
+                .collect();
             [
                 machine.id.to_string(),
                 machine.name.clone(),
@@ -261,20 +355,35 @@ fn show_list(list: &MachineList) -> Result<(), Failure> {
             ]
         })
         .collect();
-    output::print_table(["ID", "NAME", "TOKEN LIFE", "CREATED", "MAY CALL"], &rows, "No machines. `countersign machine create NAME` makes one.")
+    output::print_table(
+        ["ID", "NAME", "TOKEN LIFE", "CREATED", "MAY CALL"],
+        &rows,
+        "No machines. `countersign machine create NAME` makes one.",
+    )
 }
 
 fn show(machine: &Machine, json: bool) -> Result<(), Failure> {
     if json {
         return output::print_json(machine);
     }
-    let calls: Vec<String> = machine.scoped_machines.iter().map(|called| format!("{} ({})", called.id, called.name)).collect();
+    let calls: Vec<String> = machine
+        .scoped_machines
+        .iter()
+        .map(|called| format!("{} ({})", called.id, called.name))
+        .collect();
     let mut fields = vec![
         ("id", machine.id.to_string()),
         ("name", machine.name.clone()),
         ("instance", machine.instance_id.to_string()),
         ("token life", output::duration(machine.default_token_ttl)),
-        ("may call", if calls.is_empty() { "nobody".to_owned() } else { calls.join(", ") }),
+        (
+            "may call",
+            if calls.is_empty() {
+                "nobody".to_owned()
+            } else {
+                calls.join(", ")
+            },
+        ),
         ("created", output::time(machine.created_at)),
         ("updated", output::time(machine.updated_at)),
     ];

@@ -29,13 +29,17 @@ use crate::exit::Failure;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Admin {
     /// Machines: who takes part
-    #[command(after_help = "Example:\n  countersign machine create \"Webhook Handler\" --calls \"tRPC API\" --output webhook.key")]
+    #[command(
+        after_help = "Example:\n  countersign machine create \"Webhook Handler\" --calls \"tRPC API\" --output webhook.key"
+    )]
     Machine(MachineArgs),
     /// Scopes: who may call whom
     #[command(after_help = "Example:\n  countersign scope add \"Webhook Handler\" \"tRPC API\"")]
     Scope(ScopeArgs),
     /// Tokens: issue, list, verify, revoke
-    #[command(after_help = "Example:\n  countersign token create --machine \"Webhook Handler\" --ttl 365d --output webhook.token")]
+    #[command(
+        after_help = "Example:\n  countersign token create --machine \"Webhook Handler\" --ttl 365d --output webhook.token"
+    )]
     Token(TokenArgs),
     /// Signing keys of JWTs: list, rotate, delete
     #[command(after_help = "Example:\n  countersign key rotate")]

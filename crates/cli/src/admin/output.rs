@@ -14,10 +14,16 @@ use crate::exit::{Code, Failure};
 /// Writes data to standard output. A reader that has seen enough, like `head`, is no failure.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = anstream::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::new(Code::Failed, format!("cannot write to standard output: {error}"), "what was asked for was done, but not shown"))
-        }
+    match out
+        .write_all(text.as_bytes())
+        .and_then(|()| out.write_all(b"\n"))
+        .and_then(|()| out.flush())
+    {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::new(
+            Code::Failed,
+            format!("cannot write to standard output: {error}"),
+            "what was asked for was done, but not shown",
+        )),
         _ => Ok(()),
     }
 }
@@ -30,17 +36,32 @@ pub(crate) fn note(text: &str) {
 /// Writes one JSON document: on a terminal with white space, for programs on one line.
 pub(crate) fn print_json<T: Serialize>(body: &T) -> Result<(), Failure> {
     let is_terminal = std::io::stdout().is_terminal();
-    let text = if is_terminal { serde_json::to_string_pretty(body) } else { serde_json::to_string(body) };
-    print(&text.map_err(|error| Failure::new(Code::Failed, error, "this is a fault of this program"))?)
+    let text = if is_terminal {
+        serde_json::to_string_pretty(body)
+    } else {
+        serde_json::to_string(body)
+    };
+    print(
+        &text.map_err(|error| {
+            Failure::new(Code::Failed, error, "this is a fault of this program")
+        })?,
+    )
 }
 
 /// Aligned columns below a header. Nothing but a note where there are no rows.
-pub(crate) fn print_table<const N: usize>(headers: [&str; N], rows: &[[String; N]], empty: &str) -> Result<(), Failure> {
+pub(crate) fn print_table<const N: usize>(
+    headers: [&str; N],
+    rows: &[[String; N]],
+    empty: &str,
+) -> Result<(), Failure> {
     if rows.is_empty() {
         note(empty);
         return Ok(());
     }
-    let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(|cell| visible(cell))).collect();
+    let rows: Vec<[String; N]> = rows
+        .iter()
+        .map(|row| row.each_ref().map(|cell| visible(cell)))
+        .collect();
     let mut widths = headers.map(width);
     for row in &rows {
         for (widest, cell) in widths.iter_mut().zip(row) {
@@ -66,9 +87,22 @@ fn line<'a>(cells: impl Iterator<Item = &'a str>, widths: &[usize]) -> String {
 
 /// One thing, a name and a value per line.
 pub(crate) fn print_fields(fields: &[(&str, String)]) -> Result<(), Failure> {
-    let widest = fields.iter().map(|(name, _)| width(name)).max().unwrap_or_default();
-    let lines: Vec<String> =
-        fields.iter().map(|(name, value)| format!("\x1b[1m{name}\x1b[0m{:gap$}{}", "", visible(value), gap = widest - width(name) + 2)).collect();
+    let widest = fields
+        .iter()
+        .map(|(name, _)| width(name))
+        .max()
+        .unwrap_or_default();
+    let lines: Vec<String> = fields
+        .iter()
+        .map(|(name, value)| {
+            format!(
+                "\x1b[1m{name}\x1b[0m{:gap$}{}",
+                "",
+                visible(value),
+                gap = widest - width(name) + 2
+            )
+        })
+        .collect();
     print(&lines.join("\n"))
 }
 
@@ -78,11 +112,22 @@ fn width(text: &str) -> usize {
 
 /// A text from elsewhere without what would steer a terminal: control characters and marks that turn the direction.
 pub(crate) fn visible(text: &str) -> String {
-    let is_hidden = |letter: char| letter.is_control() || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+    let is_hidden = |letter: char| {
+        letter.is_control()
+            || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
     if !text.contains(is_hidden) {
         return text.to_owned();
     }
-    text.chars().map(|letter| if is_hidden(letter) { letter.escape_default().to_string() } else { letter.to_string() }).collect()
+    text.chars()
+        .map(|letter| {
+            if is_hidden(letter) {
+                letter.escape_default().to_string()
+            } else {
+                letter.to_string()
+            }
+        })
+        .collect()
 }
 
 /// A point in time for people, UTC.
@@ -90,7 +135,12 @@ pub(crate) fn time(at: Timestamp) -> String {
     let seconds = at.as_seconds();
     let (day, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let (year, month, day) = civil(day);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
+    format!(
+        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}Z",
+        second / 3600,
+        second / 60 % 60,
+        second % 60
+    )
 }
 
 /// The same, or a word for its absence.
@@ -106,7 +156,11 @@ fn civil(day: i64) -> (i64, i64, i64) {
     let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let from_march = (5 * of_year + 2) / 153;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let month = if from_march < 10 {
+        from_march + 3
+    } else {
+        from_march - 9
+    };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     (year, month, of_year - (153 * from_march + 2) / 5 + 1)
 }
@@ -124,14 +178,22 @@ pub(crate) fn duration(seconds: i64) -> String {
             rest %= length;
         }
     }
-    if text.is_empty() { "0s".to_owned() } else { text }
+    if text.is_empty() {
+        "0s".to_owned()
+    } else {
+        text
+    }
 }
 
 /// Reads seconds, or a duration like `365d`, `12h`, `1h30m`.
 pub(crate) fn parse_duration(text: &str) -> Result<i64, String> {
     let wrong = || "write seconds, or a duration like 365d, 12h, 30m or 1h30m".to_owned();
     if let Ok(seconds) = text.parse() {
-        return if seconds >= 0 { Ok(seconds) } else { Err(wrong()) };
+        return if seconds >= 0 {
+            Ok(seconds)
+        } else {
+            Err(wrong())
+        };
     }
     let mut total: i64 = 0;
     let mut digits = String::new();
@@ -140,12 +202,22 @@ pub(crate) fn parse_duration(text: &str) -> Result<i64, String> {
             digits.push(letter);
             continue;
         }
-        let (_, length) = UNITS.into_iter().find(|(unit, _)| *unit == letter).ok_or_else(wrong)?;
+        let (_, length) = UNITS
+            .into_iter()
+            .find(|(unit, _)| *unit == letter)
+            .ok_or_else(wrong)?;
         let count: i64 = digits.parse().map_err(|_| wrong())?;
-        total = count.checked_mul(length).and_then(|more| total.checked_add(more)).ok_or_else(wrong)?;
+        total = count
+            .checked_mul(length)
+            .and_then(|more| total.checked_add(more))
+            .ok_or_else(wrong)?;
         digits.clear();
     }
-    if text.is_empty() || !digits.is_empty() { Err(wrong()) } else { Ok(total) }
+    if text.is_empty() || !digits.is_empty() {
+        Err(wrong())
+    } else {
+        Ok(total)
+    }
 }
 
 /// Asks before something that cannot be undone. Without a terminal the answer has to be `--yes`.
@@ -155,7 +227,11 @@ pub(crate) fn confirm(yes: bool, question: &str) -> Result<(), Failure> {
     }
     let question = visible(question);
     if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
-        return Err(Failure::new(Code::Usage, format!("{question} There is no terminal to ask on"), "give --yes to do it without a question"));
+        return Err(Failure::new(
+            Code::Usage,
+            format!("{question} There is no terminal to ask on"),
+            "give --yes to do it without a question",
+        ));
     }
     anstream::eprint!("{question} [y/N] ");
     let mut answer = String::new();
@@ -163,7 +239,11 @@ pub(crate) fn confirm(yes: bool, question: &str) -> Result<(), Failure> {
     if is_read && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
         return Ok(());
     }
-    Err(Failure::new(Code::Failed, "nothing was changed", "answer y, or give --yes"))
+    Err(Failure::new(
+        Code::Failed,
+        "nothing was changed",
+        "answer y, or give --yes",
+    ))
 }
 
 /// Where a secret goes.
@@ -177,7 +257,9 @@ pub(crate) struct SecretOutput {
 impl SecretOutput {
     /// Makes sure that the file can be written before there is a secret to lose.
     pub(crate) fn prepare(&self) -> Result<PreparedOutput, Failure> {
-        let Some(path) = &self.output else { return Ok(PreparedOutput(None)) };
+        let Some(path) = &self.output else {
+            return Ok(PreparedOutput(None));
+        };
         let file = NamedTempFile::new_in(parent(path)).map_err(|error| unwritable(path, &error))?;
         Ok(PreparedOutput(Some((file, path.clone()))))
     }
@@ -194,7 +276,9 @@ impl PreparedOutput {
 
     /// Writes the secret where it goes to a file, and leaves it alone otherwise.
     pub(crate) fn write(self, secret: &str) -> Result<(), Failure> {
-        let Some((mut file, path)) = self.0 else { return Ok(()) };
+        let Some((mut file, path)) = self.0 else {
+            return Ok(());
+        };
         let write = || -> std::io::Result<()> {
             file.write_all(secret.as_bytes())?;
             file.write_all(b"\n")?;
@@ -209,16 +293,26 @@ impl PreparedOutput {
 
     /// Writes the secret to its file, or shows it as the only data.
     pub(crate) fn write_or_print(self, secret: &str) -> Result<(), Failure> {
-        if self.0.is_some() { self.write(secret) } else { print(secret) }
+        if self.0.is_some() {
+            self.write(secret)
+        } else {
+            print(secret)
+        }
     }
 }
 
 fn parent(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+    path.parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or_else(|| Path::new("."))
 }
 
 fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(Code::Unreadable, format!("cannot write {}: {error}", path.display()), "--output names a file in a folder that you may write to")
+    Failure::new(
+        Code::Unreadable,
+        format!("cannot write {}: {error}", path.display()),
+        "--output names a file in a folder that you may write to",
+    )
 }
 
 #[cfg(test)]
@@ -228,18 +322,41 @@ mod tests {
     #[test]
     fn times_are_civil() {
         assert_eq!(time(Timestamp::EPOCH), "1970-01-01 00:00:00Z");
-        assert_eq!(time(Timestamp::from_millis(1_767_225_599_999)), "2025-12-31 23:59:59Z");
-        assert_eq!(time(Timestamp::from_millis(951_782_400_000)), "2000-02-29 00:00:00Z");
+        assert_eq!(
+            time(Timestamp::from_millis(1_767_225_599_999)),
+            "2025-12-31 23:59:59Z"
+        );
+        assert_eq!(
+            time(Timestamp::from_millis(951_782_400_000)),
+            "2000-02-29 00:00:00Z"
+        );
     }
 
     #[test]
     fn durations_survive_their_text() {
-        for (text, seconds) in [("365d", 31_536_000), ("1h30m", 5_400), ("0s", 0), ("59s", 59)] {
+        for (text, seconds) in [
+            ("365d", 31_536_000),
+            ("1h30m", 5_400),
+            ("0s", 0),
+            ("59s", 59),
+        ] {
             assert_eq!(parse_duration(text), Ok(seconds));
             assert_eq!(duration(seconds), text);
         }
         assert_eq!(parse_duration("3600"), Ok(3600));
-        for text in ["", "-1", "1", "d", "1d2", "1y", "99999999999999999999d", "1.5h"].into_iter().filter(|text| *text != "1") {
+        for text in [
+            "",
+            "-1",
+            "1",
+            "d",
+            "1d2",
+            "1y",
+            "99999999999999999999d",
+            "1.5h",
+        ]
+        .into_iter()
+        .filter(|text| *text != "1")
+        {
             assert!(parse_duration(text).is_err(), "{text}");
         }
     }

@@ -1,7 +1,9 @@
 //! An authority over HTTP, with an instance key or a machine key.
 
 use async_trait::async_trait;
-use countersign_protocol::body::{DeletedMachine, M2mToken, M2mTokenList, Machine, MachineList, MachineScope, MachineSecretKey};
+use countersign_protocol::body::{
+    DeletedMachine, M2mToken, M2mTokenList, Machine, MachineList, MachineScope, MachineSecretKey,
+};
 use countersign_protocol::claims::Claims;
 use countersign_protocol::error::ErrorEnvelope;
 use countersign_protocol::ids::{MachineId, SigningKeyId, TokenId};
@@ -11,7 +13,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::bodies::{ChangeBody, InstanceBody, InstanceKeyBody, List, NewInstanceKeyBody, SigningKeyBody};
+use super::bodies::{
+    ChangeBody, InstanceBody, InstanceKeyBody, List, NewInstanceKeyBody, SigningKeyBody,
+};
 use super::http::Base;
 use super::output;
 use super::target::{ListedFormat, MachinePage, NewFormat, NewToken, Target, TokenPage};
@@ -38,14 +42,29 @@ impl Remote {
         allows_plain: bool,
     ) -> Result<Self, Failure> {
         let base = Base::parse(url, allows_plain)?;
-        let places = [(&instance_key, "sk_", "an instance key"), (&machine_key, "ak_", "a machine key")];
+        let places = [
+            (&instance_key, "sk_", "an instance key"),
+            (&machine_key, "ak_", "a machine key"),
+        ];
         for (key, prefix, noun) in places {
-            if key.as_ref().is_some_and(|key| !key.expose().starts_with(prefix)) {
+            if key
+                .as_ref()
+                .is_some_and(|key| !key.expose().starts_with(prefix))
+            {
                 let hint = "instance keys begin with sk_ and go into CLERK_SECRET_KEY; machine keys begin with ak_ and go into CLERK_MACHINE_SECRET_KEY";
-                return Err(Failure::new(Code::Settings, format!("what was given as {noun} is none"), hint));
+                return Err(Failure::new(
+                    Code::Settings,
+                    format!("what was given as {noun} is none"),
+                    hint,
+                ));
             }
         }
-        Ok(Self { base, instance_key, machine_key, prefers_machine })
+        Ok(Self {
+            base,
+            instance_key,
+            machine_key,
+            prefers_machine,
+        })
     }
 
     fn instance_key(&self) -> Result<&Secret, Failure> {
@@ -68,53 +87,129 @@ impl Remote {
 
     /// The key of `machine`, which an instance key can read, or else the machine key at hand.
     async fn key_of(&self, machine: Option<MachineId>) -> Result<Option<Secret>, Failure> {
-        let Some(machine) = machine else { return Ok(None) };
+        let Some(machine) = machine else {
+            return Ok(None);
+        };
         if self.prefers_machine {
             let hint = "leave one of them out: the key says which machine it is";
-            return Err(Failure::new(Code::Usage, "--machine and --machine-key-file are given both", hint));
+            return Err(Failure::new(
+                Code::Usage,
+                "--machine and --machine-key-file are given both",
+                hint,
+            ));
         }
-        output::note(&format!("Using the key of {machine}; the change log notes that it was shown."));
+        output::note(&format!(
+            "Using the key of {machine}; the change log notes that it was shown."
+        ));
         Ok(Some(Secret::new(self.machine_key(machine).await?.secret.0)))
     }
 
-    async fn call<T: DeserializeOwned>(&self, key: &Secret, method: Method, path: &str, body: Option<String>) -> Result<T, Failure> {
+    async fn call<T: DeserializeOwned>(
+        &self,
+        key: &Secret,
+        method: Method,
+        path: &str,
+        body: Option<String>,
+    ) -> Result<T, Failure> {
         let answer = self.base.send(method, path, key, body).await?;
         if answer.status().is_success() {
-            return serde_json::from_slice(answer.body()).map_err(|error| self.foreign(&format!("its answer cannot be read ({error})")));
+            return serde_json::from_slice(answer.body())
+                .map_err(|error| self.foreign(&format!("its answer cannot be read ({error})")));
         }
         let status = answer.status().as_u16();
-        let envelope: ErrorEnvelope =
-            serde_json::from_slice(answer.body()).map_err(|_| self.foreign(&format!("it answered with status {status}")))?;
-        Err(refused(status, path, &envelope, answer.headers().get("retry-after").and_then(|value| value.to_str().ok())))
+        let envelope: ErrorEnvelope = serde_json::from_slice(answer.body())
+            .map_err(|_| self.foreign(&format!("it answered with status {status}")))?;
+        Err(refused(
+            status,
+            path,
+            &envelope,
+            answer
+                .headers()
+                .get("retry-after")
+                .and_then(|value| value.to_str().ok()),
+        ))
     }
 
-    async fn manage<T: DeserializeOwned>(&self, method: Method, path: &str, body: Option<&Value>) -> Result<T, Failure> {
-        self.call(self.instance_key()?, method, path, body.map(Value::to_string)).await
+    async fn manage<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<T, Failure> {
+        self.call(
+            self.instance_key()?,
+            method,
+            path,
+            body.map(Value::to_string),
+        )
+        .await
     }
 
     fn foreign(&self, why: &str) -> Failure {
-        let hint = "check the address: it must be the authority's own, not a page or proxy in front of it";
-        Failure::new(Code::Unreachable, format!("what answers at {} is no authority that this program knows: {why}", self.base.shown()), hint)
+        let hint =
+            "check the address: it must be the authority's own, not a page or proxy in front of it";
+        Failure::new(
+            Code::Unreachable,
+            format!(
+                "what answers at {} is no authority that this program knows: {why}",
+                self.base.shown()
+            ),
+            hint,
+        )
     }
 }
 
 /// What the authority said, for a person.
-fn refused(status: u16, path: &str, envelope: &ErrorEnvelope, retry_after: Option<&str>) -> Failure {
+fn refused(
+    status: u16,
+    path: &str,
+    envelope: &ErrorEnvelope,
+    retry_after: Option<&str>,
+) -> Failure {
     let item = envelope.errors.first();
-    let (code, text) = item.map_or(("unknown", "no reason was given"), |item| (&*item.code, &*item.long_message));
+    let (code, text) = item.map_or(("unknown", "no reason was given"), |item| {
+        (&*item.code, &*item.long_message)
+    });
     let trace = envelope.clerk_trace_id.as_deref().unwrap_or("none");
-    let message = format!("{} ({code}, trace {trace})", output::visible(text).trim_end_matches('.'));
+    let message = format!(
+        "{} ({code}, trace {trace})",
+        output::visible(text).trim_end_matches('.')
+    );
     let again = format!("try again in {} s", retry_after.unwrap_or("a few"));
     let (situation, hint) = match (status, code) {
-        (401, "machine_secret_key_invalid") => (Code::Refused, "check CLERK_MACHINE_SECRET_KEY, or take the key with `countersign machine secret`".to_owned()),
-        (401, _) => (Code::Refused, "check CLERK_SECRET_KEY; `countersign instance key create --data DIR` makes a new key".to_owned()),
-        (403, _) => (Code::Refused, "the key that was given may not do this; the message says why".to_owned()),
+        (401, "machine_secret_key_invalid") => (
+            Code::Refused,
+            "check CLERK_MACHINE_SECRET_KEY, or take the key with `countersign machine secret`"
+                .to_owned(),
+        ),
+        (401, _) => (
+            Code::Refused,
+            "check CLERK_SECRET_KEY; `countersign instance key create --data DIR` makes a new key"
+                .to_owned(),
+        ),
+        (403, _) => (
+            Code::Refused,
+            "the key that was given may not do this; the message says why".to_owned(),
+        ),
         (404, "resource_not_found") if path == VERIFY => (Code::No, TOKEN_HINT.to_owned()),
-        (404, _) => (Code::Refused, "the `list` commands show what there is".to_owned()),
-        (409, _) => (Code::Refused, "it is there already or its number is limited; the `list` commands show what there is".to_owned()),
+        (404, _) => (
+            Code::Refused,
+            "the `list` commands show what there is".to_owned(),
+        ),
+        (409, _) => (
+            Code::Refused,
+            "it is there already or its number is limited; the `list` commands show what there is"
+                .to_owned(),
+        ),
         (429, _) => (Code::Unavailable, again),
-        (500.., _) => (Code::Unavailable, format!("{again}; the authority's log tells more under the trace id")),
-        _ => (Code::Refused, "see the command's --help for what is allowed".to_owned()),
+        (500.., _) => (
+            Code::Unavailable,
+            format!("{again}; the authority's log tells more under the trace id"),
+        ),
+        _ => (
+            Code::Refused,
+            "see the command's --help for what is allowed".to_owned(),
+        ),
     };
     Failure::new(situation, message, hint)
 }
@@ -155,42 +250,84 @@ impl Target for Remote {
             ("order_by", page.order_by.clone()),
             ("query", page.query.clone().unwrap_or_default()),
         ]);
-        self.manage(Method::GET, &format!("/machines?{query}"), None).await
+        self.manage(Method::GET, &format!("/machines?{query}"), None)
+            .await
     }
 
-    async fn create_machine(&self, name: &str, calls: &[MachineId], ttl: Option<i64>) -> Result<Machine, Failure> {
-        let body = json!(MachineFields { name: Some(name), default_token_ttl: ttl, scoped_machines: calls });
+    async fn create_machine(
+        &self,
+        name: &str,
+        calls: &[MachineId],
+        ttl: Option<i64>,
+    ) -> Result<Machine, Failure> {
+        let body = json!(MachineFields {
+            name: Some(name),
+            default_token_ttl: ttl,
+            scoped_machines: calls
+        });
         self.manage(Method::POST, "/machines", Some(&body)).await
     }
 
     async fn machine(&self, id: MachineId) -> Result<Machine, Failure> {
-        self.manage(Method::GET, &format!("/machines/{id}"), None).await
+        self.manage(Method::GET, &format!("/machines/{id}"), None)
+            .await
     }
 
-    async fn update_machine(&self, id: MachineId, name: Option<&str>, ttl: Option<i64>) -> Result<Machine, Failure> {
-        let body = json!(MachineFields { name, default_token_ttl: ttl, scoped_machines: &[] });
-        self.manage(Method::PATCH, &format!("/machines/{id}"), Some(&body)).await
+    async fn update_machine(
+        &self,
+        id: MachineId,
+        name: Option<&str>,
+        ttl: Option<i64>,
+    ) -> Result<Machine, Failure> {
+        let body = json!(MachineFields {
+            name,
+            default_token_ttl: ttl,
+            scoped_machines: &[]
+        });
+        self.manage(Method::PATCH, &format!("/machines/{id}"), Some(&body))
+            .await
     }
 
     async fn delete_machine(&self, id: MachineId) -> Result<DeletedMachine, Failure> {
-        self.manage(Method::DELETE, &format!("/machines/{id}"), None).await
+        self.manage(Method::DELETE, &format!("/machines/{id}"), None)
+            .await
     }
 
     async fn machine_key(&self, id: MachineId) -> Result<MachineSecretKey, Failure> {
-        self.manage(Method::GET, &format!("/machines/{id}/secret_key"), None).await
+        self.manage(Method::GET, &format!("/machines/{id}/secret_key"), None)
+            .await
     }
 
-    async fn rotate_machine_key(&self, id: MachineId, previous_ttl: i64) -> Result<MachineSecretKey, Failure> {
+    async fn rotate_machine_key(
+        &self,
+        id: MachineId,
+        previous_ttl: i64,
+    ) -> Result<MachineSecretKey, Failure> {
         let body = json!({ "previous_token_ttl": previous_ttl });
-        self.manage(Method::POST, &format!("/machines/{id}/secret_key/rotate"), Some(&body)).await
+        self.manage(
+            Method::POST,
+            &format!("/machines/{id}/secret_key/rotate"),
+            Some(&body),
+        )
+        .await
     }
 
     async fn create_scope(&self, from: MachineId, to: MachineId) -> Result<MachineScope, Failure> {
-        self.manage(Method::POST, &format!("/machines/{from}/scopes"), Some(&json!({ "to_machine_id": to }))).await
+        self.manage(
+            Method::POST,
+            &format!("/machines/{from}/scopes"),
+            Some(&json!({ "to_machine_id": to })),
+        )
+        .await
     }
 
     async fn delete_scope(&self, from: MachineId, to: MachineId) -> Result<MachineScope, Failure> {
-        self.manage(Method::DELETE, &format!("/machines/{from}/scopes/{to}"), None).await
+        self.manage(
+            Method::DELETE,
+            &format!("/machines/{from}/scopes/{to}"),
+            None,
+        )
+        .await
     }
 
     async fn issue(&self, machine: Option<MachineId>, new: &NewToken) -> Result<M2mToken, Failure> {
@@ -211,17 +348,30 @@ impl Target for Remote {
             min_remaining_ttl_seconds: new.min_remaining,
             claims: new.claims.as_ref(),
         };
-        let body = serde_json::to_string(&body).map_err(|error| Failure::new(Code::Failed, error, "this is a fault of this program"))?;
-        self.call(key, Method::POST, "/m2m_tokens", Some(body)).await
+        let body = serde_json::to_string(&body).map_err(|error| {
+            Failure::new(Code::Failed, error, "this is a fault of this program")
+        })?;
+        self.call(key, Method::POST, "/m2m_tokens", Some(body))
+            .await
     }
 
-    async fn verify(&self, machine: Option<MachineId>, token: &Secret) -> Result<M2mToken, Failure> {
+    async fn verify(
+        &self,
+        machine: Option<MachineId>,
+        token: &Secret,
+    ) -> Result<M2mToken, Failure> {
         let own = self.key_of(machine).await?;
         let key = match &own {
             Some(key) => key,
             None => self.any_key()?,
         };
-        self.call(key, Method::POST, VERIFY, Some(json!({ "token": token.expose() }).to_string())).await
+        self.call(
+            key,
+            Method::POST,
+            VERIFY,
+            Some(json!({ "token": token.expose() }).to_string()),
+        )
+        .await
     }
 
     async fn tokens(&self, subject: MachineId, page: &TokenPage) -> Result<M2mTokenList, Failure> {
@@ -238,12 +388,24 @@ impl Target for Remote {
             ("limit", page.limit.to_string()),
             ("offset", page.offset.to_string()),
         ]);
-        self.call(self.any_key()?, Method::GET, &format!("/m2m_tokens?{query}"), None).await
+        self.call(
+            self.any_key()?,
+            Method::GET,
+            &format!("/m2m_tokens?{query}"),
+            None,
+        )
+        .await
     }
 
     async fn revoke_token(&self, id: TokenId, reason: Option<&str>) -> Result<M2mToken, Failure> {
         let body = json!({ "revocation_reason": reason });
-        self.call(self.any_key()?, Method::POST, &format!("/m2m_tokens/{id}/revoke"), Some(body.to_string())).await
+        self.call(
+            self.any_key()?,
+            Method::POST,
+            &format!("/m2m_tokens/{id}/revoke"),
+            Some(body.to_string()),
+        )
+        .await
     }
 
     async fn own_machine(&self) -> Result<Option<MachineId>, Failure> {
@@ -251,40 +413,70 @@ impl Target for Remote {
         struct WhoAmI {
             machine_id: Option<MachineId>,
         }
-        let who: WhoAmI = self.call(self.any_key()?, Method::GET, "/countersign/whoami", None).await?;
+        let who: WhoAmI = self
+            .call(self.any_key()?, Method::GET, "/countersign/whoami", None)
+            .await?;
         Ok(who.machine_id)
     }
 
     async fn signing_keys(&self) -> Result<List<SigningKeyBody>, Failure> {
-        self.manage(Method::GET, "/countersign/signing_keys", None).await
+        self.manage(Method::GET, "/countersign/signing_keys", None)
+            .await
     }
 
     async fn rotate_signing_key(&self, is_immediate: bool) -> Result<SigningKeyBody, Failure> {
-        self.manage(Method::POST, "/countersign/signing_keys/rotate", Some(&json!({ "immediate": is_immediate }))).await
+        self.manage(
+            Method::POST,
+            "/countersign/signing_keys/rotate",
+            Some(&json!({ "immediate": is_immediate })),
+        )
+        .await
     }
 
     async fn delete_signing_key(&self, kid: SigningKeyId) -> Result<Value, Failure> {
-        self.manage(Method::DELETE, &format!("/countersign/signing_keys/{kid}"), None).await
+        self.manage(
+            Method::DELETE,
+            &format!("/countersign/signing_keys/{kid}"),
+            None,
+        )
+        .await
     }
 
     async fn instance(&self) -> Result<InstanceBody, Failure> {
-        self.manage(Method::GET, "/countersign/instance", None).await
+        self.manage(Method::GET, "/countersign/instance", None)
+            .await
     }
 
     async fn update_instance(&self, settings: &Value) -> Result<InstanceBody, Failure> {
-        self.manage(Method::PATCH, "/countersign/instance", Some(&json!({ "settings": settings }))).await
+        self.manage(
+            Method::PATCH,
+            "/countersign/instance",
+            Some(&json!({ "settings": settings })),
+        )
+        .await
     }
 
     async fn instance_keys(&self) -> Result<List<InstanceKeyBody>, Failure> {
-        self.manage(Method::GET, "/countersign/instance_keys", None).await
+        self.manage(Method::GET, "/countersign/instance_keys", None)
+            .await
     }
 
     async fn create_instance_key(&self, is_live: bool) -> Result<NewInstanceKeyBody, Failure> {
-        self.manage(Method::POST, "/countersign/instance_keys", Some(&json!({ "live": is_live }))).await
+        self.manage(
+            Method::POST,
+            "/countersign/instance_keys",
+            Some(&json!({ "live": is_live })),
+        )
+        .await
     }
 
     async fn revoke_instance_key(&self, id: &str) -> Result<Value, Failure> {
-        self.manage(Method::DELETE, &format!("/countersign/instance_keys/{id}"), None).await
+        self.manage(
+            Method::DELETE,
+            &format!("/countersign/instance_keys/{id}"),
+            None,
+        )
+        .await
     }
 
     async fn changes(&self, after: u64) -> Result<Vec<ChangeBody>, Failure> {
@@ -292,7 +484,13 @@ impl Target for Remote {
         struct Changes {
             data: Vec<ChangeBody>,
         }
-        let changes: Changes = self.manage(Method::GET, &format!("/countersign/changes?after={after}"), None).await?;
+        let changes: Changes = self
+            .manage(
+                Method::GET,
+                &format!("/countersign/changes?after={after}"),
+                None,
+            )
+            .await?;
         Ok(changes.data)
     }
 

@@ -56,16 +56,28 @@ pub(crate) async fn run(args: ScopeArgs) -> Result<(), Failure> {
                 None => None,
             };
             let machines = all(target, None).await?;
-            if let Some(only) = only.filter(|only| machines.iter().all(|machine| machine.id != *only)) {
+            if let Some(only) =
+                only.filter(|only| machines.iter().all(|machine| machine.id != *only))
+            {
                 return Err(no_machine(only));
             }
-            let is_wanted = |from: MachineId, to: MachineId| only.is_none_or(|only| from == only || to == only);
+            let is_wanted =
+                |from: MachineId, to: MachineId| only.is_none_or(|only| from == only || to == only);
             let mut scopes = Vec::new();
             let mut rows = Vec::new();
             for from in &machines {
-                for to in from.scoped_machines.iter().filter(|to| is_wanted(from.id, to.id)) {
+                for to in from
+                    .scoped_machines
+                    .iter()
+                    .filter(|to| is_wanted(from.id, to.id))
+                {
                     scopes.push(scope(from.id, to.id));
-                    rows.push([from.name.clone(), from.id.to_string(), to.name.clone(), to.id.to_string()]);
+                    rows.push([
+                        from.name.clone(),
+                        from.id.to_string(),
+                        to.name.clone(),
+                        to.id.to_string(),
+                    ]);
                 }
             }
             if json {
@@ -79,24 +91,44 @@ pub(crate) async fn run(args: ScopeArgs) -> Result<(), Failure> {
             let (from, to) = (resolve(target, &from).await?, resolve(target, &to).await?);
             let scope = target.create_scope(from, to).await?;
             let text = format!("{from} may call {to}, with tokens that are issued from now on.");
-            if json { output::print_json(&scope)? } else { output::note(&text) }
+            if json {
+                output::print_json(&scope)?
+            } else {
+                output::note(&text)
+            }
         }
         ScopeCommand::Remove { from, to } => {
             let (from, to) = (resolve(target, &from).await?, resolve(target, &to).await?);
             let scope = target.delete_scope(from, to).await?;
-            let text = format!("{from} gets no more tokens for {to}. Those that it holds stay as they are: `countersign token revoke` ends them.");
-            if json { output::print_json(&scope)? } else { output::note(&text) }
+            let text = format!(
+                "{from} gets no more tokens for {to}. Those that it holds stay as they are: `countersign token revoke` ends them."
+            );
+            if json {
+                output::print_json(&scope)?
+            } else {
+                output::note(&text)
+            }
         }
     }
     target.finish().await
 }
 
 fn scope(from_machine_id: MachineId, to_machine_id: MachineId) -> MachineScope {
-    MachineScope { object: MachineScopeTag::Tag, from_machine_id, to_machine_id, created_at: None, deleted: None }
+    MachineScope {
+        object: MachineScopeTag::Tag,
+        from_machine_id,
+        to_machine_id,
+        created_at: None,
+        deleted: None,
+    }
 }
 
 fn no_machine(id: MachineId) -> Failure {
-    Failure::new(Code::Refused, format!("there is no machine {id}"), "`countersign machine list` shows the machines")
+    Failure::new(
+        Code::Refused,
+        format!("there is no machine {id}"),
+        "`countersign machine list` shows the machines",
+    )
 }
 
 #[derive(Args, Debug)]
@@ -115,35 +147,76 @@ pub(crate) async fn why(args: WhyArgs) -> Result<(), Failure> {
     let target = args.target.open().await?;
     let target = &*target;
     let caller = target.machine(resolve(target, &args.caller).await?).await?;
-    let receiver = target.machine(resolve(target, &args.receiver).await?).await?;
-    let page = TokenPage { revoked: false, expired: false, format: ListedFormat::All, limit: 100, offset: 0 };
-    let M2mTokenList { m2m_tokens: newest, total_count: live } = target.tokens(caller.id, &page).await?;
-    let fitting = newest.iter().filter(|token| token.scopes.contains(&receiver.id)).count();
-    let is_allowed = caller.scoped_machines.iter().any(|called| called.id == receiver.id);
-    let is_reverse = receiver.scoped_machines.iter().any(|called| called.id == caller.id);
+    let receiver = target
+        .machine(resolve(target, &args.receiver).await?)
+        .await?;
+    let page = TokenPage {
+        revoked: false,
+        expired: false,
+        format: ListedFormat::All,
+        limit: 100,
+        offset: 0,
+    };
+    let M2mTokenList {
+        m2m_tokens: newest,
+        total_count: live,
+    } = target.tokens(caller.id, &page).await?;
+    let fitting = newest
+        .iter()
+        .filter(|token| token.scopes.contains(&receiver.id))
+        .count();
+    let is_allowed = caller
+        .scoped_machines
+        .iter()
+        .any(|called| called.id == receiver.id);
+    let is_reverse = receiver
+        .scoped_machines
+        .iter()
+        .any(|called| called.id == caller.id);
     target.finish().await?;
 
-    let (from, to) = (output::visible(&caller.name), output::visible(&receiver.name));
+    let (from, to) = (
+        output::visible(&caller.name),
+        output::visible(&receiver.name),
+    );
     let tokens = match (newest.len(), fitting) {
         (0, _) => "It has no live token.".to_owned(),
         (looked_at, 0) => format!("None of its {looked_at} newest live tokens is for {to}."),
-        (looked_at, fitting) => format!("{fitting} of its {looked_at} newest live tokens are for {to}."),
+        (looked_at, fitting) => {
+            format!("{fitting} of its {looked_at} newest live tokens are for {to}.")
+        }
     };
     let (answer, next) = match (is_allowed, fitting) {
         (true, 0) if newest.is_empty() => (format!("{from} may call {to}."), None),
         (true, 0) => {
-            let answer = format!("{from} may call {to}, but every token that it holds is older than the scope.");
-            (answer, Some("let it fetch a new token: scopes are copied when a token is issued".to_owned()))
+            let answer = format!(
+                "{from} may call {to}, but every token that it holds is older than the scope."
+            );
+            (
+                answer,
+                Some(
+                    "let it fetch a new token: scopes are copied when a token is issued".to_owned(),
+                ),
+            )
         }
         (true, _) => (format!("{from} may call {to}."), None),
-        (false, _) if caller.id == receiver.id => (format!("{from} is both: a machine's tokens are never for itself."), Some("use two machines".to_owned())),
+        (false, _) if caller.id == receiver.id => (
+            format!("{from} is both: a machine's tokens are never for itself."),
+            Some("use two machines".to_owned()),
+        ),
         (false, 0) if is_reverse => (
             format!("{from} may not call {to}: there is a scope in the other direction only."),
-            Some(format!("countersign scope add {} {}", caller.id, receiver.id)),
+            Some(format!(
+                "countersign scope add {} {}",
+                caller.id, receiver.id
+            )),
         ),
         (false, 0) => (
             format!("{from} may not call {to}: there is no scope between them."),
-            Some(format!("countersign scope add {} {}", caller.id, receiver.id)),
+            Some(format!(
+                "countersign scope add {} {}",
+                caller.id, receiver.id
+            )),
         ),
         (false, _) => (
             format!("{from} may no longer call {to}, but tokens from before go on until they end."),
@@ -170,5 +243,9 @@ pub(crate) async fn why(args: WhyArgs) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    Err(Failure::new(Code::No, format!("{answer} {tokens}"), next.unwrap_or_default()))
+    Err(Failure::new(
+        Code::No,
+        format!("{answer} {tokens}"),
+        next.unwrap_or_default(),
+    ))
 }

@@ -5,13 +5,17 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use clap::Args;
-use countersign_protocol::body::{DeletedMachine, M2mToken, M2mTokenList, Machine, MachineList, MachineScope, MachineSecretKey};
+use countersign_protocol::body::{
+    DeletedMachine, M2mToken, M2mTokenList, Machine, MachineList, MachineScope, MachineSecretKey,
+};
 use countersign_protocol::claims::Claims;
 use countersign_protocol::ids::{MachineId, SigningKeyId, TokenId};
 use countersign_protocol::secret::Secret;
 use serde_json::Value;
 
-use super::bodies::{ChangeBody, InstanceBody, InstanceKeyBody, List, NewInstanceKeyBody, SigningKeyBody};
+use super::bodies::{
+    ChangeBody, InstanceBody, InstanceKeyBody, List, NewInstanceKeyBody, SigningKeyBody,
+};
 use super::local::Local;
 use super::output;
 use super::remote::Remote;
@@ -104,16 +108,32 @@ impl TargetArgs {
 
     /// The data folder, for commands that work there only.
     pub(crate) async fn local(&self) -> Result<Local, Failure> {
-        let Some(folder) = self.data.clone().or_else(|| variable("COUNTERSIGN_DATA").map(PathBuf::from)) else {
+        let Some(folder) = self
+            .data
+            .clone()
+            .or_else(|| variable("COUNTERSIGN_DATA").map(PathBuf::from))
+        else {
             return Err(Failure::new(
                 Code::Settings,
                 "this needs the data folder, because an instance key is not enough for it",
                 "give --data DIR on the machine of the authority, while the server is stopped",
             ));
         };
-        let master_key_file = self.master_key_file.clone().or_else(|| variable("COUNTERSIGN_MASTER_KEY_FILE").map(PathBuf::from));
-        let public_url = self.public_url.clone().or_else(|| variable("COUNTERSIGN_PUBLIC_URL"));
-        Local::open(&folder, master_key_file.as_deref(), self.instance.as_deref(), public_url).await
+        let master_key_file = self
+            .master_key_file
+            .clone()
+            .or_else(|| variable("COUNTERSIGN_MASTER_KEY_FILE").map(PathBuf::from));
+        let public_url = self
+            .public_url
+            .clone()
+            .or_else(|| variable("COUNTERSIGN_PUBLIC_URL"));
+        Local::open(
+            &folder,
+            master_key_file.as_deref(),
+            self.instance.as_deref(),
+            public_url,
+        )
+        .await
     }
 
     fn remote(&self, source: &Source) -> Result<Box<dyn Target>, Failure> {
@@ -124,16 +144,30 @@ impl TargetArgs {
         ];
         if let Some((flag, _)) = local_only.iter().find(|(_, is_given)| *is_given) {
             let hint = "give --data DIR as well, or leave it out: a key belongs to one instance";
-            return Err(Failure::new(Code::Usage, format!("{flag} goes with a data folder only"), hint));
+            return Err(Failure::new(
+                Code::Usage,
+                format!("{flag} goes with a data folder only"),
+                hint,
+            ));
         }
-        let url = self.url.clone().or_else(|| source.url()).unwrap_or_default();
+        let url = self
+            .url
+            .clone()
+            .or_else(|| source.url())
+            .unwrap_or_default();
         let key = |file: &Option<PathBuf>, name: &str| match file {
             Some(file) => read_secret(file).map(Some),
             None => Ok(source.get(name).map(Secret::new)),
         };
         let instance_key = key(&self.secret_key_file, "CLERK_SECRET_KEY")?;
         let machine_key = key(&self.machine_key_file, "CLERK_MACHINE_SECRET_KEY")?;
-        Ok(Box::new(Remote::new(&url, instance_key, machine_key, self.machine_key_file.is_some(), self.insecure_http)?))
+        Ok(Box::new(Remote::new(
+            &url,
+            instance_key,
+            machine_key,
+            self.machine_key_file.is_some(),
+            self.insecure_http,
+        )?))
     }
 }
 
@@ -147,7 +181,11 @@ impl Source {
     fn read(path: &Path) -> Result<Self, Failure> {
         refuse_loose_mode(path)?;
         let text = fs::read_to_string(path).map_err(|error| {
-            Failure::new(Code::Unreadable, format!("cannot read {}: {error}", path.display()), "--env-file names a file with lines like CLERK_API_URL=…")
+            Failure::new(
+                Code::Unreadable,
+                format!("cannot read {}: {error}", path.display()),
+                "--env-file names a file with lines like CLERK_API_URL=…",
+            )
         })?;
         Ok(Self::File(parse_env(&text)))
     }
@@ -155,19 +193,26 @@ impl Source {
     fn get(&self, name: &str) -> Option<String> {
         match self {
             Self::Environment => variable(name),
-            Self::File(lines) => lines.iter().rev().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.clone()),
+            Self::File(lines) => lines
+                .iter()
+                .rev()
+                .find(|(key, value)| key == name && !value.is_empty())
+                .map(|(_, value)| value.clone()),
         }
     }
 
     fn url(&self) -> Option<String> {
-        self.get("CLERK_API_URL").or_else(|| self.get("CLERK_API_BASE_URL"))
+        self.get("CLERK_API_URL")
+            .or_else(|| self.get("CLERK_API_BASE_URL"))
     }
 }
 
 /// Lines like `NAME=value`, with `export` in front and quotes around the value where somebody likes them.
 fn parse_env(text: &str) -> Vec<(String, String)> {
     let unquoted = |value: &str| {
-        let inner = ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
+        let inner = ['"', '\'']
+            .iter()
+            .find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
         inner.unwrap_or(value).to_owned()
     };
     text.lines()
@@ -181,15 +226,28 @@ fn parse_env(text: &str) -> Vec<(String, String)> {
 /// Reads a secret from a file that nobody else may read, or from standard input for `-`.
 pub(crate) fn read_secret(path: &Path) -> Result<Secret, Failure> {
     let (text, place) = if path == Path::new("-") {
-        (std::io::read_to_string(std::io::stdin()), "standard input".to_owned())
+        (
+            std::io::read_to_string(std::io::stdin()),
+            "standard input".to_owned(),
+        )
     } else {
         refuse_loose_mode(path)?;
         (fs::read_to_string(path), path.display().to_string())
     };
-    let text = text.map_err(|error| Failure::new(Code::Unreadable, format!("cannot read {place}: {error}"), "name a file with the secret and nothing else, or - for standard input"))?;
+    let text = text.map_err(|error| {
+        Failure::new(
+            Code::Unreadable,
+            format!("cannot read {place}: {error}"),
+            "name a file with the secret and nothing else, or - for standard input",
+        )
+    })?;
     let secret = text.trim();
     if secret.is_empty() || secret.contains(char::is_whitespace) {
-        return Err(Failure::new(Code::Settings, format!("{place} holds no secret"), "it must hold the secret and nothing else"));
+        return Err(Failure::new(
+            Code::Settings,
+            format!("{place} holds no secret"),
+            "it must hold the secret and nothing else",
+        ));
     }
     Ok(Secret::new(secret.to_owned()))
 }
@@ -241,19 +299,34 @@ pub(crate) struct NewToken {
 #[async_trait(?Send)]
 pub(crate) trait Target {
     async fn machines(&self, page: &MachinePage) -> Result<MachineList, Failure>;
-    async fn create_machine(&self, name: &str, calls: &[MachineId], ttl: Option<i64>) -> Result<Machine, Failure>;
+    async fn create_machine(
+        &self,
+        name: &str,
+        calls: &[MachineId],
+        ttl: Option<i64>,
+    ) -> Result<Machine, Failure>;
     async fn machine(&self, id: MachineId) -> Result<Machine, Failure>;
-    async fn update_machine(&self, id: MachineId, name: Option<&str>, ttl: Option<i64>) -> Result<Machine, Failure>;
+    async fn update_machine(
+        &self,
+        id: MachineId,
+        name: Option<&str>,
+        ttl: Option<i64>,
+    ) -> Result<Machine, Failure>;
     async fn delete_machine(&self, id: MachineId) -> Result<DeletedMachine, Failure>;
     async fn machine_key(&self, id: MachineId) -> Result<MachineSecretKey, Failure>;
-    async fn rotate_machine_key(&self, id: MachineId, previous_ttl: i64) -> Result<MachineSecretKey, Failure>;
+    async fn rotate_machine_key(
+        &self,
+        id: MachineId,
+        previous_ttl: i64,
+    ) -> Result<MachineSecretKey, Failure>;
     async fn create_scope(&self, from: MachineId, to: MachineId) -> Result<MachineScope, Failure>;
     async fn delete_scope(&self, from: MachineId, to: MachineId) -> Result<MachineScope, Failure>;
 
     /// Issues a token to `machine`, or to the machine whose key is at hand.
     async fn issue(&self, machine: Option<MachineId>, new: &NewToken) -> Result<M2mToken, Failure>;
     /// Verifies a token as `machine` would, or with the key that is at hand.
-    async fn verify(&self, machine: Option<MachineId>, token: &Secret) -> Result<M2mToken, Failure>;
+    async fn verify(&self, machine: Option<MachineId>, token: &Secret)
+    -> Result<M2mToken, Failure>;
     async fn tokens(&self, subject: MachineId, page: &TokenPage) -> Result<M2mTokenList, Failure>;
     async fn revoke_token(&self, id: TokenId, reason: Option<&str>) -> Result<M2mToken, Failure>;
     /// The machine whose key is at hand, where there is no instance key.

@@ -12,7 +12,9 @@ use serde_json::value::RawValue;
 
 use super::machines::{Part, resolve};
 use super::output::{self, SecretOutput};
-use super::target::{ListedFormat, NewFormat, NewToken, Target, TargetArgs, TokenPage, read_secret};
+use super::target::{
+    ListedFormat, NewFormat, NewToken, Target, TargetArgs, TokenPage, read_secret,
+};
 use crate::exit::{Code, Failure};
 use crate::settings::variable;
 
@@ -30,7 +32,9 @@ pub(crate) struct TokenArgs {
 #[derive(Debug, Subcommand)]
 enum TokenCommand {
     /// Issues a token to a machine and shows it
-    #[command(after_help = "Example:\n  countersign token create --machine webhook --ttl 365d --output webhook.token")]
+    #[command(
+        after_help = "Example:\n  countersign token create --machine webhook --ttl 365d --output webhook.token"
+    )]
     Create {
         /// The machine, by id or name [default: the one whose key is in CLERK_MACHINE_SECRET_KEY or --machine-key-file]
         #[arg(long, value_name = "MACHINE")]
@@ -51,7 +55,9 @@ enum TokenCommand {
         output: SecretOutput,
     },
     /// Lists a machine's live tokens
-    #[command(after_help = "Example:\n  countersign token list webhook --revoked --expired --format all")]
+    #[command(
+        after_help = "Example:\n  countersign token list webhook --revoked --expired --format all"
+    )]
     List {
         /// The machine, by id or name [default: the one whose key is at hand]
         machine: Option<String>,
@@ -68,7 +74,9 @@ enum TokenCommand {
         part: Part,
     },
     /// Says whether a token is valid, and what it carries. The token comes from a file, a variable or standard input
-    #[command(after_help = "Example:\n  countersign token verify --token-env CLERK_M2M_TOKEN_WEBHOOK")]
+    #[command(
+        after_help = "Example:\n  countersign token verify --token-env CLERK_M2M_TOKEN_WEBHOOK"
+    )]
     Verify {
         /// A file with the token, or - for standard input
         #[arg(long, value_name = "FILE", conflicts_with = "token_env")]
@@ -81,7 +89,9 @@ enum TokenCommand {
         machine: Option<String>,
     },
     /// Revokes a token for good, opaque or JWT
-    #[command(after_help = "Example:\n  countersign token revoke mt_f7f0ba8c3b4843ce7d85fcdd5e71853e --reason \"left in a log\" --yes")]
+    #[command(
+        after_help = "Example:\n  countersign token revoke mt_f7f0ba8c3b4843ce7d85fcdd5e71853e --reason \"left in a log\" --yes"
+    )]
     Revoke {
         /// The token's id (not the token)
         id: String,
@@ -99,15 +109,36 @@ pub(crate) async fn run(args: TokenArgs) -> Result<(), Failure> {
     let target = args.target.open().await?;
     let target = &*target;
     match args.command {
-        TokenCommand::Create { machine, ttl, claims, format, min_remaining, output } => {
+        TokenCommand::Create {
+            machine,
+            ttl,
+            claims,
+            format,
+            min_remaining,
+            output,
+        } => {
             let claims = claims.as_deref().map(parse_claims).transpose()?.flatten();
             let machine = match machine {
                 Some(machine) => Some(resolve(target, &machine).await?),
                 None => None,
             };
             let prepared = output.prepare()?;
-            let mut token = target.issue(machine, &NewToken { format, ttl, claims, min_remaining }).await?;
-            let secret = token.token.take().map(|secret| secret.0).unwrap_or_default();
+            let mut token = target
+                .issue(
+                    machine,
+                    &NewToken {
+                        format,
+                        ttl,
+                        claims,
+                        min_remaining,
+                    },
+                )
+                .await?;
+            let secret = token
+                .token
+                .take()
+                .map(|secret| secret.0)
+                .unwrap_or_default();
             if json {
                 if prepared.path().is_none() {
                     token.token = Some(countersign_protocol::body::ExposedSecret(secret.clone()));
@@ -115,19 +146,44 @@ pub(crate) async fn run(args: TokenArgs) -> Result<(), Failure> {
                 output::print_json(&token)?;
                 prepared.write(&secret)?;
             } else {
-                output::note(&format!("{} of {}, until {}.", token.id, token.subject, output::time_or(token.expiration, "revoked")));
+                output::note(&format!(
+                    "{} of {}, until {}.",
+                    token.id,
+                    token.subject,
+                    output::time_or(token.expiration, "revoked")
+                ));
                 prepared.write_or_print(&secret).map_err(|failure| {
-                    failure.context(format!("{} was issued", token.id)).with_hint(format!("`countersign token revoke {}` ends it", token.id))
+                    failure
+                        .context(format!("{} was issued", token.id))
+                        .with_hint(format!("`countersign token revoke {}` ends it", token.id))
                 })?;
             }
         }
-        TokenCommand::List { machine, revoked, expired, format, part } => {
+        TokenCommand::List {
+            machine,
+            revoked,
+            expired,
+            format,
+            part,
+        } => {
             let subject = match machine {
                 Some(machine) => Some(resolve(target, &machine).await?),
                 None => target.own_machine().await?,
             };
-            let subject = subject.ok_or_else(|| Failure::new(Code::Usage, "no machine was named", "name it by id or name: countersign token list MACHINE"))?;
-            let page = TokenPage { revoked, expired, format, limit: PAGE, offset: part.offset };
+            let subject = subject.ok_or_else(|| {
+                Failure::new(
+                    Code::Usage,
+                    "no machine was named",
+                    "name it by id or name: countersign token list MACHINE",
+                )
+            })?;
+            let page = TokenPage {
+                revoked,
+                expired,
+                format,
+                limit: PAGE,
+                offset: part.offset,
+            };
             let list = list(target, subject, page, part.wanted()).await?;
             if json {
                 output::print_json(&list)?;
@@ -136,14 +192,22 @@ pub(crate) async fn run(args: TokenArgs) -> Result<(), Failure> {
                 part.note_rest(list.m2m_tokens.len(), list.total_count);
             }
         }
-        TokenCommand::Verify { token_file, token_env, machine } => {
+        TokenCommand::Verify {
+            token_file,
+            token_env,
+            machine,
+        } => {
             let token = read_token(token_file.as_deref(), token_env.as_deref())?;
             let machine = match machine {
                 Some(machine) => Some(resolve(target, &machine).await?),
                 None => None,
             };
             let verified = target.verify(machine, &token).await?;
-            if json { output::print_json(&verified)? } else { show(&verified)? }
+            if json {
+                output::print_json(&verified)?
+            } else {
+                show(&verified)?
+            }
         }
         TokenCommand::Revoke { id, reason, yes } => {
             let id: TokenId = id.parse().map_err(|_| {
@@ -153,7 +217,11 @@ pub(crate) async fn run(args: TokenArgs) -> Result<(), Failure> {
             })?;
             output::confirm(yes, &format!("Revoke {id} for good?"))?;
             let revoked = target.revoke_token(id, reason.as_deref()).await?;
-            if json { output::print_json(&revoked)? } else { output::note(&format!("{id} is revoked.")) }
+            if json {
+                output::print_json(&revoked)?
+            } else {
+                output::note(&format!("{id} is revoked."))
+            }
         }
     }
     target.finish().await
@@ -170,17 +238,28 @@ async fn list(
         let missing = u32::try_from(wanted.saturating_sub(m2m_tokens.len())).unwrap_or(u32::MAX);
         page.limit = missing.clamp(1, PAGE);
         let next = target.tokens(subject, &page).await?;
-        page.offset = page.offset.saturating_add(u64::try_from(next.m2m_tokens.len()).unwrap_or_default());
+        page.offset = page
+            .offset
+            .saturating_add(u64::try_from(next.m2m_tokens.len()).unwrap_or_default());
         let is_last = next.m2m_tokens.len() < usize::try_from(page.limit).unwrap_or(usize::MAX);
         m2m_tokens.extend(next.m2m_tokens);
         if is_last || m2m_tokens.len() >= wanted {
-            return Ok(M2mTokenList { m2m_tokens, total_count: next.total_count });
+            return Ok(M2mTokenList {
+                m2m_tokens,
+                total_count: next.total_count,
+            });
         }
     }
 }
 
 fn parse_claims(text: &str) -> Result<Option<Claims>, Failure> {
-    let wrong = |error: String| Failure::new(Code::Usage, format!("the claims cannot be used: {error}"), "write JSON, for instance --claims '{\"region\":\"eu\"}'");
+    let wrong = |error: String| {
+        Failure::new(
+            Code::Usage,
+            format!("the claims cannot be used: {error}"),
+            "write JSON, for instance --claims '{\"region\":\"eu\"}'",
+        )
+    };
     let value: &RawValue = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
     Claims::new(value).map_err(|error| wrong(error.to_string()))
 }
@@ -189,7 +268,11 @@ fn read_token(file: Option<&Path>, name: Option<&str>) -> Result<Secret, Failure
     match (file, name) {
         (Some(file), _) => read_secret(file),
         (None, Some(name)) => variable(name).map(Secret::new).ok_or_else(|| {
-            Failure::new(Code::Settings, format!("the variable {name} is not set"), "--token-env takes the name of a variable that holds the token")
+            Failure::new(
+                Code::Settings,
+                format!("the variable {name} is not set"),
+                "--token-env takes the name of a variable that holds the token",
+            )
         }),
         (None, None) if std::io::stdin().is_terminal() => Err(Failure::new(
             Code::Usage,
@@ -220,11 +303,27 @@ fn show_list(list: &M2mTokenList) -> Result<(), Failure> {
                 output::time_or(token.expiration, "never"),
                 output::time_or(token.last_used_at, "never"),
                 token.scopes.as_str().to_owned(),
-                token.revocation_reason.as_deref().unwrap_or_default().to_owned(),
+                token
+                    .revocation_reason
+                    .as_deref()
+                    .unwrap_or_default()
+                    .to_owned(),
             ]
         })
         .collect();
-    output::print_table(["ID", "STATE", "CREATED", "EXPIRES", "LAST USED", "FOR", "REASON"], &rows, "No such tokens.")
+    output::print_table(
+        [
+            "ID",
+            "STATE",
+            "CREATED",
+            "EXPIRES",
+            "LAST USED",
+            "FOR",
+            "REASON",
+        ],
+        &rows,
+        "No such tokens.",
+    )
 }
 
 fn show(token: &M2mToken) -> Result<(), Failure> {
@@ -232,7 +331,14 @@ fn show(token: &M2mToken) -> Result<(), Failure> {
         ("id", token.id.to_string()),
         ("machine", token.subject.to_string()),
         ("for", token.scopes.as_str().to_owned()),
-        ("claims", token.claims.as_ref().map_or("none", Claims::as_str).to_owned()),
+        (
+            "claims",
+            token
+                .claims
+                .as_ref()
+                .map_or("none", Claims::as_str)
+                .to_owned(),
+        ),
         ("created", output::time(token.created_at)),
         ("expires", output::time_or(token.expiration, "never")),
     ])

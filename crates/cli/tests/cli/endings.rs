@@ -9,10 +9,20 @@ use crate::support::{Place, files};
 
 /// The refusal of `serve` on the folder `data`, which must change no file.
 fn refused(place: &Place, arguments: &[&str]) -> String {
-    let before = place.path("data").is_dir().then(|| files(&place.path("data")));
-    let arguments: Vec<&str> = ["serve", "--data", "data", "--listen", "127.0.0.1:0"].iter().chain(arguments).copied().collect();
+    let before = place
+        .path("data")
+        .is_dir()
+        .then(|| files(&place.path("data")));
+    let arguments: Vec<&str> = ["serve", "--data", "data", "--listen", "127.0.0.1:0"]
+        .iter()
+        .chain(arguments)
+        .copied()
+        .collect();
     let refusal = place.run(&arguments).refusal();
-    let after = place.path("data").is_dir().then(|| files(&place.path("data")));
+    let after = place
+        .path("data")
+        .is_dir()
+        .then(|| files(&place.path("data")));
     assert!(before == after, "the refused start changed a file");
     refusal
 }
@@ -50,7 +60,10 @@ fn a_missing_and_an_empty_folder_end_with_3() {
     error: there is no authority in data; `countersign init` makes one
     hint: make one with `countersign init --data DIR`, or start with `countersign dev`
     "#);
-    assert!(!place.path("data").exists(), "a refused start makes nothing");
+    assert!(
+        !place.path("data").exists(),
+        "a refused start makes nothing"
+    );
     std::fs::create_dir(place.path("data")).expect("made");
     assert_snapshot!(refused(&place, &[]), @r#"
     3
@@ -68,7 +81,12 @@ fn a_folder_that_is_open_elsewhere_ends_with_4() {
     error: data is in use by another process
     hint: stop the other process, or talk to it with `--url` and CLERK_SECRET_KEY
     "#);
-    assert_eq!(place.run(&["serve", "--data", "data", "--listen", "127.0.0.1:0"]).code, 4);
+    assert_eq!(
+        place
+            .run(&["serve", "--data", "data", "--listen", "127.0.0.1:0"])
+            .code,
+        4
+    );
     assert_eq!(server.stop().code, 0);
 }
 
@@ -125,10 +143,16 @@ fn a_wrong_missing_or_malformed_master_key_ends_with_8() {
     error: cannot read the master key data/master.key: No such file or directory (os error 2)
     hint: give its place with --master-key-file, or the key in COUNTERSIGN_MASTER_KEY; it is never made anew for existing data
     "#);
-    assert!(!key.exists(), "a master key is never made for existing data");
+    assert!(
+        !key.exists(),
+        "a master key is never made for existing data"
+    );
     let again = place.run(&["init", "--data", "data"]);
     assert_eq!(again.code, 1);
-    assert!(!key.exists(), "a master key is never made for existing data");
+    assert!(
+        !key.exists(),
+        "a master key is never made for existing data"
+    );
     std::fs::write(&key, right).expect("written");
     std::fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).expect("set");
     assert_eq!(place.run(&["machine", "list", "--data", "data"]).code, 0);
@@ -140,7 +164,10 @@ fn a_file_that_others_may_read_ends_with_9() {
     for name in ["data/master.key", "data/countersign.db"] {
         std::fs::set_permissions(place.path(name), PermissionsExt::from_mode(0o640)).expect("set");
         let refusal = refused(&place, &[]);
-        assert!(refusal.starts_with("9\n") && refusal.contains(name), "{refusal}");
+        assert!(
+            refusal.starts_with("9\n") && refusal.contains(name),
+            "{refusal}"
+        );
         std::fs::set_permissions(place.path(name), PermissionsExt::from_mode(0o600)).expect("set");
     }
 }
@@ -151,16 +178,24 @@ fn a_taken_port_ends_with_10() {
     let other = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = other.local_addr().expect("an address").to_string();
     let before = files(&place.path("data"));
-    let refusal = place.run(&["serve", "--data", "data", "--listen", &address]).refusal();
+    let refusal = place
+        .run(&["serve", "--data", "data", "--listen", &address])
+        .refusal();
     assert_snapshot!(refusal.replace(&address, "ADDRESS"), @r#"
     10
     error: cannot listen on ADDRESS: Address already in use (os error 98)
     hint: stop the program that listens there, or choose another address with --listen; port 0 picks a free one
     "#);
-    assert!(before == files(&place.path("data")), "the refused start changed a file");
+    assert!(
+        before == files(&place.path("data")),
+        "the refused start changed a file"
+    );
     let refusal = place.run(&["dev", "--listen", &address]).refusal();
     assert!(refusal.starts_with("10\n"), "{refusal}");
-    assert!(!place.path(".countersign").exists(), "a refused start makes nothing");
+    assert!(
+        !place.path(".countersign").exists(),
+        "a refused start makes nothing"
+    );
 }
 
 #[test]
@@ -168,7 +203,9 @@ fn a_wrong_setting_ends_with_11_and_is_named() {
     let mut place = Place::new();
     let configured = |text: &str| {
         std::fs::write(place.path("c.toml"), text).expect("written");
-        place.run(&["serve", "--data", "data", "--config", "c.toml"]).refusal()
+        place
+            .run(&["serve", "--data", "data", "--config", "c.toml"])
+            .refusal()
     };
     assert_snapshot!(configured("lisen = \"127.0.0.1:1\"\n"), @r#"
     11
@@ -238,7 +275,10 @@ fn what_the_authority_refuses_ends_with_13_and_tells_code_and_trace() {
     let refusal = place.run(&["machine", "list"]).refusal();
     let (before, after) = refusal.split_once("trace ").expect("a trace id");
     let (trace, after) = after.split_at(32);
-    assert!(trace.bytes().all(|byte| byte.is_ascii_hexdigit()), "{trace}");
+    assert!(
+        trace.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        "{trace}"
+    );
     assert_snapshot!(format!("{before}trace TRACE{after}"), @r#"
     13
     error: The provided Clerk Secret Key is invalid. Make sure that your Clerk Secret Key is correct (clerk_key_invalid, trace TRACE)
@@ -250,8 +290,13 @@ fn what_the_authority_refuses_ends_with_13_and_tells_code_and_trace() {
 fn an_authority_that_cannot_be_reached_ends_with_14() {
     let mut place = Place::new();
     place.set("CLERK_SECRET_KEY", "sk_test_0123456789abcdef");
-    let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
-    let refusal = place.run(&["machine", "list", "--url", &format!("http://{free}")]).refusal();
+    let free = TcpListener::bind("127.0.0.1:0")
+        .expect("a port")
+        .local_addr()
+        .expect("an address");
+    let refusal = place
+        .run(&["machine", "list", "--url", &format!("http://{free}")])
+        .refusal();
     assert_snapshot!(refusal.replace(&free.to_string(), "ADDRESS"), @r#"
     14
     error: cannot reach http://ADDRESS: Connection refused (os error 111)
@@ -264,9 +309,18 @@ fn what_is_no_authority_ends_with_14_and_gets_no_second_request() {
     let mut place = Place::new();
     place.set("CLERK_SECRET_KEY", "sk_test_0123456789abcdef");
     for (answer, expected) in [
-        ("HTTP/1.1 302 Found\r\nLocation: https://elsewhere.example/\r\nContent-Length: 0\r\n\r\n", "it redirects to https://elsewhere.example/"),
-        ("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 4\r\n\r\n<ht>", "is no authority that this program knows"),
-        ("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n", "it answered with status 502"),
+        (
+            "HTTP/1.1 302 Found\r\nLocation: https://elsewhere.example/\r\nContent-Length: 0\r\n\r\n",
+            "it redirects to https://elsewhere.example/",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 4\r\n\r\n<ht>",
+            "is no authority that this program knows",
+        ),
+        (
+            "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n",
+            "it answered with status 502",
+        ),
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
@@ -279,8 +333,16 @@ fn what_is_no_authority_ends_with_14_and_gets_no_second_request() {
             String::from_utf8_lossy(&request[..length]).into_owned()
         });
         let refusal = place.run(&["machine", "list", "--url", &url]).refusal();
-        assert!(refusal.starts_with("14\n") && refusal.contains(expected), "{refusal}");
-        assert!(server.join().expect("served").starts_with("GET /v1/machines?"));
+        assert!(
+            refusal.starts_with("14\n") && refusal.contains(expected),
+            "{refusal}"
+        );
+        assert!(
+            server
+                .join()
+                .expect("served")
+                .starts_with("GET /v1/machines?")
+        );
     }
 }
 
@@ -291,14 +353,19 @@ fn an_overloaded_authority_ends_with_15() {
     let server = place.start(&["serve", "--data", "data"]);
     place.set("CLERK_API_URL", &server.url);
     assert_eq!(place.run(&["instance", "set", "rate_limit=1/3600"]).code, 0);
-    let outcomes: Vec<i32> = (0..3).map(|_| place.run(&["machine", "list"]).code).collect();
+    let outcomes: Vec<i32> = (0..3)
+        .map(|_| place.run(&["machine", "list"]).code)
+        .collect();
     assert!(outcomes.contains(&15), "{outcomes:?}");
 }
 
 #[test]
 fn a_reader_that_has_seen_enough_is_no_failure() {
     let (place, _) = Place::with_authority();
-    let mut child = place.command(&["audit", "list", "--data", "data"]).spawn().expect("starts");
+    let mut child = place
+        .command(&["audit", "list", "--data", "data"])
+        .spawn()
+        .expect("starts");
     drop(child.stdout.take());
     assert!(child.wait().expect("ends").success());
 }

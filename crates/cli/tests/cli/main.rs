@@ -1,6 +1,9 @@
 //! The executable from outside: what it writes where, and how it ends.
 
-#![expect(clippy::disallowed_methods, reason = "a test of processes looks at the real clock")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test of processes looks at the real clock"
+)]
 #![expect(clippy::indexing_slicing, reason = "a test may panic")]
 
 mod administration;

@@ -7,23 +7,56 @@ use crate::support::Place;
 #[test]
 fn a_secret_goes_to_a_private_file_instead_of_the_terminal() {
     let (place, _) = Place::with_authority();
-    let made = place.run(&["machine", "create", "m", "--data", "data", "--output", "m.key"]);
+    let made = place.run(&[
+        "machine", "create", "m", "--data", "data", "--output", "m.key",
+    ]);
     let key = std::fs::read_to_string(place.path("m.key")).expect("a file");
     assert!(key.starts_with("ak_") && key.ends_with('\n'));
     assert!(!made.stdout.contains("ak_") && !made.stderr.contains("ak_"));
-    let mode = std::fs::metadata(place.path("m.key")).expect("a file").permissions().mode() & 0o777;
+    let mode = std::fs::metadata(place.path("m.key"))
+        .expect("a file")
+        .permissions()
+        .mode()
+        & 0o777;
     assert_eq!(mode, 0o600);
-    let token = place.run(&["token", "create", "--machine", "m", "--data", "data", "--output", "m.token", "--json"]);
+    let token = place.run(&[
+        "token",
+        "create",
+        "--machine",
+        "m",
+        "--data",
+        "data",
+        "--output",
+        "m.token",
+        "--json",
+    ]);
     assert!(token.json().get("token").is_none());
-    assert!(std::fs::read_to_string(place.path("m.token")).expect("a file").starts_with("mt_"));
+    assert!(
+        std::fs::read_to_string(place.path("m.token"))
+            .expect("a file")
+            .starts_with("mt_")
+    );
 }
 
 #[test]
 fn a_place_that_cannot_be_written_is_noticed_before_anything_is_made() {
     let (place, _) = Place::with_authority();
-    let refused = place.run(&["machine", "create", "m", "--data", "data", "--output", "nowhere/m.key"]);
+    let refused = place.run(&[
+        "machine",
+        "create",
+        "m",
+        "--data",
+        "data",
+        "--output",
+        "nowhere/m.key",
+    ]);
     assert_eq!(refused.code, 9, "{}", refused.stderr);
-    assert_eq!(place.run(&["machine", "list", "--data", "data", "--json"]).json()["total_count"], 0);
+    assert_eq!(
+        place
+            .run(&["machine", "list", "--data", "data", "--json"])
+            .json()["total_count"],
+        0
+    );
 }
 
 #[test]
@@ -38,7 +71,10 @@ fn a_secret_in_the_wrong_place_is_not_repeated() {
         vec!["serve", "--public-url", "ak_0123456789abcdef0123456789"],
     ] {
         let refusal = place.run(&arguments).refusal();
-        assert!(!refusal.contains("A1b2C3d4") && !refusal.contains("0123456789abcdef"), "{refusal}");
+        assert!(
+            !refusal.contains("A1b2C3d4") && !refusal.contains("0123456789abcdef"),
+            "{refusal}"
+        );
     }
 }
 
@@ -46,16 +82,33 @@ fn a_secret_in_the_wrong_place_is_not_repeated() {
 fn keys_are_in_neither_arguments_nor_help_nor_logs() {
     let (mut place, key) = Place::with_authority();
     place.set("CLERK_SECRET_KEY", &key);
-    place.set("COUNTERSIGN_MASTER_KEY", std::fs::read_to_string(place.path("data/master.key")).expect("a file").trim());
+    place.set(
+        "COUNTERSIGN_MASTER_KEY",
+        std::fs::read_to_string(place.path("data/master.key"))
+            .expect("a file")
+            .trim(),
+    );
     let master = place.environment.last().expect("set").1.clone();
     let server = place.start(&["serve", "--data", "data", "--log", "trace"]);
-    let made = place.run(&["machine", "create", "m", "--json", "--url", &server.url]).json();
+    let made = place
+        .run(&["machine", "create", "m", "--json", "--url", &server.url])
+        .json();
     let machine_key = made["secret_key"].as_str().expect("a key").to_owned();
-    let token = place.run(&["token", "create", "--machine", "m", "--url", &server.url]).stdout;
+    let token = place
+        .run(&["token", "create", "--machine", "m", "--url", &server.url])
+        .stdout;
     let arguments = std::fs::read(format!("/proc/{}/cmdline", server.pid())).expect("readable");
-    let help = ["serve", "machine", "token", "instance"].map(|command| place.run(&[command, "--help"]).stdout).concat();
+    let help = ["serve", "machine", "token", "instance"]
+        .map(|command| place.run(&[command, "--help"]).stdout)
+        .concat();
     let log = server.stop();
-    let said = [String::from_utf8_lossy(&arguments).into_owned(), help, log.stdout, log.stderr].concat();
+    let said = [
+        String::from_utf8_lossy(&arguments).into_owned(),
+        help,
+        log.stdout,
+        log.stderr,
+    ]
+    .concat();
     for secret in [key.as_str(), &machine_key, token.trim(), &master] {
         assert!(!said.contains(secret), "a secret was said");
     }
@@ -66,13 +119,27 @@ fn a_key_file_that_others_may_read_is_refused() {
     let place = Place::new();
     std::fs::write(place.path("key"), "sk_test_0123456789abcdef").expect("written");
     std::fs::set_permissions(place.path("key"), PermissionsExt::from_mode(0o644)).expect("set");
-    let refusal = place.run(&["machine", "list", "--url", "https://a.example", "--secret-key-file", "key"]).refusal();
+    let refusal = place
+        .run(&[
+            "machine",
+            "list",
+            "--url",
+            "https://a.example",
+            "--secret-key-file",
+            "key",
+        ])
+        .refusal();
     assert!(refusal.starts_with("9\n"), "{refusal}");
     // The address and the key come from one source: a file cannot send the environment's key elsewhere.
     let mut place = place;
     place.set("CLERK_SECRET_KEY", "sk_test_0123456789abcdef");
     std::fs::write(place.path("env"), "CLERK_API_URL=https://a.example\n").expect("written");
     std::fs::set_permissions(place.path("env"), PermissionsExt::from_mode(0o600)).expect("set");
-    let refusal = place.run(&["machine", "list", "--env-file", "env"]).refusal();
-    assert!(refusal.starts_with("11\nerror: this needs the instance key"), "{refusal}");
+    let refusal = place
+        .run(&["machine", "list", "--env-file", "env"])
+        .refusal();
+    assert!(
+        refusal.starts_with("11\nerror: this needs the instance key"),
+        "{refusal}"
+    );
 }

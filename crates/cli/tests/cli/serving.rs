@@ -13,7 +13,13 @@ fn a_second_start_of_dev_finds_its_state() {
     let server = place.start(&["dev"]);
     // A command in the same folder finds address and key by itself.
     let made = place.run(&["machine", "create", "kept", "--json"]);
-    assert_eq!(made.stderr, format!("Using {} and the key in .countersign/dev.env.\n", server.url));
+    assert_eq!(
+        made.stderr,
+        format!(
+            "Using {} and the key in .countersign/dev.env.\n",
+            server.url
+        )
+    );
     assert_eq!(made.json()["name"], "kept");
     let key = dev_key(&place);
     let first = server.stop();
@@ -25,7 +31,11 @@ fn a_second_start_of_dev_finds_its_state() {
     let list = place.run(&["machine", "list", "--json"]).json();
     assert_eq!(list["data"][0]["name"], "kept");
     let second = server.stop();
-    assert!(second.stdout.contains("is running again") && second.stdout.contains(&key), "{}", second.stdout);
+    assert!(
+        second.stdout.contains("is running again") && second.stdout.contains(&key),
+        "{}",
+        second.stdout
+    );
 }
 
 #[test]
@@ -35,13 +45,19 @@ fn dev_makes_a_key_where_the_first_start_was_cut_off_before_it_was_written() {
     std::fs::remove_file(place.path(".countersign/dev.env")).expect("removed");
     let server = place.start(&["dev"]);
     assert!(dev_key(&place).starts_with("sk_test_"));
-    assert_eq!(place.run(&["instance", "key", "list", "--json"]).json()["total_count"], 2);
+    assert_eq!(
+        place.run(&["instance", "key", "list", "--json"]).json()["total_count"],
+        2
+    );
     assert_eq!(server.stop().code, 0);
 }
 
 fn dev_key(place: &Place) -> String {
     let env = std::fs::read_to_string(place.path(".countersign/dev.env")).expect("a file");
-    env.lines().find_map(|line| line.strip_prefix("CLERK_SECRET_KEY=")).expect("a key").to_owned()
+    env.lines()
+        .find_map(|line| line.strip_prefix("CLERK_SECRET_KEY="))
+        .expect("a key")
+        .to_owned()
 }
 
 /// A folder as `init` leaves it when it is cut off behind the data keys.
@@ -49,9 +65,22 @@ fn interrupted(place: &Place) {
     let (master, random) = (MasterKey::generate(&SystemRandom), SystemRandom);
     let store = SqliteStore::create(&place.path("data"), SqliteOptions::default()).expect("made");
     std::fs::write(place.path("data/master.key"), master.expose().as_bytes()).expect("written");
-    std::fs::set_permissions(place.path("data/master.key"), PermissionsExt::from_mode(0o600)).expect("set");
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    runtime.block_on(Authority::initialise(&store, &master, &SystemClock::default(), &random)).expect("initialised");
+    std::fs::set_permissions(
+        place.path("data/master.key"),
+        PermissionsExt::from_mode(0o600),
+    )
+    .expect("set");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    runtime
+        .block_on(Authority::initialise(
+            &store,
+            &master,
+            &SystemClock::default(),
+            &random,
+        ))
+        .expect("initialised");
 }
 
 #[test]
@@ -59,16 +88,36 @@ fn init_and_dev_finish_what_an_init_began_that_was_cut_off_before_the_instance()
     let place = Place::new();
     interrupted(&place);
     let master = std::fs::read(place.path("data/master.key")).expect("a file");
-    let refusal = place.run(&["serve", "--data", "data", "--listen", "127.0.0.1:0"]).refusal();
-    assert!(refusal.starts_with("3\n") && refusal.contains("run `countersign init` on this folder again"), "{refusal}");
+    let refusal = place
+        .run(&["serve", "--data", "data", "--listen", "127.0.0.1:0"])
+        .refusal();
+    assert!(
+        refusal.starts_with("3\n")
+            && refusal.contains("run `countersign init` on this folder again"),
+        "{refusal}"
+    );
     assert!(place.run(&["init", "--data", "data", "--json"]).json()["secret_key"].is_string());
-    assert_eq!(std::fs::read(place.path("data/master.key")).expect("a file"), master, "the master key stays");
-    assert_eq!(place.run(&["instance", "list", "--data", "data", "--json"]).json()["total_count"], 1);
+    assert_eq!(
+        std::fs::read(place.path("data/master.key")).expect("a file"),
+        master,
+        "the master key stays"
+    );
+    assert_eq!(
+        place
+            .run(&["instance", "list", "--data", "data", "--json"])
+            .json()["total_count"],
+        1
+    );
 
     let place = Place::new();
     interrupted(&place);
     let server = place.start(&["dev", "--data", "data"]);
-    assert_eq!(place.run(&["machine", "list", "--env-file", "data/dev.env"]).code, 0);
+    assert_eq!(
+        place
+            .run(&["machine", "list", "--env-file", "data/dev.env"])
+            .code,
+        0
+    );
     assert_eq!(server.stop().code, 0);
 }
 
@@ -79,13 +128,27 @@ fn init_finishes_what_an_init_began_that_was_cut_off_at_its_start() {
     std::fs::create_dir(place.path("data")).expect("made");
     for name in ["countersign.lock", "countersign.db"] {
         std::fs::write(place.path("data").join(name), "").expect("written");
-        std::fs::set_permissions(place.path("data").join(name), PermissionsExt::from_mode(0o600)).expect("set");
+        std::fs::set_permissions(
+            place.path("data").join(name),
+            PermissionsExt::from_mode(0o600),
+        )
+        .expect("set");
     }
     assert_eq!(place.run(&["serve", "--data", "data"]).code, 3);
     assert!(place.run(&["init", "--data", "data", "--json"]).json()["secret_key"].is_string());
     let before = files(&place.path("data"));
-    assert_eq!(place.run(&["init", "--data", "data"]).refusal().lines().next(), Some("1"));
-    assert!(before == files(&place.path("data")), "a second init changes nothing");
+    assert_eq!(
+        place
+            .run(&["init", "--data", "data"])
+            .refusal()
+            .lines()
+            .next(),
+        Some("1")
+    );
+    assert!(
+        before == files(&place.path("data")),
+        "a second init changes nothing"
+    );
     assert_eq!(place.run(&["audit", "verify", "--data", "data"]).code, 0);
 }
 
@@ -94,35 +157,84 @@ fn init_prints_one_object_and_nothing_else() {
     let place = Place::new();
     let made = place.run(&["init", "--data", "data", "--json"]);
     assert_eq!(made.stderr, "");
-    assert_eq!(made.json().as_object().map(|keys| keys.keys().cloned().collect::<Vec<_>>()), Some(
-        ["instance_id", "publishable_key", "secret_key"].map(str::to_owned).to_vec()
-    ));
-    let hidden = place.run(&["init", "--data", "other", "--json", "--output", "key", "--master-key-file", "elsewhere.key"]);
+    assert_eq!(
+        made.json()
+            .as_object()
+            .map(|keys| keys.keys().cloned().collect::<Vec<_>>()),
+        Some(
+            ["instance_id", "publishable_key", "secret_key"]
+                .map(str::to_owned)
+                .to_vec()
+        )
+    );
+    let hidden = place.run(&[
+        "init",
+        "--data",
+        "other",
+        "--json",
+        "--output",
+        "key",
+        "--master-key-file",
+        "elsewhere.key",
+    ]);
     assert!(hidden.json().get("secret_key").is_none());
-    assert!(std::fs::read_to_string(place.path("key")).expect("a file").starts_with("sk_live_"));
+    assert!(
+        std::fs::read_to_string(place.path("key"))
+            .expect("a file")
+            .starts_with("sk_live_")
+    );
     assert!(place.path("elsewhere.key").exists() && !place.path("other/master.key").exists());
-    assert_eq!(place.run(&["machine", "list", "--data", "other", "--master-key-file", "elsewhere.key"]).code, 0);
+    assert_eq!(
+        place
+            .run(&[
+                "machine",
+                "list",
+                "--data",
+                "other",
+                "--master-key-file",
+                "elsewhere.key"
+            ])
+            .code,
+        0
+    );
 }
 
 #[test]
 fn flags_come_before_the_environment_and_that_before_the_file() {
     let (mut place, key) = Place::with_authority();
-    std::fs::write(place.path("c.toml"), "data = \"data\"\npublic_url = \"https://file.example\"\nlog = \"error\"\n").expect("written");
+    std::fs::write(
+        place.path("c.toml"),
+        "data = \"data\"\npublic_url = \"https://file.example\"\nlog = \"error\"\n",
+    )
+    .expect("written");
     let issuer = |place: &Place, arguments: &[&str]| {
-        let arguments: Vec<&str> = ["serve", "--config", "c.toml"].iter().chain(arguments).copied().collect();
+        let arguments: Vec<&str> = ["serve", "--config", "c.toml"]
+            .iter()
+            .chain(arguments)
+            .copied()
+            .collect();
         let server = place.start(&arguments);
-        place.run(&["instance", "show", "--json", "--url", &server.url]).json()["issuer"].clone()
+        place
+            .run(&["instance", "show", "--json", "--url", &server.url])
+            .json()["issuer"]
+            .clone()
     };
     place.set("CLERK_SECRET_KEY", &key);
     assert_eq!(issuer(&place, &[]), "https://file.example");
     place.set("COUNTERSIGN_PUBLIC_URL", "https://environment.example");
     assert_eq!(issuer(&place, &[]), "https://environment.example");
-    assert_eq!(issuer(&place, &["--public-url", "https://flag.example"]), "https://flag.example");
+    assert_eq!(
+        issuer(&place, &["--public-url", "https://flag.example"]),
+        "https://flag.example"
+    );
 }
 
 #[test]
 fn the_port_file_has_the_port() {
     let (place, _) = Place::with_authority();
     let server = place.start(&["serve", "--data", "data", "--port-file", "port"]);
-    assert_eq!(std::fs::read_to_string(place.path("port")).expect("a file"), server.port());
+    assert_eq!(
+        std::fs::read_to_string(place.path("port")).expect("a file"),
+        server.port()
+    );
 }

@@ -18,14 +18,23 @@ pub(crate) struct Outcome {
 impl Outcome {
     pub(crate) fn json(&self) -> Value {
         assert_eq!(self.code, 0, "{}", self.stderr);
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("no JSON ({error}): {}", self.stdout))
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("no JSON ({error}): {}", self.stdout))
     }
 
     /// Checks the form of a failure and returns it as `code`, error and hint.
     pub(crate) fn refusal(&self) -> String {
         assert_eq!(self.stdout, "", "a failure writes no data");
-        let lines: Vec<&str> = self.stderr.lines().filter(|line| !line.starts_with("Using ")).collect();
-        assert!(matches!(lines.as_slice(), [error, hint] if error.starts_with("error: ") && hint.starts_with("hint: ")), "{}", self.stderr);
+        let lines: Vec<&str> = self
+            .stderr
+            .lines()
+            .filter(|line| !line.starts_with("Using "))
+            .collect();
+        assert!(
+            matches!(lines.as_slice(), [error, hint] if error.starts_with("error: ") && hint.starts_with("hint: ")),
+            "{}",
+            self.stderr
+        );
         format!("{}\n{}", self.code, lines.join("\n"))
     }
 }
@@ -38,7 +47,10 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new() -> Self {
-        Self { folder: tempfile::tempdir().expect("a folder"), environment: Vec::new() }
+        Self {
+            folder: tempfile::tempdir().expect("a folder"),
+            environment: Vec::new(),
+        }
     }
 
     /// A place with an authority in `data`; returns the key too.
@@ -60,9 +72,15 @@ impl Place {
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
-        command.args(arguments).current_dir(self.folder.path()).env_clear();
+        command
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env_clear();
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         command
     }
 
@@ -71,9 +89,17 @@ impl Place {
     }
 
     pub(crate) fn run_with(&self, arguments: &[&str], input: &str) -> Outcome {
-        let mut child = self.command(arguments).stdin(Stdio::piped()).spawn().expect("starts");
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("starts");
         // A command that does not read its input may have ended already.
-        let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
+        let _ = child
+            .stdin
+            .take()
+            .expect("piped")
+            .write_all(input.as_bytes());
         let output = child.wait_with_output().expect("ends");
         Outcome {
             code: output.status.code().unwrap_or(-1),
@@ -84,7 +110,11 @@ impl Place {
 
     /// Starts `dev` or `serve` on a free port.
     pub(crate) fn start(&self, arguments: &[&str]) -> Server {
-        let mut child = self.command(arguments).args(["--listen", "127.0.0.1:0"]).spawn().expect("starts");
+        let mut child = self
+            .command(arguments)
+            .args(["--listen", "127.0.0.1:0"])
+            .spawn()
+            .expect("starts");
         let mut log = BufReader::new(child.stderr.take().expect("piped"));
         let mut said = String::new();
         let address = loop {
@@ -102,7 +132,11 @@ impl Place {
             let _ = log.read_to_string(&mut said);
             said
         });
-        Server { child, url: address, rest: Some(rest) }
+        Server {
+            child,
+            url: address,
+            rest: Some(rest),
+        }
     }
 }
 
@@ -112,7 +146,15 @@ pub(crate) fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
         .expect("a folder")
         .map(|entry| entry.expect("an entry").path())
         .filter(|path| !path.to_string_lossy().ends_with("-shm"))
-        .map(|path| (path.file_name().expect("a name").to_string_lossy().into_owned(), std::fs::read(&path).expect("readable")))
+        .map(|path| {
+            (
+                path.file_name()
+                    .expect("a name")
+                    .to_string_lossy()
+                    .into_owned(),
+                std::fs::read(&path).expect("readable"),
+            )
+        })
         .collect();
     files.sort();
     files
@@ -137,7 +179,8 @@ impl Server {
     /// Sends SIGTERM and returns what the process said on both channels, and its exit code.
     pub(crate) fn stop(mut self) -> Outcome {
         let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("the process lives");
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)
+            .expect("the process lives");
         let until = Instant::now() + Duration::from_secs(20);
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("a child") {
@@ -147,9 +190,18 @@ impl Server {
             std::thread::sleep(Duration::from_millis(5));
         };
         let mut stdout = String::new();
-        self.child.stdout.take().expect("piped").read_to_string(&mut stdout).expect("UTF-8");
+        self.child
+            .stdout
+            .take()
+            .expect("piped")
+            .read_to_string(&mut stdout)
+            .expect("UTF-8");
         let stderr = self.rest.take().expect("once").join().expect("read");
-        Outcome { code: status.code().unwrap_or(-1), stdout, stderr }
+        Outcome {
+            code: status.code().unwrap_or(-1),
+            stdout,
+            stderr,
+        }
     }
 }
 

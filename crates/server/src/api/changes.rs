@@ -12,7 +12,12 @@ pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
     let mut query = Query::parse(call.query, Habit::Parameters)?;
     let after = query.integer("after", 0, MAX_SAFE_INTEGER)?.unwrap_or(0);
     let after = u64::try_from(after).unwrap_or_default();
-    let changes = call.app.authority.list_changes(call.actor()?, after).await.map_err(|error| call.refused(error))?;
+    let changes = call
+        .app
+        .authority
+        .list_changes(call.actor()?, after)
+        .await
+        .map_err(|error| call.refused(error))?;
     let data: Vec<Value> = changes
         .iter()
         .map(|change| {

@@ -5,7 +5,9 @@
 
 use bytes::Bytes;
 use countersign_protocol::error::ErrorCode;
-use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderName, HeaderValue};
 
 use crate::app::Call;
@@ -47,11 +49,36 @@ struct Asset {
 
 /// The files: what the page calls them, how they end, what they are.
 const FILES: [(&str, &str, HeaderValue, &[u8]); 5] = [
-    ("{swagger-ui-script}", "js", JAVASCRIPT, include_bytes!("../../assets/swagger-ui/swagger-ui-bundle.js")),
-    ("{swagger-ui-style}", "css", CSS, include_bytes!("../../assets/swagger-ui/swagger-ui.css")),
-    ("{script}", "js", JAVASCRIPT, include_bytes!("../../assets/swagger/initialise.js")),
-    ("{style}", "css", CSS, include_bytes!("../../assets/swagger/style.css")),
-    ("{icon}", "svg", SVG, include_bytes!("../../assets/swagger/icon.svg")),
+    (
+        "{swagger-ui-script}",
+        "js",
+        JAVASCRIPT,
+        include_bytes!("../../assets/swagger-ui/swagger-ui-bundle.js"),
+    ),
+    (
+        "{swagger-ui-style}",
+        "css",
+        CSS,
+        include_bytes!("../../assets/swagger-ui/swagger-ui.css"),
+    ),
+    (
+        "{script}",
+        "js",
+        JAVASCRIPT,
+        include_bytes!("../../assets/swagger/initialise.js"),
+    ),
+    (
+        "{style}",
+        "css",
+        CSS,
+        include_bytes!("../../assets/swagger/style.css"),
+    ),
+    (
+        "{icon}",
+        "svg",
+        SVG,
+        include_bytes!("../../assets/swagger/icon.svg"),
+    ),
 ];
 
 impl Docs {
@@ -59,17 +86,31 @@ impl Docs {
         let mut page = include_str!("../../assets/swagger/page.html").to_owned();
         let mut assets = Vec::new();
         for (place, ending, content_type, content) in FILES {
-            let name = format!("{}-{:016x}.{ending}", place.trim_matches(['{', '}']), hash(content));
+            let name = format!(
+                "{}-{:016x}.{ending}",
+                place.trim_matches(['{', '}']),
+                hash(content)
+            );
             page = page.replace(place, &name);
-            assets.push(Asset { name, content_type, content });
+            assets.push(Asset {
+                name,
+                content_type,
+                content,
+            });
         }
-        Self { document: openapi::document(), page: page.into(), assets }
+        Self {
+            document: openapi::document(),
+            page: page.into(),
+            assets,
+        }
     }
 }
 
 /// FNV-1a. It tells versions of a file apart and protects nothing.
 fn hash(content: &[u8]) -> u64 {
-    content.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    content.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// `GET /openapi.json`
@@ -95,12 +136,26 @@ pub(crate) fn swagger(call: &Call<'_>) -> Answer {
 /// `GET /swagger/{asset}`
 pub(crate) fn asset(call: &Call<'_>) -> Result<Answer, ApiError> {
     let [name, _] = call.captures;
-    let asset = call.app.docs.assets.iter().find(|asset| asset.name == name).ok_or_else(|| {
-        ApiError::saying(ErrorCode::ResourceNotFound, "Resource not found: the page has no such file")
-    })?;
-    let mut file = answer(200, asset.content_type.clone(), Bytes::from_static(asset.content));
+    let asset = call
+        .app
+        .docs
+        .assets
+        .iter()
+        .find(|asset| asset.name == name)
+        .ok_or_else(|| {
+            ApiError::saying(
+                ErrorCode::ResourceNotFound,
+                "Resource not found: the page has no such file",
+            )
+        })?;
+    let mut file = answer(
+        200,
+        asset.content_type.clone(),
+        Bytes::from_static(asset.content),
+    );
     file.headers_mut().insert(CACHE_CONTROL, IMMUTABLE);
-    file.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    file.headers_mut()
+        .insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     Ok(file)
 }
 
@@ -113,10 +168,20 @@ mod tests {
         let docs = Docs::new();
         let page = std::str::from_utf8(&docs.page).expect("text");
         for asset in &docs.assets {
-            assert!(page.contains(&format!("\"swagger/{}\"", asset.name)), "{}", asset.name);
+            assert!(
+                page.contains(&format!("\"swagger/{}\"", asset.name)),
+                "{}",
+                asset.name
+            );
         }
         assert!(!page.contains('{'), "a placeholder is left");
-        assert!(!page.contains("<style") && !page.contains("style=") && !page.contains("://"), "inline or foreign");
-        assert!(page.matches("<script").count() == page.matches("<script src=").count(), "inline");
+        assert!(
+            !page.contains("<style") && !page.contains("style=") && !page.contains("://"),
+            "inline or foreign"
+        );
+        assert!(
+            page.matches("<script").count() == page.matches("<script src=").count(),
+            "inline"
+        );
     }
 }

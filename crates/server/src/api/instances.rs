@@ -15,7 +15,12 @@ use crate::reply::{Answer, ApiError, Habit, ok};
 pub(crate) async fn who_am_i(call: &Call<'_>) -> Result<Answer, ApiError> {
     let credential = call.app.credential(call.headers, call.address)?;
     if credential.starts_with(InstanceKey::PREFIX) || credential.starts_with(MachineKey::PREFIX) {
-        let actor = match call.app.authority.authenticate(credential, Accepts::Any).await {
+        let actor = match call
+            .app
+            .authority
+            .authenticate(credential, Accepts::Any)
+            .await
+        {
             Ok(actor) => actor,
             Err(error) => return Err(refused(call, error)),
         };
@@ -36,7 +41,9 @@ pub(crate) async fn who_am_i(call: &Call<'_>) -> Result<Answer, ApiError> {
     }
     if credential.starts_with("mt_") || looks_like_jwt(credential) {
         return match call.app.authority.introspect_own(credential).await {
-            Ok(token) => ok(&json!({ "object": "whoami", "kind": "token", "machine_id": token.subject, "token": token })),
+            Ok(token) => ok(
+                &json!({ "object": "whoami", "kind": "token", "machine_id": token.subject, "token": token }),
+            ),
             Err(Error::TokenRefused { refusal, .. }) => {
                 call.app.failed(call.address)?;
                 let text = format!("The presented token is not valid: {}", refusal.as_str());
@@ -66,13 +73,22 @@ pub(crate) fn get(call: &Call<'_>) -> Result<Answer, ApiError> {
 /// `PATCH /countersign/instance`
 pub(crate) async fn update(call: &Call<'_>) -> Result<Answer, ApiError> {
     let mut body = Body::parse(&call.body, Habit::Parameters, Presence::Required)?;
-    let settings = body.raw("settings").ok_or_else(|| body.wrong("settings", Problem::Missing))?;
+    let settings = body
+        .raw("settings")
+        .ok_or_else(|| body.wrong("settings", Problem::Missing))?;
     body.finish()?;
-    let unreadable = |error: String| ApiError::saying(ErrorCode::RequestBodyInvalid, format!("settings: {error}"));
+    let unreadable = |error: String| {
+        ApiError::saying(ErrorCode::RequestBodyInvalid, format!("settings: {error}"))
+    };
     json::check(settings).map_err(|error| unreadable(error.to_string()))?;
-    let mut settings: Value = serde_json::from_str(settings.get()).map_err(|error| unreadable(error.to_string()))?;
+    let mut settings: Value =
+        serde_json::from_str(settings.get()).map_err(|error| unreadable(error.to_string()))?;
     write_whole_numbers(&mut settings);
-    let updated = call.app.authority.update_instance_settings(call.actor()?, &settings).await;
+    let updated = call
+        .app
+        .authority
+        .update_instance_settings(call.actor()?, &settings)
+        .await;
     let instance = updated.map_err(|error| call.refused(error))?;
     tracing::info!(instance.id = %instance.id, actor = call.actor()?.name(), "instance settings updated");
     ok(&instance_body(call, &instance))
@@ -80,7 +96,12 @@ pub(crate) async fn update(call: &Call<'_>) -> Result<Answer, ApiError> {
 
 /// `GET /countersign/instance_keys`
 pub(crate) async fn list_keys(call: &Call<'_>) -> Result<Answer, ApiError> {
-    let keys = call.app.authority.instance_keys(call.actor()?).await.map_err(|error| call.refused(error))?;
+    let keys = call
+        .app
+        .authority
+        .instance_keys(call.actor()?)
+        .await
+        .map_err(|error| call.refused(error))?;
     ok(&json!({ "data": keys, "total_count": keys.len() }))
 }
 
@@ -89,8 +110,17 @@ pub(crate) async fn create_key(call: &Call<'_>) -> Result<Answer, ApiError> {
     let mut body = Body::parse(&call.body, Habit::Parameters, Presence::Optional)?;
     let is_live = body.boolean("live")?.unwrap_or(true);
     body.finish()?;
-    let created = call.app.authority.create_instance_key(call.actor()?, is_live).await.map_err(|error| call.refused(error))?;
-    tracing::info!(key.id = created.info.id, actor = call.actor()?.name(), "instance key created");
+    let created = call
+        .app
+        .authority
+        .create_instance_key(call.actor()?, is_live)
+        .await
+        .map_err(|error| call.refused(error))?;
+    tracing::info!(
+        key.id = created.info.id,
+        actor = call.actor()?.name(),
+        "instance key created"
+    );
     ok(&json!({
         "object": "instance_key", "id": created.info.id, "created_at": created.info.created_at, "secret_key": created.key.expose(),
     }))
@@ -99,8 +129,16 @@ pub(crate) async fn create_key(call: &Call<'_>) -> Result<Answer, ApiError> {
 /// `DELETE /countersign/instance_keys/{key_id}`
 pub(crate) async fn revoke_key(call: &Call<'_>) -> Result<Answer, ApiError> {
     let [key_id, _] = call.captures;
-    call.app.authority.revoke_instance_key(call.actor()?, key_id).await.map_err(|error| call.refused(error))?;
-    tracing::info!(key.id = key_id, actor = call.actor()?.name(), "instance key revoked");
+    call.app
+        .authority
+        .revoke_instance_key(call.actor()?, key_id)
+        .await
+        .map_err(|error| call.refused(error))?;
+    tracing::info!(
+        key.id = key_id,
+        actor = call.actor()?.name(),
+        "instance key revoked"
+    );
     ok(&json!({ "object": "instance_key", "id": key_id, "deleted": true }))
 }
 

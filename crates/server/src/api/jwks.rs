@@ -48,7 +48,12 @@ pub(crate) async fn openid_configuration(call: &Call<'_>) -> Result<Answer, ApiE
 
 /// `GET /countersign/signing_keys`
 pub(crate) async fn list_signing_keys(call: &Call<'_>) -> Result<Answer, ApiError> {
-    let keys = call.app.authority.signing_keys(call.actor()?).await.map_err(|error| call.refused(error))?;
+    let keys = call
+        .app
+        .authority
+        .signing_keys(call.actor()?)
+        .await
+        .map_err(|error| call.refused(error))?;
     ok(&json!({ "data": keys, "total_count": keys.len() }))
 }
 
@@ -57,7 +62,11 @@ pub(crate) async fn rotate_signing_key(call: &Call<'_>) -> Result<Answer, ApiErr
     let mut body = Body::parse(&call.body, call.row.habit, Presence::Optional)?;
     let is_immediate = body.boolean("immediate")?.unwrap_or(false);
     body.finish()?;
-    let rotated = call.app.authority.rotate_signing_key(call.actor()?, is_immediate).await;
+    let rotated = call
+        .app
+        .authority
+        .rotate_signing_key(call.actor()?, is_immediate)
+        .await;
     let key = rotated.map_err(|error| call.refused(error))?;
     tracing::info!(kid = %key.kid, state = key.state, actor = call.actor()?.name(), "signing key rotated");
     ok(&key)
@@ -66,8 +75,17 @@ pub(crate) async fn rotate_signing_key(call: &Call<'_>) -> Result<Answer, ApiErr
 /// `DELETE /countersign/signing_keys/{kid}`
 pub(crate) async fn delete_signing_key(call: &Call<'_>) -> Result<Answer, ApiError> {
     let [kid, _] = call.captures;
-    let kid = kid.parse().map_err(|_| ApiError::saying(ErrorCode::ResourceNotFound, "Resource not found: no such signing key"))?;
-    call.app.authority.delete_signing_key(call.actor()?, kid).await.map_err(|error| call.refused(error))?;
+    let kid = kid.parse().map_err(|_| {
+        ApiError::saying(
+            ErrorCode::ResourceNotFound,
+            "Resource not found: no such signing key",
+        )
+    })?;
+    call.app
+        .authority
+        .delete_signing_key(call.actor()?, kid)
+        .await
+        .map_err(|error| call.refused(error))?;
     tracing::info!(kid = %kid, actor = call.actor()?.name(), "signing key deleted");
     ok(&json!({ "kid": kid, "deleted": true }))
 }
@@ -79,14 +97,30 @@ fn jwks(call: &Call<'_>, instance: InstanceId) -> Result<Answer, ApiError> {
 
 /// The instance that a public path means: the one it names, else the first.
 async fn named_instance(call: &Call<'_>) -> Result<Arc<Instance>, ApiError> {
-    let instances = call.app.authority.instances().await.map_err(|error| call.refused(error))?;
-    let is_named = matches!(call.row.operation, Operation::InstanceJwks | Operation::InstanceOpenidConfiguration);
+    let instances = call
+        .app
+        .authority
+        .instances()
+        .await
+        .map_err(|error| call.refused(error))?;
+    let is_named = matches!(
+        call.row.operation,
+        Operation::InstanceJwks | Operation::InstanceOpenidConfiguration
+    );
     let [name, _] = call.captures;
-    let found = instances.into_iter().find(|instance| if is_named { instance.id.as_str() == name } else { instance.number == 1 });
+    let found = instances.into_iter().find(|instance| {
+        if is_named {
+            instance.id.as_str() == name
+        } else {
+            instance.number == 1
+        }
+    });
     found.ok_or_else(no_instance)
 }
 
 fn no_instance() -> ApiError {
-    ApiError::saying(ErrorCode::ResourceNotFound, "Resource not found: there is no such instance")
+    ApiError::saying(
+        ErrorCode::ResourceNotFound,
+        "Resource not found: there is no such instance",
+    )
 }
-

@@ -1,11 +1,12 @@
 //! `/machines` (contract: machines).
 
 use countersign_authority::{
-    Invalid, MachineOrder, MachineQuery, MachineRequest, MachineRow, MachineUpdate, MachineWithScopes, Problem, SortBy,
+    Invalid, MachineOrder, MachineQuery, MachineRequest, MachineRow, MachineUpdate,
+    MachineWithScopes, Problem, SortBy,
 };
 use countersign_protocol::body::{
-    DeletedMachine, ExposedSecret, Machine, MachineList, MachineScope, MachineScopeTag, MachineSecretKey,
-    MachineSecretKeyTag, MachineTag, NestedMachine,
+    DeletedMachine, ExposedSecret, Machine, MachineList, MachineScope, MachineScopeTag,
+    MachineSecretKey, MachineSecretKeyTag, MachineTag, NestedMachine,
 };
 use countersign_protocol::error::ErrorCode;
 use countersign_protocol::ids::MachineId;
@@ -21,40 +22,71 @@ const HABIT: Habit = Habit::Parameters;
 /// `GET /machines`
 pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
     let mut query = Query::parse(call.query, HABIT)?;
-    let text = query.text("query")?.filter(|text| !text.is_empty()).map(std::borrow::Cow::into_owned);
+    let text = query
+        .text("query")?
+        .filter(|text| !text.is_empty())
+        .map(std::borrow::Cow::into_owned);
     let order = match query.text("order_by")? {
-        None => MachineOrder { by: SortBy::CreatedAt, is_descending: true },
+        None => MachineOrder {
+            by: SortBy::CreatedAt,
+            is_descending: true,
+        },
         Some(text) => order(&text).ok_or_else(|| {
             let rule = "must be name or created_at, with + or - in front or nothing";
             query.wrong("order_by", Problem::NotAllowed(rule.into()))
         })?,
     };
     let page = page(&mut query, MAX_MACHINES_PAGE)?;
-    let listed = call.app.authority.list_machines(call.actor()?, MachineQuery { text, order, page }).await;
+    let listed = call
+        .app
+        .authority
+        .list_machines(call.actor()?, MachineQuery { text, order, page })
+        .await;
     let (machines, total) = listed.map_err(|error| call.refused(error))?;
-    let data = machines.iter().map(|machine| machine_body(machine, None)).collect();
-    ok(&MachineList { data, total_count: i64::try_from(total).unwrap_or(i64::MAX) })
+    let data = machines
+        .iter()
+        .map(|machine| machine_body(machine, None))
+        .collect();
+    ok(&MachineList {
+        data,
+        total_count: i64::try_from(total).unwrap_or(i64::MAX),
+    })
 }
 
 /// `POST /machines`
 pub(crate) async fn create(call: &Call<'_>) -> Result<Answer, ApiError> {
     let mut body = Body::parse(&call.body, HABIT, Presence::Required)?;
-    let name = body.text("name")?.ok_or_else(|| body.wrong("name", Problem::Missing))?.into_owned();
+    let name = body
+        .text("name")?
+        .ok_or_else(|| body.wrong("name", Problem::Missing))?
+        .into_owned();
     let scoped = body.texts("scoped_machines")?.unwrap_or_default();
     if scoped.len() > MAX_SCOPES {
         return Err(body.wrong("scoped_machines", Problem::TooMany(MAX_SCOPES)));
     }
-    let default_token_ttl = body.integer("default_token_ttl")?.unwrap_or(DEFAULT_TOKEN_TTL_SECONDS);
+    let default_token_ttl = body
+        .integer("default_token_ttl")?
+        .unwrap_or(DEFAULT_TOKEN_TTL_SECONDS);
     body.finish()?;
     let scoped_machines: Vec<MachineId> = scoped
         .iter()
         .map(|id| {
             let missing = || Invalid::new("scoped_machines", Problem::NotFound);
-            id.parse().map_err(|_| ApiError::invalid(HABIT, Place::Body, &missing()))
+            id.parse()
+                .map_err(|_| ApiError::invalid(HABIT, Place::Body, &missing()))
         })
         .collect::<Result<_, _>>()?;
-    let request = MachineRequest { name, scoped_machines, default_token_ttl };
-    let created = call.app.authority.create_machine(call.actor()?, request).await.map_err(|error| call.refused(error))?;
+    let request = MachineRequest {
+        name,
+        scoped_machines,
+        default_token_ttl,
+    };
+    let created = call
+        .app
+        .authority
+        .create_machine(call.actor()?, request)
+        .await
+        .map_err(|error| call.refused(error))?;
     tracing::info!(machine.id = %created.machine.machine.id, actor = call.actor()?.name(), "machine created");
     ok(&machine_body(&created.machine, Some(created.key.expose())))
 }
@@ -62,7 +94,12 @@ pub(crate) async fn create(call: &Call<'_>) -> Result<Answer, ApiError> {
 /// `GET /machines/{machine_id}`
 pub(crate) async fn get(call: &Call<'_>) -> Result<Answer, ApiError> {
     let id = machine_id(call, 0)?;
-    let machine = call.app.authority.machine(call.actor()?, id).await.map_err(|error| call.refused(error))?;
+    let machine = call
+        .app
+        .authority
+        .machine(call.actor()?, id)
+        .await
+        .map_err(|error| call.refused(error))?;
     ok(&machine_body(&machine, None))
 }
 
@@ -73,8 +110,16 @@ pub(crate) async fn update(call: &Call<'_>) -> Result<Answer, ApiError> {
     let default_token_ttl = body.integer("default_token_ttl")?;
     body.finish()?;
     let id = machine_id(call, 0)?;
-    let update = MachineUpdate { name, default_token_ttl };
-    let machine = call.app.authority.update_machine(call.actor()?, id, update).await.map_err(|error| call.refused(error))?;
+    let update = MachineUpdate {
+        name,
+        default_token_ttl,
+    };
+    let machine = call
+        .app
+        .authority
+        .update_machine(call.actor()?, id, update)
+        .await
+        .map_err(|error| call.refused(error))?;
     tracing::info!(machine.id = %id, actor = call.actor()?.name(), "machine updated");
     ok(&machine_body(&machine, None))
 }
@@ -82,15 +127,28 @@ pub(crate) async fn update(call: &Call<'_>) -> Result<Answer, ApiError> {
 /// `DELETE /machines/{machine_id}`
 pub(crate) async fn delete(call: &Call<'_>) -> Result<Answer, ApiError> {
     let id = machine_id(call, 0)?;
-    call.app.authority.delete_machine(call.actor()?, id).await.map_err(|error| call.refused(error))?;
+    call.app
+        .authority
+        .delete_machine(call.actor()?, id)
+        .await
+        .map_err(|error| call.refused(error))?;
     tracing::info!(machine.id = %id, actor = call.actor()?.name(), "machine deleted");
-    ok(&DeletedMachine { object: MachineTag::Tag, id, deleted: true })
+    ok(&DeletedMachine {
+        object: MachineTag::Tag,
+        id,
+        deleted: true,
+    })
 }
 
 /// `GET /machines/{machine_id}/secret_key`
 pub(crate) async fn secret_key(call: &Call<'_>) -> Result<Answer, ApiError> {
     let id = machine_id(call, 0)?;
-    let key = call.app.authority.reveal_machine_key(call.actor()?, id).await.map_err(|error| call.refused(error))?;
+    let key = call
+        .app
+        .authority
+        .reveal_machine_key(call.actor()?, id)
+        .await
+        .map_err(|error| call.refused(error))?;
     tracing::info!(machine.id = %id, actor = call.actor()?.name(), "machine key revealed");
     ok(&secret_key_body(key.expose()))
 }
@@ -98,10 +156,17 @@ pub(crate) async fn secret_key(call: &Call<'_>) -> Result<Answer, ApiError> {
 /// `POST /machines/{machine_id}/secret_key/rotate`
 pub(crate) async fn rotate_secret_key(call: &Call<'_>) -> Result<Answer, ApiError> {
     let mut body = Body::parse(&call.body, HABIT, Presence::Required)?;
-    let ttl = body.integer("previous_token_ttl")?.ok_or_else(|| body.wrong("previous_token_ttl", Problem::Missing))?;
+    let ttl = body
+        .integer("previous_token_ttl")?
+        .ok_or_else(|| body.wrong("previous_token_ttl", Problem::Missing))?;
     body.finish()?;
     let id = machine_id(call, 0)?;
-    let key = call.app.authority.rotate_machine_key(call.actor()?, id, ttl).await.map_err(|error| call.refused(error))?;
+    let key = call
+        .app
+        .authority
+        .rotate_machine_key(call.actor()?, id, ttl)
+        .await
+        .map_err(|error| call.refused(error))?;
     tracing::info!(machine.id = %id, actor = call.actor()?.name(), previous_token_ttl = ttl, "machine key rotated");
     ok(&secret_key_body(key.expose()))
 }
@@ -109,11 +174,18 @@ pub(crate) async fn rotate_secret_key(call: &Call<'_>) -> Result<Answer, ApiErro
 /// `POST /machines/{machine_id}/scopes`
 pub(crate) async fn create_scope(call: &Call<'_>) -> Result<Answer, ApiError> {
     let mut body = Body::parse(&call.body, HABIT, Presence::Required)?;
-    let to = body.text("to_machine_id")?.ok_or_else(|| body.wrong("to_machine_id", Problem::Missing))?;
+    let to = body
+        .text("to_machine_id")?
+        .ok_or_else(|| body.wrong("to_machine_id", Problem::Missing))?;
     body.finish()?;
     let from = machine_id(call, 0)?;
     let to: MachineId = to.parse().map_err(|_| no_machine_id())?;
-    let created_at = call.app.authority.create_scope(call.actor()?, from, to).await.map_err(|error| call.refused(error))?;
+    let created_at = call
+        .app
+        .authority
+        .create_scope(call.actor()?, from, to)
+        .await
+        .map_err(|error| call.refused(error))?;
     tracing::info!(from = %from, to = %to, actor = call.actor()?.name(), "scope created");
     ok(&scope_body(from, to, Some(created_at), None))
 }
@@ -121,7 +193,11 @@ pub(crate) async fn create_scope(call: &Call<'_>) -> Result<Answer, ApiError> {
 /// `DELETE /machines/{machine_id}/scopes/{other_machine_id}`
 pub(crate) async fn delete_scope(call: &Call<'_>) -> Result<Answer, ApiError> {
     let (from, to) = (machine_id(call, 0)?, machine_id(call, 1)?);
-    call.app.authority.delete_scope(call.actor()?, from, to).await.map_err(|error| call.refused(error))?;
+    call.app
+        .authority
+        .delete_scope(call.actor()?, from, to)
+        .await
+        .map_err(|error| call.refused(error))?;
     tracing::info!(from = %from, to = %to, actor = call.actor()?.name(), "scope deleted");
     ok(&scope_body(from, to, None, Some(true)))
 }
@@ -134,7 +210,10 @@ fn machine_id(call: &Call<'_>, place: usize) -> Result<MachineId, ApiError> {
 
 /// The text is not repeated: people put keys and tokens where ids belong.
 fn no_machine_id() -> ApiError {
-    ApiError::saying(ErrorCode::ResourceNotFound, "Resource not found: a machine id is 'mch_' and 27 letters or digits")
+    ApiError::saying(
+        ErrorCode::ResourceNotFound,
+        "Resource not found: a machine id is 'mch_' and 27 letters or digits",
+    )
 }
 
 /// A sign and a field. A raw `+` in a query arrives as a space (contract: request conventions).
@@ -152,7 +231,15 @@ fn order(text: &str) -> Option<MachineOrder> {
 }
 
 fn machine_body(machine: &MachineWithScopes, key: Option<&str>) -> Machine {
-    let NestedMachine { object, id, name, instance_id, created_at, updated_at, default_token_ttl } = nested(&machine.machine);
+    let NestedMachine {
+        object,
+        id,
+        name,
+        instance_id,
+        created_at,
+        updated_at,
+        default_token_ttl,
+    } = nested(&machine.machine);
     Machine {
         object,
         id,
@@ -179,7 +266,10 @@ fn nested(machine: &MachineRow) -> NestedMachine {
 }
 
 fn secret_key_body(key: &str) -> MachineSecretKey {
-    MachineSecretKey { object: MachineSecretKeyTag::Tag, secret: ExposedSecret(key.to_owned()) }
+    MachineSecretKey {
+        object: MachineSecretKeyTag::Tag,
+        secret: ExposedSecret(key.to_owned()),
+    }
 }
 
 fn scope_body(
@@ -188,5 +278,11 @@ fn scope_body(
     created_at: Option<countersign_protocol::time::Timestamp>,
     deleted: Option<bool>,
 ) -> MachineScope {
-    MachineScope { object: MachineScopeTag::Tag, from_machine_id, to_machine_id, created_at, deleted }
+    MachineScope {
+        object: MachineScopeTag::Tag,
+        from_machine_id,
+        to_machine_id,
+        created_at,
+        deleted,
+    }
 }

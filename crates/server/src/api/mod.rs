@@ -31,7 +31,9 @@ pub(crate) async fn handle(call: &Call<'_>) -> Result<Answer, ApiError> {
         Operation::DeleteScope => machines::delete_scope(call).await,
         Operation::Jwks => jwks::of_caller(call),
         Operation::PublicJwks | Operation::InstanceJwks => jwks::public(call).await,
-        Operation::OpenidConfiguration | Operation::InstanceOpenidConfiguration => jwks::openid_configuration(call).await,
+        Operation::OpenidConfiguration | Operation::InstanceOpenidConfiguration => {
+            jwks::openid_configuration(call).await
+        }
         Operation::VerifyApiKey | Operation::VerifyOauthToken => Err(tokens::neighbour()),
         Operation::WhoAmI => instances::who_am_i(call).await,
         Operation::GetInstance => instances::get(call),

@@ -7,7 +7,8 @@ use crate::app::Call;
 use crate::reply::{Answer, ApiError, answer};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
-const OPENMETRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+const OPENMETRICS: HeaderValue =
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
 /// The process answers.
 pub(crate) fn healthz() -> Answer {
@@ -27,9 +28,18 @@ pub(crate) async fn readyz(call: &Call<'_>) -> Result<Answer, ApiError> {
 
 /// The counters. A request that came through a proxy came from elsewhere, and for it the path does not exist.
 pub(crate) fn metrics(call: &Call<'_>) -> Result<Answer, ApiError> {
-    if ["forwarded", "x-forwarded-for"].iter().any(|name| call.headers.contains_key(*name)) {
-        return Err(ApiError::saying(ErrorCode::ResourceNotFound, "Resource not found: there is no such path"));
+    if ["forwarded", "x-forwarded-for"]
+        .iter()
+        .any(|name| call.headers.contains_key(*name))
+    {
+        return Err(ApiError::saying(
+            ErrorCode::ResourceNotFound,
+            "Resource not found: there is no such path",
+        ));
     }
-    let page = call.app.metrics.page(&call.app.authority.store().statistics());
+    let page = call
+        .app
+        .metrics
+        .page(&call.app.authority.store().statistics());
     Ok(answer(200, OPENMETRICS, page.into()))
 }

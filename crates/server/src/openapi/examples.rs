@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use countersign_authority::{InstanceKeyInfo, InstanceSettings, SigningKeyInfo};
 use countersign_protocol::body::{
-    DeletedMachine, ExposedSecret, Jwk, Jwks, M2mToken, M2mTokenList, M2mTokenTag, Machine, MachineList, MachineScope,
-    MachineScopeTag, MachineSecretKey, MachineSecretKeyTag, MachineTag, NestedMachine,
+    DeletedMachine, ExposedSecret, Jwk, Jwks, M2mToken, M2mTokenList, M2mTokenTag, Machine,
+    MachineList, MachineScope, MachineScopeTag, MachineSecretKey, MachineSecretKeyTag, MachineTag,
+    NestedMachine,
 };
 use countersign_protocol::claims::Claims;
 use countersign_protocol::ids::{InstanceId, MachineId, SigningKeyId};
@@ -71,33 +72,78 @@ fn billing(secret_key: Option<&str>, name: &str, scoped_machines: Vec<NestedMach
 }
 
 pub(super) fn machine() -> Node {
-    Node::of(&billing(None, "billing", vec![nested(LEDGER, "ledger", 100_000)]))
+    Node::of(&billing(
+        None,
+        "billing",
+        vec![nested(LEDGER, "ledger", 100_000)],
+    ))
 }
 
 pub(super) fn machine_created() -> Node {
-    Node::of(&billing(Some(MACHINE_KEY), "billing", vec![nested(LEDGER, "ledger", 100_000)]))
+    Node::of(&billing(
+        Some(MACHINE_KEY),
+        "billing",
+        vec![nested(LEDGER, "ledger", 100_000)],
+    ))
 }
 
 pub(super) fn machine_updated() -> Node {
-    let machine = billing(None, "billing (EU)", vec![nested(LEDGER, "ledger", 100_000)]);
-    Node::of(&Machine { updated_at: at(HOUR), default_token_ttl: 900, ..machine })
+    let machine = billing(
+        None,
+        "billing (EU)",
+        vec![nested(LEDGER, "ledger", 100_000)],
+    );
+    Node::of(&Machine {
+        updated_at: at(HOUR),
+        default_token_ttl: 900,
+        ..machine
+    })
 }
 
 pub(super) fn machine_list() -> Node {
-    let NestedMachine { object, id, name, instance_id, created_at, updated_at, default_token_ttl } = nested(LEDGER, "ledger", 100_000);
+    let NestedMachine {
+        object,
+        id,
+        name,
+        instance_id,
+        created_at,
+        updated_at,
+        default_token_ttl,
+    } = nested(LEDGER, "ledger", 100_000);
     let ledger = Machine {
-        object, id, name, instance_id, created_at, updated_at, default_token_ttl, scoped_machines: Vec::new(), secret_key: None,
+        object,
+        id,
+        name,
+        instance_id,
+        created_at,
+        updated_at,
+        default_token_ttl,
+        scoped_machines: Vec::new(),
+        secret_key: None,
     };
-    let data = vec![billing(None, "billing", vec![nested(LEDGER, "ledger", 100_000)]), ledger];
-    Node::of(&MachineList { data, total_count: 2 })
+    let data = vec![
+        billing(None, "billing", vec![nested(LEDGER, "ledger", 100_000)]),
+        ledger,
+    ];
+    Node::of(&MachineList {
+        data,
+        total_count: 2,
+    })
 }
 
 pub(super) fn machine_deleted() -> Node {
-    Node::of(&DeletedMachine { object: MachineTag::Tag, id: machine_id(BILLING), deleted: true })
+    Node::of(&DeletedMachine {
+        object: MachineTag::Tag,
+        id: machine_id(BILLING),
+        deleted: true,
+    })
 }
 
 pub(super) fn machine_secret_key() -> Node {
-    Node::of(&MachineSecretKey { object: MachineSecretKeyTag::Tag, secret: ExposedSecret(MACHINE_KEY.to_owned()) })
+    Node::of(&MachineSecretKey {
+        object: MachineSecretKeyTag::Tag,
+        secret: ExposedSecret(MACHINE_KEY.to_owned()),
+    })
 }
 
 pub(super) fn scope(is_deleted: bool) -> Node {
@@ -129,32 +175,59 @@ fn live_token() -> M2mToken {
 }
 
 pub(super) fn token_created() -> Node {
-    Node::of(&M2mToken { token: Some(ExposedSecret(TOKEN.to_owned())), ..live_token() })
+    Node::of(&M2mToken {
+        token: Some(ExposedSecret(TOKEN.to_owned())),
+        ..live_token()
+    })
 }
 
 pub(super) fn jwt_created() -> Node {
-    let claims = Claims::from_stored(r#"{"tenant":"acme"}"#.to_owned()).expect("the example is JSON");
+    let claims =
+        Claims::from_stored(r#"{"tenant":"acme"}"#.to_owned()).expect("the example is JSON");
     // The real one has some 800 characters; nobody reads them.
-    let token = format!("eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCIsImtpZCI6Imluc18yR0lvUSJ9.eyJzdWIiOiJtY2hfMnhoRmoifQ.{MODULUS}");
-    Node::of(&M2mToken { claims, token: Some(ExposedSecret(token)), ..live_token() })
+    let token = format!(
+        "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCIsImtpZCI6Imluc18yR0lvUSJ9.eyJzdWIiOiJtY2hfMnhoRmoifQ.{MODULUS}"
+    );
+    Node::of(&M2mToken {
+        claims,
+        token: Some(ExposedSecret(token)),
+        ..live_token()
+    })
 }
 
 pub(super) fn token_verified() -> Node {
-    Node::of(&M2mToken { last_used_at: Some(at(60_000)), updated_at: at(60_000), ..live_token() })
+    Node::of(&M2mToken {
+        last_used_at: Some(at(60_000)),
+        updated_at: at(60_000),
+        ..live_token()
+    })
 }
 
 pub(super) fn token_updated() -> Node {
-    let claims = Claims::from_stored(r#"{"tenant":"acme"}"#.to_owned()).expect("the example is JSON");
-    Node::of(&M2mToken { claims, expiration: Some(at(2 * HOUR)), ..live_token() })
+    let claims =
+        Claims::from_stored(r#"{"tenant":"acme"}"#.to_owned()).expect("the example is JSON");
+    Node::of(&M2mToken {
+        claims,
+        expiration: Some(at(2 * HOUR)),
+        ..live_token()
+    })
 }
 
 pub(super) fn token_revoked() -> Node {
     let revocation_reason = Some(Arc::from("laptop stolen"));
-    Node::of(&M2mToken { revoked: true, revocation_reason, updated_at: at(120_000), ..live_token() })
+    Node::of(&M2mToken {
+        revoked: true,
+        revocation_reason,
+        updated_at: at(120_000),
+        ..live_token()
+    })
 }
 
 pub(super) fn token_list() -> Node {
-    Node::of(&M2mTokenList { m2m_tokens: vec![live_token()], total_count: 1 })
+    Node::of(&M2mTokenList {
+        m2m_tokens: vec![live_token()],
+        total_count: 1,
+    })
 }
 
 pub(super) fn jwks() -> Node {
@@ -197,7 +270,9 @@ pub(super) fn signing_key_rotated() -> Node {
 }
 
 pub(super) fn signing_key_list() -> Node {
-    Node::object().with("data", [Node::of(&active_key()), Node::of(&next_key())]).with("total_count", 2_i64)
+    Node::object()
+        .with("data", [Node::of(&active_key()), Node::of(&next_key())])
+        .with("total_count", 2_i64)
 }
 
 pub(super) fn signing_key_deleted() -> Node {
@@ -212,15 +287,24 @@ pub(super) fn openid_configuration() -> Node {
 }
 
 pub(super) fn whoami_instance() -> Node {
-    whoami("instance").with("instance_id", INSTANCE).with("key_id", KEY_ID).with("name", "production")
+    whoami("instance")
+        .with("instance_id", INSTANCE)
+        .with("key_id", KEY_ID)
+        .with("name", "production")
 }
 
 pub(super) fn whoami_machine() -> Node {
-    whoami("machine").with("instance_id", INSTANCE).with("machine_id", BILLING).with("name", "billing").with("may_call", [LEDGER])
+    whoami("machine")
+        .with("instance_id", INSTANCE)
+        .with("machine_id", BILLING)
+        .with("name", "billing")
+        .with("may_call", [LEDGER])
 }
 
 pub(super) fn whoami_token() -> Node {
-    whoami("token").with("machine_id", BILLING).with("token", token_verified())
+    whoami("token")
+        .with("machine_id", BILLING)
+        .with("token", token_verified())
 }
 
 fn whoami(kind: &'static str) -> Node {
@@ -238,17 +322,34 @@ pub(super) fn instance(settings: &InstanceSettings) -> Node {
 }
 
 pub(super) fn instance_key_list() -> Node {
-    let key = InstanceKeyInfo { id: KEY_ID.to_owned(), created_at: at(0), revoked_at: None };
-    let old = InstanceKeyInfo { id: "key_0d9e8c7b6a51".to_owned(), created_at: at(-HOUR), revoked_at: Some(at(HOUR)) };
-    Node::object().with("data", [Node::of(&old), Node::of(&key)]).with("total_count", 2_i64)
+    let key = InstanceKeyInfo {
+        id: KEY_ID.to_owned(),
+        created_at: at(0),
+        revoked_at: None,
+    };
+    let old = InstanceKeyInfo {
+        id: "key_0d9e8c7b6a51".to_owned(),
+        created_at: at(-HOUR),
+        revoked_at: Some(at(HOUR)),
+    };
+    Node::object()
+        .with("data", [Node::of(&old), Node::of(&key)])
+        .with("total_count", 2_i64)
 }
 
 pub(super) fn instance_key_created() -> Node {
-    Node::object().with("object", "instance_key").with("id", KEY_ID).with("created_at", JANUARY_2026).with("secret_key", INSTANCE_KEY)
+    Node::object()
+        .with("object", "instance_key")
+        .with("id", KEY_ID)
+        .with("created_at", JANUARY_2026)
+        .with("secret_key", INSTANCE_KEY)
 }
 
 pub(super) fn instance_key_deleted() -> Node {
-    Node::object().with("object", "instance_key").with("id", KEY_ID).with("deleted", true)
+    Node::object()
+        .with("object", "instance_key")
+        .with("id", KEY_ID)
+        .with("deleted", true)
 }
 
 pub(super) fn change_list() -> Node {

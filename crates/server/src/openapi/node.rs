@@ -29,7 +29,8 @@ impl Node {
 
     /// What `value` looks like on the wire.
     pub(crate) fn of<T: Serialize>(value: &T) -> Self {
-        let text = serde_json::to_string(value).expect("the bodies have string keys and no failing serialisers");
+        let text = serde_json::to_string(value)
+            .expect("the bodies have string keys and no failing serialisers");
         parse(&text)
     }
 
@@ -39,7 +40,11 @@ impl Node {
     }
 
     /// Adds a member to an object.
-    pub(crate) fn with(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Node>) -> Self {
+    pub(crate) fn with(
+        mut self,
+        name: impl Into<Cow<'static, str>>,
+        value: impl Into<Node>,
+    ) -> Self {
         if let Self::Object(members) = &mut self {
             members.push((name.into(), value.into()));
         }
@@ -56,8 +61,13 @@ impl Node {
 
     /// A member of an object.
     pub(crate) fn member(&self, name: &str) -> Option<&Node> {
-        let Self::Object(members) = self else { return None };
-        members.iter().find(|(member, _)| member == name).map(|(_, value)| value)
+        let Self::Object(members) = self else {
+            return None;
+        };
+        members
+            .iter()
+            .find(|(member, _)| member == name)
+            .map(|(_, value)| value)
     }
 }
 
@@ -204,6 +214,9 @@ mod tests {
         let text = r#"{"b":[1,-0.5,"x",null],"a":{"d":true,"c":{}}}"#;
         let node = Node::of(&parse::<Node>(text));
         assert_eq!(serde_json::to_string(&node).expect("serialises"), text);
-        assert_eq!(node.member("a").and_then(|a| a.member("d")), Some(&Node::Bool(true)));
+        assert_eq!(
+            node.member("a").and_then(|a| a.member("d")),
+            Some(&Node::Bool(true))
+        );
     }
 }

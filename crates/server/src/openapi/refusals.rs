@@ -27,27 +27,45 @@ pub(super) struct Refusal {
 impl Refusal {
     /// The error with the texts of the table.
     pub(super) const fn new(code: ErrorCode) -> Self {
-        Self { code, long_message: None, param: None, reason: None, name: None }
+        Self {
+            code,
+            long_message: None,
+            param: None,
+            reason: None,
+            name: None,
+        }
     }
 
     /// The error as the operation words it.
     pub(super) fn saying(code: ErrorCode, long_message: &'static str) -> Self {
-        Self { long_message: Some(long_message), ..Self::new(code) }
+        Self {
+            long_message: Some(long_message),
+            ..Self::new(code)
+        }
     }
 
     /// Names the parameter at fault.
     pub(super) const fn about(self, param: &'static str) -> Self {
-        Self { param: Some(param), ..self }
+        Self {
+            param: Some(param),
+            ..self
+        }
     }
 
     /// Says why a token does not verify.
     pub(super) const fn because(self, reason: TokenRefusal) -> Self {
-        Self { reason: Some(reason), ..self }
+        Self {
+            reason: Some(reason),
+            ..self
+        }
     }
 
     /// Tells the example from another one of the same code.
     pub(super) const fn called(self, name: &'static str) -> Self {
-        Self { name: Some(name), ..self }
+        Self {
+            name: Some(name),
+            ..self
+        }
     }
 
     /// The example's name among those of its status.
@@ -75,7 +93,9 @@ impl Refusal {
         }
         let summary = item.long_message.clone();
         let envelope = ErrorEnvelope::new(item, TRACE_ID.to_owned());
-        Node::object().with("summary", summary).with("value", Node::of(&envelope))
+        Node::object()
+            .with("summary", summary)
+            .with("value", Node::of(&envelope))
     }
 }
 
@@ -92,10 +112,20 @@ pub(super) fn common(row: &Row, takes: Takes) -> Vec<Refusal> {
     let mut codes = vec![Code::ApiVersionInvalid];
     match row.accepts {
         None => {}
-        Some(Accepts::Instance | Accepts::AnyForKeySet) => codes.extend([Code::AuthorizationHeaderFormatInvalid, Code::ClerkKeyInvalid]),
-        Some(Accepts::Machine) => codes.extend([Code::AuthorizationHeaderFormatInvalid, Code::MachineSecretKeyInvalid]),
+        Some(Accepts::Instance | Accepts::AnyForKeySet) => codes.extend([
+            Code::AuthorizationHeaderFormatInvalid,
+            Code::ClerkKeyInvalid,
+        ]),
+        Some(Accepts::Machine) => codes.extend([
+            Code::AuthorizationHeaderFormatInvalid,
+            Code::MachineSecretKeyInvalid,
+        ]),
         Some(Accepts::Any) => {
-            codes.extend([Code::AuthorizationHeaderFormatInvalid, Code::ClerkKeyInvalid, Code::MachineSecretKeyInvalid]);
+            codes.extend([
+                Code::AuthorizationHeaderFormatInvalid,
+                Code::ClerkKeyInvalid,
+                Code::MachineSecretKeyInvalid,
+            ]);
         }
     }
     if row.accepts.is_some() {
@@ -118,17 +148,30 @@ pub(super) fn common(row: &Row, takes: Takes) -> Vec<Refusal> {
 pub(super) fn responses(refusals: &[Refusal]) -> Vec<(String, Node)> {
     let mut by_status: BTreeMap<u16, Vec<&Refusal>> = BTreeMap::new();
     for refusal in refusals {
-        by_status.entry(refusal.code.status()).or_default().push(refusal);
+        by_status
+            .entry(refusal.code.status())
+            .or_default()
+            .push(refusal);
     }
-    by_status.into_iter().map(|(status, refusals)| (status.to_string(), response(status, &refusals))).collect()
+    by_status
+        .into_iter()
+        .map(|(status, refusals)| (status.to_string(), response(status, &refusals)))
+        .collect()
 }
 
 fn response(status: u16, refusals: &[&Refusal]) -> Node {
     let mut codes: Vec<ErrorCode> = refusals.iter().map(|refusal| refusal.code).collect();
     codes.dedup();
-    let lines: Vec<String> = codes.iter().map(|code| format!("- `{}`: {}", code.name(), code.row().when)).collect();
-    let examples = refusals.iter().fold(Node::object(), |examples, refusal| examples.with(refusal.name(), refusal.example()));
-    let content = Node::object().with("schema", reference("Errors")).with("examples", examples);
+    let lines: Vec<String> = codes
+        .iter()
+        .map(|code| format!("- `{}`: {}", code.name(), code.row().when))
+        .collect();
+    let examples = refusals.iter().fold(Node::object(), |examples, refusal| {
+        examples.with(refusal.name(), refusal.example())
+    });
+    let content = Node::object()
+        .with("schema", reference("Errors"))
+        .with("examples", examples);
     Node::object()
         .with("description", lines.join("\n"))
         .with("headers", headers(status))
@@ -136,7 +179,8 @@ fn response(status: u16, refusals: &[&Refusal]) -> Node {
 }
 
 fn headers(status: u16) -> Node {
-    let header = |name: &'static str| Node::object().with("$ref", format!("#/components/headers/{name}"));
+    let header =
+        |name: &'static str| Node::object().with("$ref", format!("#/components/headers/{name}"));
     let headers = Node::object().with("Clerk-Trace-Id", header("Clerk-Trace-Id"));
     match status {
         401 => headers.with("WWW-Authenticate", header("WWW-Authenticate")),
@@ -148,14 +192,34 @@ fn headers(status: u16) -> Node {
 /// Everything under `components.headers`.
 pub(super) fn header_components() -> Node {
     let header = |description: &'static str, schema: Node| {
-        Node::object().with("description", description).with("required", true).with("schema", schema)
+        Node::object()
+            .with("description", description)
+            .with("required", true)
+            .with("schema", schema)
     };
     let string = || Node::object().with("type", "string");
     Node::object()
-        .with("Clerk-Trace-Id", header("The id under which the log has this request.", string().with("pattern", "^[0-9a-f]{32}$")))
-        .with("WWW-Authenticate", header("The scheme to authenticate with.", string().with("const", "Bearer")))
+        .with(
+            "Clerk-Trace-Id",
+            header(
+                "The id under which the log has this request.",
+                string().with("pattern", "^[0-9a-f]{32}$"),
+            ),
+        )
+        .with(
+            "WWW-Authenticate",
+            header(
+                "The scheme to authenticate with.",
+                string().with("const", "Bearer"),
+            ),
+        )
         .with(
             "Retry-After",
-            header("How many seconds to wait.", Node::object().with("type", "integer").with("minimum", 1_i64)),
+            header(
+                "How many seconds to wait.",
+                Node::object()
+                    .with("type", "integer")
+                    .with("minimum", 1_i64),
+            ),
         )
 }

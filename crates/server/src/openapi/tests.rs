@@ -18,8 +18,14 @@ fn operations(document: &Value) -> Vec<(String, &Value)> {
     paths
         .iter()
         .flat_map(|(path, item)| {
-            let methods = item.as_object().expect("an object").iter().filter(|(method, _)| *method != "servers");
-            methods.map(move |(method, operation)| (format!("{} {path}", method.to_uppercase()), operation))
+            let methods = item
+                .as_object()
+                .expect("an object")
+                .iter()
+                .filter(|(method, _)| *method != "servers");
+            methods.map(move |(method, operation)| {
+                (format!("{} {path}", method.to_uppercase()), operation)
+            })
         })
         .collect()
 }
@@ -36,8 +42,15 @@ fn walk<'a>(value: &'a Value, visit: &mut impl FnMut(&'a Value)) {
 #[test]
 fn every_operation_of_the_table_is_described() {
     let document = document_value();
-    let described: BTreeSet<String> = operations(&document).into_iter().map(|(name, _)| name).collect();
-    let apart = [Operation::Swagger, Operation::SwaggerAsset, Operation::Metrics];
+    let described: BTreeSet<String> = operations(&document)
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    let apart = [
+        Operation::Swagger,
+        Operation::SwaggerAsset,
+        Operation::Metrics,
+    ];
     let expected: BTreeSet<String> = ROWS
         .iter()
         .filter(|row| !apart.contains(&row.operation))
@@ -52,23 +65,52 @@ fn every_description_is_whole() {
     let tags: Vec<_> = TAGS.iter().map(|(name, _)| *name).collect();
     let mut ids = BTreeSet::new();
     for (name, operation) in operations(&document) {
-        assert!(ids.insert(operation["operationId"].as_str().expect("an id").to_owned()), "{name}: its id is taken");
-        assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{name}: no summary");
-        assert!(operation["description"].as_str().is_some_and(|text| text.len() > 20), "{name}: no description");
-        assert!(tags.contains(&operation["tags"][0].as_str().expect("a tag")), "{name}: an unknown tag");
+        assert!(
+            ids.insert(operation["operationId"].as_str().expect("an id").to_owned()),
+            "{name}: its id is taken"
+        );
+        assert!(
+            operation["summary"]
+                .as_str()
+                .is_some_and(|text| !text.is_empty()),
+            "{name}: no summary"
+        );
+        assert!(
+            operation["description"]
+                .as_str()
+                .is_some_and(|text| text.len() > 20),
+            "{name}: no description"
+        );
+        assert!(
+            tags.contains(&operation["tags"][0].as_str().expect("a tag")),
+            "{name}: an unknown tag"
+        );
         for (status, answer) in operation["responses"].as_object().expect("an object") {
             for (kind, content) in answer["content"].as_object().expect("content") {
                 let has_example = content.get("example").is_some()
-                    || content["examples"].as_object().is_some_and(|examples| !examples.is_empty());
-                assert!(has_example || name == "GET /openapi.json", "{name} {status} {kind}: no example");
+                    || content["examples"]
+                        .as_object()
+                        .is_some_and(|examples| !examples.is_empty());
+                assert!(
+                    has_example || name == "GET /openapi.json",
+                    "{name} {status} {kind}: no example"
+                );
             }
         }
         if let Some(body) = operation.get("requestBody") {
-            assert!(!body["content"]["application/json"]["examples"].as_object().expect("examples").is_empty(), "{name}");
+            assert!(
+                !body["content"]["application/json"]["examples"]
+                    .as_object()
+                    .expect("examples")
+                    .is_empty(),
+                "{name}"
+            );
         }
         let captured = name.matches('{').count();
         let in_path = |parameter: &&Value| parameter["in"] == "path";
-        let declared = operation["parameters"].as_array().map_or(0, |all| all.iter().filter(in_path).count());
+        let declared = operation["parameters"]
+            .as_array()
+            .map_or(0, |all| all.iter().filter(in_path).count());
         assert_eq!(captured, declared, "{name}: the parameters of the path");
     }
 }
@@ -76,7 +118,10 @@ fn every_description_is_whole() {
 #[test]
 fn every_error_example_has_a_code_of_the_table_under_its_status() {
     let document = document_value();
-    let statuses: HashMap<&str, String> = ERROR_TABLE.iter().map(|row| (row.name, row.status.to_string())).collect();
+    let statuses: HashMap<&str, String> = ERROR_TABLE
+        .iter()
+        .map(|row| (row.name, row.status.to_string()))
+        .collect();
     let mut seen = BTreeSet::new();
     for (name, operation) in operations(&document) {
         for (status, answer) in operation["responses"].as_object().expect("an object") {
@@ -88,8 +133,15 @@ fn every_error_example_has_a_code_of_the_table_under_its_status() {
             for (example, value) in content["examples"].as_object().expect("examples") {
                 let error = &value["value"]["errors"][0];
                 let code = error["code"].as_str().expect("a code");
-                assert_eq!(statuses.get(code), Some(status), "{name} {status} {example}");
-                assert!(example.starts_with(code), "{name} {status} {example}: named after another code");
+                assert_eq!(
+                    statuses.get(code),
+                    Some(status),
+                    "{name} {status} {example}"
+                );
+                assert!(
+                    example.starts_with(code),
+                    "{name} {status} {example}: named after another code"
+                );
                 assert!(!error["message"].as_str().expect("a text").is_empty());
                 assert!(!error["long_message"].as_str().expect("a text").is_empty());
                 seen.insert(code);
@@ -97,8 +149,16 @@ fn every_error_example_has_a_code_of_the_table_under_its_status() {
         }
     }
     // What is refused before an operation is found stands in the introduction only.
-    let before = ["method_not_allowed", "uri_too_long", "request_header_fields_too_large"];
-    let all: BTreeSet<&str> = statuses.keys().copied().filter(|code| !before.contains(code)).collect();
+    let before = [
+        "method_not_allowed",
+        "uri_too_long",
+        "request_header_fields_too_large",
+    ];
+    let all: BTreeSet<&str> = statuses
+        .keys()
+        .copied()
+        .filter(|code| !before.contains(code))
+        .collect();
     assert_eq!(seen, all);
 }
 
@@ -108,7 +168,11 @@ fn examples_of_one_answer_have_different_names_and_members_stand_once() {
         match node {
             Node::Object(members) => {
                 let names: BTreeSet<_> = members.iter().map(|(name, _)| name).collect();
-                assert_eq!(names.len(), members.len(), "a member stands twice among {names:?}");
+                assert_eq!(
+                    names.len(),
+                    members.len(),
+                    "a member stands twice among {names:?}"
+                );
                 members.iter().for_each(|(_, member)| check(member));
             }
             Node::List(items) => items.iter().for_each(check),
@@ -132,8 +196,15 @@ fn every_reference_leads_somewhere_and_every_component_is_used() {
         assert!(document.pointer(pointer).is_some(), "{reference}");
     }
     for kind in ["schemas", "headers"] {
-        for name in document["components"][kind].as_object().expect("an object").keys() {
-            assert!(references.contains(&format!("#/components/{kind}/{name}")), "{kind}/{name} is not used");
+        for name in document["components"][kind]
+            .as_object()
+            .expect("an object")
+            .keys()
+        {
+            assert!(
+                references.contains(&format!("#/components/{kind}/{name}")),
+                "{kind}/{name} is not used"
+            );
         }
     }
 }
@@ -142,16 +213,31 @@ fn every_reference_leads_somewhere_and_every_component_is_used() {
 fn bounds_are_those_of_the_protocol() {
     let document = document_value();
     let schemas = &document["components"]["schemas"];
-    assert_eq!(schemas["CreateMachine"]["properties"]["name"]["maxLength"], 255);
-    assert_eq!(schemas["CreateMachine"]["properties"]["scoped_machines"]["maxItems"], 150);
-    assert_eq!(schemas["CreateM2MToken"]["properties"]["seconds_until_expiration"]["maximum"], 315_360_000);
-    assert_eq!(schemas["RotateMachineSecretKey"]["properties"]["previous_token_ttl"]["maximum"], 28_800);
+    assert_eq!(
+        schemas["CreateMachine"]["properties"]["name"]["maxLength"],
+        255
+    );
+    assert_eq!(
+        schemas["CreateMachine"]["properties"]["scoped_machines"]["maxItems"],
+        150
+    );
+    assert_eq!(
+        schemas["CreateM2MToken"]["properties"]["seconds_until_expiration"]["maximum"],
+        315_360_000
+    );
+    assert_eq!(
+        schemas["RotateMachineSecretKey"]["properties"]["previous_token_ttl"]["maximum"],
+        28_800
+    );
 }
 
 #[test]
 fn contract_paths_stand_under_v1_and_public_ones_under_the_root() {
     let document = document_value();
     assert_eq!(document["servers"][0]["url"], "/v1");
-    assert_eq!(document["paths"]["/.well-known/jwks.json"]["servers"][0]["url"], "/");
+    assert_eq!(
+        document["paths"]["/.well-known/jwks.json"]["servers"][0]["url"],
+        "/"
+    );
     assert_eq!(document["paths"]["/m2m_tokens"].get("servers"), None);
 }

@@ -45,12 +45,25 @@ fn who_am_i() -> Description {
 }
 
 fn get() -> Description {
-    Description::new("getInstance", INSTANCE, "Show my instance", "The instance that the key belongs to, with its settings.")
-        .answers("The instance.", "Instance", examples::instance(&InstanceSettings::default()))
+    Description::new(
+        "getInstance",
+        INSTANCE,
+        "Show my instance",
+        "The instance that the key belongs to, with its settings.",
+    )
+    .answers(
+        "The instance.",
+        "Instance",
+        examples::instance(&InstanceSettings::default()),
+    )
 }
 
 fn update() -> Description {
-    let settings = InstanceSettings { max_jwt_ttl: 86_400, secret_reveal: false, ..InstanceSettings::default() };
+    let settings = InstanceSettings {
+        max_jwt_ttl: 86_400,
+        secret_reveal: false,
+        ..InstanceSettings::default()
+    };
     Description::new(
         "updateInstance",
         INSTANCE,

@@ -3,7 +3,10 @@
 use countersign_protocol::error::ErrorCode;
 use countersign_protocol::limits::MAX_MACHINES_PAGE;
 
-use super::{Description, MACHINE_KEYS, MACHINES, SCOPES, body_problems, body_problems_of, not_found, page_problems};
+use super::{
+    Description, MACHINE_KEYS, MACHINES, SCOPES, body_problems, body_problems_of, not_found,
+    page_problems,
+};
 use crate::openapi::examples;
 use crate::openapi::refusals::Refusal;
 use crate::openapi::schemas::{machine_id, one_of, text};
@@ -29,24 +32,53 @@ fn no_machine() -> Refusal {
 }
 
 /// An operation on the machine in the path.
-fn of_machine(id: &'static str, tag: &'static str, summary: &'static str, text: &'static str) -> Description {
+fn of_machine(
+    id: &'static str,
+    tag: &'static str,
+    summary: &'static str,
+    text: &'static str,
+) -> Description {
     Description::new(id, tag, summary, text)
-        .path("machine_id", machine_id("The machine's id."), examples::BILLING)
+        .path(
+            "machine_id",
+            machine_id("The machine's id."),
+            examples::BILLING,
+        )
         .refuses([no_machine()])
 }
 
 fn name_problems() -> [Refusal; 3] {
     [
-        Refusal::saying(ErrorCode::FormParamMinLengthExceeded, "name should have at least 1 characters.").about("name"),
-        Refusal::saying(ErrorCode::FormParamMaxLengthExceeded, "name should not exceed 255 characters.").about("name"),
-        Refusal::saying(ErrorCode::FormParamFormatInvalid, "name must not contain the character U+0000.").about("name"),
+        Refusal::saying(
+            ErrorCode::FormParamMinLengthExceeded,
+            "name should have at least 1 characters.",
+        )
+        .about("name"),
+        Refusal::saying(
+            ErrorCode::FormParamMaxLengthExceeded,
+            "name should not exceed 255 characters.",
+        )
+        .about("name"),
+        Refusal::saying(
+            ErrorCode::FormParamFormatInvalid,
+            "name must not contain the character U+0000.",
+        )
+        .about("name"),
     ]
 }
 
 fn ttl_problems() -> [Refusal; 2] {
     [
-        Refusal::saying(ErrorCode::FormParamValueInvalid, "default_token_ttl must be at least 1 second.").about("default_token_ttl"),
-        Refusal::saying(ErrorCode::FormParamValueTooLarge, "default_token_ttl must be at most 315360000.").about("default_token_ttl"),
+        Refusal::saying(
+            ErrorCode::FormParamValueInvalid,
+            "default_token_ttl must be at least 1 second.",
+        )
+        .about("default_token_ttl"),
+        Refusal::saying(
+            ErrorCode::FormParamValueTooLarge,
+            "default_token_ttl must be at most 315360000.",
+        )
+        .about("default_token_ttl"),
     ]
 }
 
@@ -55,7 +87,14 @@ fn missing(param: &'static str, long_message: &'static str) -> Refusal {
 }
 
 fn list() -> Description {
-    let order = ["-created_at", "+created_at", "created_at", "-name", "+name", "name"];
+    let order = [
+        "-created_at",
+        "+created_at",
+        "created_at",
+        "-name",
+        "+name",
+        "name",
+    ];
     Description::new(
         "listMachines",
         MACHINES,
@@ -111,8 +150,13 @@ fn create() -> Description {
 }
 
 fn get() -> Description {
-    of_machine("getMachine", MACHINES, "Show a machine", "One machine, with those that it may call.")
-        .answers("The machine.", "Machine", examples::machine())
+    of_machine(
+        "getMachine",
+        MACHINES,
+        "Show a machine",
+        "One machine, with those that it may call.",
+    )
+    .answers("The machine.", "Machine", examples::machine())
 }
 
 fn update() -> Description {

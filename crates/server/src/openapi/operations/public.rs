@@ -9,15 +9,29 @@ use crate::route::Operation;
 pub(super) fn describe(operation: Operation) -> Option<Description> {
     match operation {
         Operation::PublicJwks => Some(jwks("getPublicJWKS", "Public keys")),
-        Operation::InstanceJwks => Some(of_instance(jwks("getInstancePublicJWKS", "Public keys of an instance"))),
-        Operation::OpenidConfiguration => Some(configuration("getOpenIDConfiguration", "Discovery")),
-        Operation::InstanceOpenidConfiguration => {
-            Some(of_instance(configuration("getInstanceOpenIDConfiguration", "Discovery of an instance")))
+        Operation::InstanceJwks => Some(of_instance(jwks(
+            "getInstancePublicJWKS",
+            "Public keys of an instance",
+        ))),
+        Operation::OpenidConfiguration => {
+            Some(configuration("getOpenIDConfiguration", "Discovery"))
         }
-        Operation::VerifyApiKey => Some(neighbour("verifyAPIKey", "Verify an API key", "NeighbourSecret", r#"{"secret":"ak_…"}"#)),
-        Operation::VerifyOauthToken => {
-            Some(neighbour("verifyOAuthAccessToken", "Verify an OAuth token", "NeighbourAccessToken", r#"{"access_token":"oat_…"}"#))
-        }
+        Operation::InstanceOpenidConfiguration => Some(of_instance(configuration(
+            "getInstanceOpenIDConfiguration",
+            "Discovery of an instance",
+        ))),
+        Operation::VerifyApiKey => Some(neighbour(
+            "verifyAPIKey",
+            "Verify an API key",
+            "NeighbourSecret",
+            r#"{"secret":"ak_…"}"#,
+        )),
+        Operation::VerifyOauthToken => Some(neighbour(
+            "verifyOAuthAccessToken",
+            "Verify an OAuth token",
+            "NeighbourAccessToken",
+            r#"{"access_token":"oat_…"}"#,
+        )),
         Operation::Openapi => Some(openapi()),
         Operation::Healthz => Some(healthz()),
         Operation::Readyz => Some(readyz()),
@@ -49,11 +63,20 @@ fn configuration(id: &'static str, summary: &'static str) -> Description {
 
 fn of_instance(description: Description) -> Description {
     description
-        .path("instance_id", matching(INSTANCE_ID, "The instance's id."), examples::INSTANCE)
+        .path(
+            "instance_id",
+            matching(INSTANCE_ID, "The instance's id."),
+            examples::INSTANCE,
+        )
         .refuses([not_found("Resource not found: there is no such instance")])
 }
 
-fn neighbour(id: &'static str, summary: &'static str, schema: &'static str, example: &'static str) -> Description {
+fn neighbour(
+    id: &'static str,
+    summary: &'static str,
+    schema: &'static str,
+    example: &'static str,
+) -> Description {
     Description::new(
         id,
         NEIGHBOURS,
@@ -65,31 +88,63 @@ fn neighbour(id: &'static str, summary: &'static str, schema: &'static str, exam
 }
 
 fn openapi() -> Description {
-    let mut description = Description::new("getOpenAPI", STATE, "This document", "The description of this API, OpenAPI 3.1.");
+    let mut description = Description::new(
+        "getOpenAPI",
+        STATE,
+        "This document",
+        "The description of this API, OpenAPI 3.1.",
+    );
     let schema = typed("object").with("description", "An OpenAPI document.");
     let content = Node::object().with("schema", schema);
-    description.successes.push(("200", answer("The document.", "application/json", content)));
+    description
+        .successes
+        .push(("200", answer("The document.", "application/json", content)));
     description
 }
 
 fn healthz() -> Description {
-    let mut description = Description::new("healthz", STATE, "Is the process alive?", "Says that the process answers, and nothing else.");
+    let mut description = Description::new(
+        "healthz",
+        STATE,
+        "Is the process alive?",
+        "Says that the process answers, and nothing else.",
+    );
     description.successes.push(("200", state("It is.", "ok\n")));
     description
 }
 
 fn readyz() -> Description {
-    let mut description =
-        Description::new("readyz", STATE, "Can it do its work?", "Says whether the store can be read and written. Route no requests here while it cannot.");
-    description.successes.push(("200", state("It can.", "ready\n")));
-    description.successes.push(("503", state("Not now: the store does not answer, or the authority is overloaded.", "not ready\n")));
+    let mut description = Description::new(
+        "readyz",
+        STATE,
+        "Can it do its work?",
+        "Says whether the store can be read and written. Route no requests here while it cannot.",
+    );
+    description
+        .successes
+        .push(("200", state("It can.", "ready\n")));
+    description.successes.push((
+        "503",
+        state(
+            "Not now: the store does not answer, or the authority is overloaded.",
+            "not ready\n",
+        ),
+    ));
     description
 }
 
 fn state(description: &'static str, text: &'static str) -> Node {
-    answer(description, "text/plain", Node::object().with("schema", one_of([text], "The state.")).with("example", text))
+    answer(
+        description,
+        "text/plain",
+        Node::object()
+            .with("schema", one_of([text], "The state."))
+            .with("example", text),
+    )
 }
 
 fn answer(description: &'static str, content_type: &'static str, content: Node) -> Node {
-    Node::object().with("description", description).with("content", Node::object().with(content_type, content))
+    Node::object()
+        .with("description", description)
+        .with("content", Node::object().with(content_type, content))
 }
