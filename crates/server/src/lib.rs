@@ -7,6 +7,7 @@
 mod accept;
 mod api;
 mod app;
+mod body;
 mod fields;
 mod metrics;
 mod openapi;

@@ -20,26 +20,37 @@ impl Story {
 }
 
 #[tokio::test]
-async fn an_instances_limit_counts_all_its_callers_and_nobody_elses() {
+async fn an_instances_limit_counts_all_its_machines_and_nobody_else() {
     let story = Story::new().await;
-    story
-        .set(
-            &story.home,
-            json!({"rate_limit": {"requests": 3, "seconds": 10}}),
-        )
-        .await;
-    for key in [&story.home, &story.sender.key, &story.receiver.key] {
+    let limit = json!({"rate_limit": {"requests": 3, "seconds": 10}});
+    story.set(&story.home, limit).await;
+    let (sender, receiver) = (&story.sender.key, &story.receiver.key);
+    for key in [sender, receiver, sender] {
         assert_eq!(story.wait(key).await, None);
     }
     story.clock.advance(500);
-    for key in [&story.home, &story.sender.key] {
+    for key in [sender, receiver] {
         assert_eq!(story.wait(key).await, Some(10));
     }
-    assert_eq!(story.wait(&story.abroad).await, None);
-    story.clock.advance(9 * SECOND + 499);
-    assert_eq!(story.wait(&story.home).await, Some(1));
-    story.clock.advance(1);
+    assert_eq!(story.wait(&story.stranger.key).await, None);
+    // Whoever administers must be able to stop a machine that floods.
     assert_eq!(story.wait(&story.home).await, None);
+    story.clock.advance(9 * SECOND + 499);
+    assert_eq!(story.wait(sender).await, Some(1));
+    story.clock.advance(1);
+    assert_eq!(story.wait(sender).await, None);
+}
+
+#[tokio::test]
+async fn a_limit_that_is_changed_counts_from_then_on() {
+    let story = Story::new().await;
+    let limit = |seconds: u32| json!({"rate_limit": {"requests": 1, "seconds": seconds}});
+    story.set(&story.home, limit(86_400)).await;
+    assert_eq!(story.wait(&story.sender.key).await, None);
+    assert_eq!(story.wait(&story.sender.key).await, Some(86_400));
+    story.set(&story.home, limit(1)).await;
+    assert_eq!(story.wait(&story.sender.key).await, None);
+    assert_eq!(story.wait(&story.sender.key).await, Some(1));
 }
 
 #[tokio::test]

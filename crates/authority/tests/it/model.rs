@@ -1,12 +1,14 @@
 //! Random acts and clock steps on two instances, compared after each one with a model in memory.
 
+use std::cell::Cell;
+
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::support::driver::{Act, By, Driver, Kind};
 use crate::support::sources::{HOUR, MINUTE};
 
-const CASES: u32 = 24;
+const CASES: u32 = 64;
 const ACTS: usize = 40;
 
 fn by() -> impl Strategy<Value = By> {
@@ -60,6 +62,7 @@ fn every_verification_is_what_the_model_says() {
     let mut runner =
         TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]));
     let story = proptest::collection::vec(act(), ACTS);
+    let seen = Cell::new([0; 5]);
     let outcome = runner.run(&story, |acts| {
         runtime.block_on(async {
             let mut driver = Driver::new(template.path(), &instances, false).await;
@@ -68,8 +71,17 @@ fn every_verification_is_what_the_model_says() {
                 driver.check_all().await;
             }
             driver.check_logs().await;
+            let (all, new) = (seen.get(), driver.seen());
+            seen.set(std::array::from_fn(|place| all[place] + new[place]));
         });
         Ok(())
     });
     outcome.unwrap();
+    // The stories are worth telling: each answer was given many times.
+    let seen = seen.get();
+    assert!(
+        seen.iter().all(|count| *count > 500),
+        "{:?}: {seen:?}",
+        Driver::ANSWERS
+    );
 }

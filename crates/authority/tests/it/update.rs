@@ -118,10 +118,26 @@ async fn an_expired_token_does_not_come_back() {
 async fn a_jwt_cannot_be_changed() {
     let story = Story::new().await;
     let owner = story.actor(&story.home).await;
-    let (_, id) = story.token(&story.sender, jwt()).await;
-    for request in [ending_in(Some(60.0)), UpdateRequest::default()] {
+    let (token, id) = story.token(&story.sender, jwt()).await;
+    for request in [ending_in(Some(60.0)), revoke_it("over")] {
         let refused = story.authority.update_token(&owner, id, request).await;
         assert!(matches!(refused, Err(Error::NotChangeable(_))));
+    }
+    assert!(story.verify(&story.receiver.key, &token).await.is_ok());
+}
+
+#[tokio::test]
+async fn an_empty_update_shows_the_token_as_it_is_and_is_not_in_the_log() {
+    let story = Story::new().await;
+    let owner = story.actor(&story.home).await;
+    for request in [opaque(), jwt()] {
+        let (_, id) = story.token(&story.sender, request).await;
+        let revoked = story.authority.revoke(&owner, id, None).await.unwrap();
+        let entries = story.logged(&story.home).await.len();
+        let update = UpdateRequest::default();
+        let shown = story.authority.update_token(&owner, id, update).await;
+        assert_eq!(shown.unwrap(), revoked);
+        assert_eq!(story.logged(&story.home).await.len(), entries);
     }
 }
 

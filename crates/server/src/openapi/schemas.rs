@@ -10,8 +10,6 @@ use countersign_protocol::limits::MAX_NAME_LENGTH;
 
 use super::node::Node;
 
-use super::node::Node;
-
 pub(super) const MACHINE_ID: &str = "^mch_[0-9A-Za-z_]{27}$";
 pub(super) const INSTANCE_ID: &str = "^ins_[0-9A-Za-z_]{27}$";
 /// What a path may hold: the contract takes upper-case digits as well, and finds nothing under them.

@@ -73,5 +73,9 @@ fn metrics_count_without_names_and_only_for_the_operator() {
     assert_snapshot!(api.send(&Request::new("GET", "/metrics")).line(), @"404 resource_not_found: Resource not found: there is no such path");
     let admin = api.server.as_ref().unwrap().admin_address().unwrap();
     let mut client = crate::support::http::Client::connect(admin);
-    assert_eq!(client.send(&Request::new("GET", "/metrics")).status, 200);
+    let mut status = |path| client.send(&Request::new("GET", path).key(&api.sk)).status;
+    assert_eq!(
+        ["/metrics", "/healthz", "/machines"].map(&mut status),
+        [200, 200, 404]
+    );
 }

@@ -69,11 +69,11 @@ fn create_says_which_parameter_is_wrong_and_how() {
     );
     assert_snapshot!(table, @r#"
      → 422 form_param_missing: name must be included. {"param_name":"name"}
-    null → 400 request_body_invalid: The request body must be a JSON object: invalid type: null, expected a JSON object at line 1 column 4
+    null → 400 request_body_invalid: The request body must be a JSON object: the text is no JSON object
     {} → 422 form_param_missing: name must be included. {"param_name":"name"}
-    [] → 400 request_body_invalid: The request body must be a JSON object: invalid type: sequence, expected a JSON object at line 1 column 2
-    { → 400 request_body_invalid: The request body must be a JSON object: EOF while parsing an object at line 1 column 1
-    {"name":"x"} {} → 400 request_body_invalid: The request body must be a JSON object: trailing characters at line 1 column 14
+    [] → 400 request_body_invalid: The request body must be a JSON object: the text is no JSON object
+    { → 400 request_body_invalid: The request body must be a JSON object: the text ends too early (line 1, column 1)
+    {"name":"x"} {} → 400 request_body_invalid: The request body must be a JSON object: the text is no JSON (line 1, column 14)
     {"name":"x","name":"y"} → 400 request_body_invalid: The request body must be a JSON object: a member is given twice at line 1 column 18
     {"name":"x","n\u0061me":"y"} → 400 request_body_invalid: The request body must be a JSON object: a member is given twice at line 1 column 23
     {"name":""} → 422 form_param_min_length_exceeded: name should have at least 1 characters. {"param_name":"name"}
@@ -90,7 +90,7 @@ fn create_says_which_parameter_is_wrong_and_how() {
     {"name":"x","default_token_ttl":1e300} → 422 form_param_type_invalid: `default_token_ttl` must be an integer. {"param_name":"default_token_ttl"}
     {"name":"x","default_token_ttl":99999999999999999999} → 422 form_param_type_invalid: `default_token_ttl` must be an integer. {"param_name":"default_token_ttl"}
     {"name":"x","default_token_ttl":"60"} → 422 form_param_type_invalid: `default_token_ttl` must be an integer. {"param_name":"default_token_ttl"}
-    {"name":"x","default_token_ttl":NaN} → 400 request_body_invalid: The request body must be a JSON object: expected value at line 1 column 33
+    {"name":"x","default_token_ttl":NaN} → 400 request_body_invalid: The request body must be a JSON object: the text is no JSON (line 1, column 33)
     {"name":"x","scoped_machines":"mch_x"} → 422 form_param_type_invalid: `scoped_machines` must be an array of strings. {"param_name":"scoped_machines"}
     {"name":"x","scoped_machines":[1]} → 422 form_param_type_invalid: `scoped_machines` must be an array of strings. {"param_name":"scoped_machines"}
     {"name":"x","scoped_machines":["mch_x"]} → 422 form_resource_not_found: The resource associated with the supplied scoped_machines was not found. {"param_name":"scoped_machines"}
@@ -371,7 +371,7 @@ fn an_update_changes_what_it_names() {
     {"default_token_ttl":0} → 422 form_param_value_invalid: default_token_ttl must be at least 1 second. {"param_name":"default_token_ttl"}
     {"default_token_ttl":null} → 422 form_param_type_invalid: `default_token_ttl` must be an integer. {"param_name":"default_token_ttl"}
     {"scoped_machines":[]} → 422 form_param_unknown: scoped_machines is not a valid parameter for this request. {"param_name":"scoped_machines"}
-    [] → 400 request_body_invalid: The request body must be a JSON object: invalid type: sequence, expected a JSON object at line 1 column 2
+    [] → 400 request_body_invalid: The request body must be a JSON object: the text is no JSON object
     "#);
     let nobody = "/machines/mch_000000000000000000000000000";
     assert_snapshot!(api.table("PATCH", nobody, &api.sk, &["{}", r#"{"name":"x"}"#]), @r#"

@@ -103,7 +103,7 @@ fn a_rotation_answers_with_the_new_key() {
     ]), @r#"
      → 422 form_param_missing: previous_token_ttl must be included. {"param_name":"previous_token_ttl"}
     {} → 422 form_param_missing: previous_token_ttl must be included. {"param_name":"previous_token_ttl"}
-    null → 400 request_body_invalid: The request body must be a JSON object: invalid type: null, expected a JSON object at line 1 column 4
+    null → 400 request_body_invalid: The request body must be a JSON object: the text is no JSON object
     {"previous_token_ttl":null} → 422 form_param_type_invalid: `previous_token_ttl` must be an integer. {"param_name":"previous_token_ttl"}
     {"previous_token_ttl":-1} → 422 form_param_value_invalid: previous_token_ttl must be at least 0 seconds. {"param_name":"previous_token_ttl"}
     {"previous_token_ttl":28801} → 422 form_param_value_too_large: previous_token_ttl must be at most 28800. {"param_name":"previous_token_ttl"}

@@ -29,7 +29,7 @@ fn a_signing_key_is_rotated_listed_and_deleted() {
     assert_snapshot!(api.table("POST", &rotate, &api.sk, &[r#"{"immediate":1}"#, r#"{"now":true}"#, "[]"]), @r#"
     {"immediate":1} → 422 form_param_type_invalid: `immediate` must be a boolean. {"param_name":"immediate"}
     {"now":true} → 422 form_param_unknown: now is not a valid parameter for this request. {"param_name":"now"}
-    [] → 400 request_body_invalid: The request body must be a JSON object: invalid type: sequence, expected a JSON object at line 1 column 2
+    [] → 400 request_body_invalid: The request body must be a JSON object: the text is no JSON object
     "#);
     let keys = api.get(path, &api.sk).value();
     let [old, active] = [0, 1].map(|place| keys["data"][place]["kid"].as_str().unwrap().to_owned());

@@ -95,7 +95,7 @@ fn an_id_must_be_one_and_name_a_token_of_the_caller() {
     {"revocation_reason":1} → 400 bad_request: body.revocation_reason must be a string or null
     {"revocation_reason":"a\u0000b"} → 400 bad_request: body.revocation_reason must not contain the character U+0000
     {"reason":"x"} → 400 bad_request: body.reason is not a parameter of this request
-    [] → 400 request_body_invalid: The request body must be a JSON object: invalid type: sequence, expected a JSON object at line 1 column 2
+    [] → 400 request_body_invalid: The request body must be a JSON object: the text is no JSON object
     "#);
 }
 

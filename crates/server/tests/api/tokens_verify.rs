@@ -148,7 +148,7 @@ fn the_token_is_one_string() {
         r#"{"token":"a","secret":null}"#,
     ]), @r#"
      → 400 request_body_invalid: The request body must be a JSON object; it is empty
-    null → 400 request_body_invalid: The request body must be a JSON object: invalid type: null, expected a JSON object at line 1 column 4
+    null → 400 request_body_invalid: The request body must be a JSON object: the text is no JSON object
     {} → 400 bad_request: body.token must be included
     {"token":null} → 400 bad_request: body.token must be a string
     {"token":1} → 400 bad_request: body.token must be a string

@@ -1,9 +1,12 @@
 //! Does things to an authority, keeps the model in step, and compares the two.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 
-use countersign_authority::{Accepts, Actor, Error, MachineRequest, MachineUpdate, UpdateRequest};
+use countersign_authority::{
+    Accepts, Actor, Error, MachineRequest, MachineUpdate, Refusal, UpdateRequest,
+};
 use countersign_protocol::ids::MachineId;
 use countersign_protocol::jwt::UnverifiedJwt;
 use serde_json::json;
@@ -58,6 +61,8 @@ pub(crate) struct Driver {
     instances: Vec<(String, bool)>,
     /// Whether a fault may happen.
     is_faulty: bool,
+    /// How often each answer was given, in the order of [`Driver::ANSWERS`].
+    seen: [Cell<u32>; 5],
 }
 
 /// What came of an act: done, refused, or nobody knows.
@@ -68,6 +73,14 @@ enum Outcome<T> {
 }
 
 impl Driver {
+    pub(crate) const ANSWERS: [Answer; 5] = [
+        Answer::Valid,
+        Answer::Refused(Refusal::Unknown),
+        Answer::Refused(Refusal::NotInScope),
+        Answer::Refused(Refusal::Revoked),
+        Answer::Refused(Refusal::Expired),
+    ];
+
     /// Makes two instances with two machines each, to be copied. Their keys go along.
     pub(crate) async fn template() -> (tempfile::TempDir, Vec<(String, Vec<super::Bot>)>) {
         let world = World::new().await;
@@ -111,6 +124,7 @@ impl Driver {
             model,
             instances: instances.collect(),
             is_faulty,
+            seen: Default::default(),
         }
     }
 
@@ -639,6 +653,9 @@ impl Driver {
             Err(Error::Store(_)) if self.is_faulty => return,
             Err(error) => panic!("{verifier:?} on {token:?}: {error}"),
         };
+        let place = Self::ANSWERS.iter().position(|known| *known == answer);
+        let seen = &self.seen[place.unwrap()];
+        seen.set(seen.get() + 1);
         assert!(
             expected.contains(&answer),
             "{verifier:?} on {token:?}: {answer:?}, not one of {expected:?}"
@@ -676,6 +693,11 @@ impl Driver {
             }
         }
         self.world().store.rest(false);
+    }
+
+    /// How often each answer was given.
+    pub(crate) fn seen(&self) -> [u32; 5] {
+        self.seen.each_ref().map(Cell::get)
     }
 
     /// The logs of both instances are whole.

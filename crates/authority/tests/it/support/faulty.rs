@@ -88,7 +88,7 @@ impl FaultyStore {
         self.is_resting.store(is_resting, Ordering::SeqCst);
     }
 
-    /// How many calls have come to wait.
+    /// How many calls have come to hang or wait.
     pub(crate) fn waiting(&self) -> u64 {
         self.waiting.load(Ordering::SeqCst)
     }
@@ -120,7 +120,10 @@ impl FaultyStore {
             },
             Some(Fault::Corrupt) => Err(StoreError::Corrupt(format!("{operation} read nonsense"))),
             Some(Fault::Panic) => panic!("{operation} panicked, as the test wants"),
-            Some(Fault::Hang) => std::future::pending().await,
+            Some(Fault::Hang) => {
+                self.waiting.fetch_add(1, Ordering::SeqCst);
+                std::future::pending().await
+            }
             Some(Fault::Wait) => {
                 self.waiting.fetch_add(1, Ordering::SeqCst);
                 let _open = self.gate.acquire().await;

@@ -120,7 +120,12 @@ impl World {
         }
         let master = MasterKey::generate(&SeededRandom::new(1));
         let random = Arc::new(SeededRandom::new(seed));
-        let store = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();
+        // Power cuts are the matter of other tests; here many short stories are told.
+        let hasty = SqliteOptions {
+            synchronous_normal_for_proof: true,
+            ..SqliteOptions::default()
+        };
+        let store = SqliteStore::open(folder.path(), hasty).unwrap();
         let options = AuthorityOptions {
             public_url: "https://auth.example.com".to_owned(),
             ..AuthorityOptions::default()
