@@ -206,6 +206,12 @@ impl Shared {
         }
     }
 
+    /// How many operations wait.
+    fn waiting(&self) -> usize {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.jobs.len()
+    }
+
     fn close(&self) {
         self.queue
             .lock()
@@ -254,9 +260,11 @@ impl Batches {
         let guard = PanicGuard(Arc::clone(&self.shared));
         let mut expected = 1;
         while let Some(mut jobs) = self.shared.take(expected, self.patience()) {
-            // Those who were just answered are likely to ask again, all at once. A lone client is never waited for.
             expected = jobs.len();
             let outcome = self.batch(&mut jobs);
+            // Those who are answered now are likely to ask again, all at once; and where others came meanwhile, like JWTs one
+            // by one from the signer, more are on their way. A lone client is never waited for.
+            expected = (expected + self.shared.waiting()).min(BATCH);
             let failure = outcome
                 .as_ref()
                 .err()
