@@ -322,9 +322,6 @@ async fn serve(
         watch: Arc::clone(&watch),
     };
     if is_http2 {
-        watch.begin_http2();
-    }
-    if is_http2 {
         serve_http2(app, stream, peer, watch, stop).await
     } else {
         serve_http1(app, stream, peer, watch, stop).await
@@ -363,6 +360,7 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     watch: Arc<Watch>,
     mut stop: watch::Receiver<bool>,
 ) {
+    watch.begin_http2();
     let service = service_fn(move |request: Request<Incoming>| {
         let (app, stream) = (Arc::clone(&app), watch.begin_stream());
         async move { Ok::<_, std::convert::Infallible>(answer(&app, request, peer, &stream.0).await) }

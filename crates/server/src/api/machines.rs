@@ -1,12 +1,12 @@
 //! `/machines` (contract: machines).
 
 use countersign_authority::{
-    Invalid, MachineOrder, MachineQuery, MachineRequest, MachineRow, MachineUpdate,
-    MachineWithScopes, Problem, SortBy,
+    Invalid, MachineOrder, MachineQuery, MachineRequest, MachineUpdate, Problem, SortBy,
+    machine_body,
 };
 use countersign_protocol::body::{
-    DeletedMachine, ExposedSecret, Machine, MachineList, MachineScope, MachineScopeTag,
-    MachineSecretKey, MachineSecretKeyTag, MachineTag, NestedMachine,
+    DeletedMachine, ExposedSecret, MachineList, MachineScope, MachineScopeTag, MachineSecretKey,
+    MachineSecretKeyTag, MachineTag,
 };
 use countersign_protocol::error::ErrorCode;
 use countersign_protocol::ids::MachineId;
@@ -88,7 +88,7 @@ pub(crate) async fn create(call: &Call<'_>) -> Result<Answer, ApiError> {
         .await
         .map_err(|error| call.refused(error))?;
     tracing::info!(machine.id = %created.machine.machine.id, actor = call.actor()?.name(), "machine created");
-    ok(&machine_body(&created.machine, Some(created.key.expose())))
+    ok(&machine_body(&created.machine, Some(&created.key)))
 }
 
 /// `GET /machines/{machine_id}`
@@ -228,41 +228,6 @@ fn order(text: &str) -> Option<MachineOrder> {
         _ => return None,
     };
     Some(MachineOrder { by, is_descending })
-}
-
-fn machine_body(machine: &MachineWithScopes, key: Option<&str>) -> Machine {
-    let NestedMachine {
-        object,
-        id,
-        name,
-        instance_id,
-        created_at,
-        updated_at,
-        default_token_ttl,
-    } = nested(&machine.machine);
-    Machine {
-        object,
-        id,
-        name,
-        instance_id,
-        created_at,
-        updated_at,
-        default_token_ttl,
-        scoped_machines: machine.scoped.iter().map(|scoped| nested(scoped)).collect(),
-        secret_key: key.map(|key| ExposedSecret(key.to_owned())),
-    }
-}
-
-fn nested(machine: &MachineRow) -> NestedMachine {
-    NestedMachine {
-        object: MachineTag::Tag,
-        id: machine.id,
-        name: machine.name.clone(),
-        instance_id: machine.instance,
-        created_at: machine.created_at,
-        updated_at: machine.updated_at,
-        default_token_ttl: machine.default_token_ttl,
-    }
 }
 
 fn secret_key_body(key: &str) -> MachineSecretKey {
