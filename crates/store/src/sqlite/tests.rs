@@ -305,14 +305,17 @@ mod failing {
     /// Keeps the writer busy until something is sent, so that operations gather behind it.
     async fn hold(store: &Arc<SqliteStore>) -> (JoinHandle<()>, Sender<()>) {
         let (go, wait) = std::sync::mpsc::channel();
+        let (started, has_started) = tokio::sync::oneshot::channel();
         let store = Arc::clone(store);
         let operation = move |_: &mut Write<'_>| {
+            started.send(()).expect("the test waits for the writer");
             wait.recv().expect("the test lets the writer go");
             Ok(())
         };
         let holder =
             tokio::spawn(async move { store.writer.write_single(operation).await.unwrap() });
-        tokio::task::yield_now().await;
+        // From here on no operation can join the batch of the one that holds the writer.
+        has_started.await.expect("the writer runs");
         (holder, go)
     }
 
