@@ -1,8 +1,15 @@
-//! The threads that sign. RSA is the one costly act, half a millisecond each, so it stays off the threads that answer
+//! The threads that sign. RSA is the one costly act, a quarter of a millisecond each, so it stays off the threads that answer
 //! requests, and the queue in front of it is bounded: what does not fit is refused at once.
+//!
+//! While more jobs wait, a thread keeps what it has signed for a moment and hands it over together, one wake-up for each
+//! thread that asked: the tokens then reach the store at once and share a commit. A lone caller is answered as soon as its
+//! token is signed.
 
+use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -10,8 +17,23 @@ use crate::error::Error;
 
 /// How many signatures may wait.
 const QUEUE: usize = 256;
+/// For how long a thread keeps what it has signed while it signs more.
+const GATHER: Duration = Duration::from_millis(10);
 
-type Job = Box<dyn FnOnce() + Send>;
+/// Signs, and returns what hands the signature over to the thread that asked.
+type Job = Box<dyn FnOnce() -> (ThreadId, Deliver) + Send>;
+type Deliver = Box<dyn FnOnce(Others) + Send>;
+
+/// Signatures for other tasks of one thread, handed over when this is dropped, wherever that is.
+struct Others(Vec<Deliver>);
+
+impl Drop for Others {
+    fn drop(&mut self) {
+        for deliver in self.0.drain(..) {
+            deliver(Self(Vec::new()));
+        }
+    }
+}
 
 pub(crate) struct Signer {
     jobs: SyncSender<Job>,
@@ -25,7 +47,7 @@ impl Signer {
             let waiting = Arc::clone(&waiting);
             std::thread::Builder::new()
                 .name(format!("signer-{number}"))
-                .spawn(move || work(&waiting))
+                .spawn(move || while work(&waiting).is_some() {})
                 .expect("a thread can be started at start-up");
         }
         Self { jobs }
@@ -37,27 +59,52 @@ impl Signer {
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
         let (answer, answered) = oneshot::channel();
+        let thread = std::thread::current().id();
         let job: Job = Box::new(move || {
-            // Nobody listens where the request was given up.
-            let _ = answer.send(job());
+            let signed = job();
+            let deliver = move |others: Others| {
+                // Nobody listens where the request was given up; the others get theirs by the drop.
+                drop(answer.send((signed, others)));
+            };
+            (thread, Box::new(deliver))
         });
         self.jobs.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) | TrySendError::Disconnected(_) => Error::Overloaded,
         })?;
-        answered.await.map_err(|_| Error::Overloaded)
+        let (signed, others) = answered.await.map_err(|_| Error::Overloaded)?;
+        drop(others);
+        Ok(signed)
     }
 }
 
-/// Takes jobs until the authority is dropped.
-fn work(waiting: &Mutex<Receiver<Job>>) {
-    loop {
-        let job = waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .recv();
-        match job {
-            Ok(job) => job(),
-            Err(_) => return,
-        }
+/// Does the next job and those that wait behind it, for a moment. `None` once the authority is dropped.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "only for how long a thread gathers"
+)]
+fn work(waiting: &Mutex<Receiver<Job>>) -> Option<()> {
+    let job = waiting
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .recv()
+        .ok()?;
+    // Where another thread holds the lock it waits for a job itself, so there is none.
+    let next = || waiting.try_lock().ok()?.try_recv().ok();
+    let start = Instant::now();
+    let mut signed: HashMap<_, Vec<Deliver>> = HashMap::new();
+    let mut sign = |job: Job| {
+        let (thread, deliver) = job();
+        signed.entry(thread).or_default().push(deliver);
+    };
+    sign(job);
+    while start.elapsed() < GATHER
+        && let Some(job) = next()
+    {
+        sign(job);
     }
+    for mut deliveries in signed.into_values() {
+        let first = deliveries.remove(0);
+        first(Others(deliveries));
+    }
+    Some(())
 }
