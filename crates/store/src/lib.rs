@@ -24,7 +24,9 @@ use std::sync::Arc;
 use thiserror::Error;
 
 pub use changes::{ChainKey, Change, ChangeKind, NewChange};
-pub use instances::{Instance, InstanceSettings, NewInstance, NullExpiration, RateLimit};
+pub use instances::{
+    Instance, InstanceSettings, NewInstance, NullExpiration, RateLimit, UpdateSettings,
+};
 pub use keys::{
     DataKey, DataKeyPurpose, Digest, InstanceKeyRow, MachineKeyRow, NewMachineKey, SealedBytes,
     SigningKeyRow, SigningKeyState,
@@ -93,14 +95,16 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// One instance.
     async fn instance(&self, id: InstanceId) -> Result<Option<Arc<Instance>>>;
 
-    /// Replaces the settings. Where secrets may no longer be revealed, every sealed key of the instance is erased in the
-    /// same transaction; where tokens are no longer pooled, every sealed token.
+    /// Replaces the settings of an instance that is still at `revision`, so that no change is lost that was made meanwhile.
+    /// Where secrets may no longer be revealed, every sealed key of the instance is erased in the same transaction; where
+    /// tokens are no longer pooled, every sealed token.
     async fn update_instance_settings(
         &self,
         id: InstanceId,
+        revision: i64,
         settings: InstanceSettings,
         change: NewChange,
-    ) -> Result<Option<Arc<Instance>>>;
+    ) -> Result<UpdateSettings>;
 
     /// Adds a key. `false` where the instance has `max_live` live keys already.
     async fn insert_instance_key(

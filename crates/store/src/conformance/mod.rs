@@ -61,6 +61,8 @@ macro_rules! mount_conformance {
                 an_instance_id_is_used_once,
                 a_failed_insertion_leaves_nothing_of_the_instance,
                 new_settings_replace_the_old_ones,
+                settings_that_changed_meanwhile_are_not_replaced,
+                concurrent_changes_of_settings_follow_one_another,
                 settings_of_an_unknown_instance_are_not_changed,
                 turning_reveal_off_erases_sealed_keys_of_this_instance_only,
                 turning_pooling_off_erases_sealed_tokens_of_this_instance_only,

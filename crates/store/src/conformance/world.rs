@@ -10,9 +10,9 @@ use countersign_protocol::time::Timestamp;
 use super::BackEnd;
 use crate::{
     ChainKey, Change, ChangeKind, DataKey, DataKeyPurpose, Digest, InsertMachine, InsertToken,
-    InstanceKeyRow, InstanceSettings, MachineRow, NewChange, NewInstance, NewMachine,
+    Instance, InstanceKeyRow, InstanceSettings, MachineRow, NewChange, NewInstance, NewMachine,
     NewMachineKey, NewToken, Pool, Revocation, RevokeToken, SealedBytes, SigningKeyRow,
-    SigningKeyState, Store, StoredToken,
+    SigningKeyState, Store, StoredToken, UpdateSettings,
 };
 
 /// Different bytes each time, the same in each run.
@@ -174,6 +174,21 @@ impl World {
             .await
             .unwrap();
         id
+    }
+
+    /// Replaces an instance's settings.
+    pub async fn set(&self, id: InstanceId, settings: InstanceSettings) -> Arc<Instance> {
+        let current = self.store.instance(id).await.unwrap().unwrap();
+        let change = some_change(id);
+        match self
+            .store
+            .update_instance_settings(id, current.revision, settings, change)
+            .await
+            .unwrap()
+        {
+            UpdateSettings::Updated(instance) => instance,
+            other => panic!("{other:?}"),
+        }
     }
 
     /// A key for a machine, with a sealed copy.

@@ -19,6 +19,7 @@ CREATE TABLE instances (
     id         TEXT NOT NULL UNIQUE,
     name       TEXT NOT NULL,
     settings   TEXT NOT NULL,
+    revision   INTEGER NOT NULL,
     created_at INTEGER NOT NULL
 ) STRICT;
 
