@@ -296,6 +296,7 @@ async fn issue(
         created_at: NOW,
         expires_at: None,
         pool: None,
+        key: None,
         max_live: u64::MAX >> 1,
     };
     match store.insert_token(token).await? {

@@ -59,6 +59,9 @@ pub struct NewToken {
     pub id: TokenId,
     /// The machine that it proves, as the authority saw it: a changed revision refuses the token.
     pub machine: Arc<MachineRow>,
+    /// The number of the machine's key that asked for it: a key that is gone or over by `created_at` refuses the token. `None`
+    /// where no key did.
+    pub key: Option<i64>,
     /// The digest of its string; `None` for a JWT.
     pub digest: Option<Digest>,
     /// The key that signed it; `None` for an opaque token.
@@ -91,6 +94,8 @@ pub enum InsertToken {
     },
     /// The machine, its scopes or the signing key changed since the authority looked. Nothing was remembered.
     Changed,
+    /// The key that asked for it is gone or over. Nothing was remembered, and nothing is used again.
+    KeyGone,
     /// The machine holds as many live tokens as it may.
     TooMany,
 }

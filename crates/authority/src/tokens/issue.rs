@@ -50,7 +50,7 @@ impl Authority {
     /// Issues a token to the machine that asks, or hands out a live equal one.
     ///
     /// # Errors
-    /// [`Error::MachineKeyInvalid`] for an actor that is no machine, [`Error::Invalid`], [`Error::ReservedClaim`],
+    /// [`Error::MachineKeyInvalid`] for an actor that is no machine or whose key ended meanwhile, [`Error::Invalid`], [`Error::ReservedClaim`],
     /// [`Error::Conflict`] where the machine holds too many live tokens, [`Error::Overloaded`], the store's error.
     pub async fn issue(&self, actor: &Actor, request: &IssueRequest) -> Result<IssuedToken, Error> {
         let mut machine = Arc::clone(actor.machine().ok_or(Error::MachineKeyInvalid)?);
@@ -88,6 +88,7 @@ impl Authority {
                          for shorter ones"
                     )));
                 }
+                Ok(InsertToken::KeyGone) => return Err(Error::MachineKeyInvalid),
                 // The next attempt sees the change.
                 Ok(InsertToken::Changed) | Err(StoreError::Conflict(_)) => {}
                 Err(error) => return Err(error.into()),
@@ -137,6 +138,7 @@ impl Authority {
         let new = NewToken {
             id,
             machine: Arc::clone(machine),
+            key: actor.machine_key(),
             digest: Some(self.vault.digest(secret.expose())),
             signing_key: None,
             scopes: machine.scopes.clone(),
@@ -206,6 +208,7 @@ impl Authority {
         let new = NewToken {
             id,
             machine: Arc::clone(machine),
+            key: actor.machine_key(),
             digest: None,
             signing_key: Some(active.row.id),
             scopes: machine.scopes.clone(),

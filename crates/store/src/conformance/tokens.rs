@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use countersign_protocol::claims::Claims;
-use countersign_protocol::ids::TokenId;
+use countersign_protocol::ids::{InstanceId, TokenId};
 
 use super::world::{World, assert_chained, at, change, revocation, some_change};
 use crate::{
-    ChangeKind, InsertToken, LastUse, MachineRow, NewToken, Page, Revocation, RevokeToken,
+    ChangeKind, Digest, InsertToken, LastUse, MachineRow, NewToken, Page, Revocation, RevokeToken,
     StoreError, TokenFormat, TokenFormats, TokenQuery, TokenUpdate, UpdateToken,
 };
 
@@ -141,6 +141,121 @@ pub async fn tokens_vanish_with_their_machine(world: World) {
         RevokeToken::NotFound
     ));
     assert_eq!(list(&world, &machine, everything()).await.1, 0);
+}
+
+/// A machine, and the number of its key.
+async fn machine_and_key(world: &World, instance: InstanceId) -> (Arc<MachineRow>, i64) {
+    let new = world.new_machine(instance, "a");
+    let digest = new.key.digest;
+    let machine = world.insert(new).await;
+    (machine, number_of(world, &digest).await)
+}
+
+async fn number_of(world: &World, digest: &Digest) -> i64 {
+    let key = world.store.machine_key_by_digest(digest).await.unwrap();
+    key.unwrap().number
+}
+
+/// Every kind of token, asked for with this key.
+fn asked_for(world: &World, machine: &Arc<MachineRow>, key: i64) -> [NewToken; 3] {
+    [
+        world.new_token(machine),
+        world.new_jwt(machine),
+        world.new_pooled(machine, 1, 0),
+    ]
+    .map(|token| NewToken {
+        key: Some(key),
+        ..token
+    })
+}
+
+async fn rotate(world: &World, machine: &MachineRow, older_end: i64, now: i64) -> i64 {
+    let new = world.machine_key();
+    let digest = new.digest;
+    let is_rotated = world
+        .store
+        .rotate_machine_key(
+            machine.instance,
+            machine.id,
+            new,
+            at(older_end),
+            5,
+            at(now),
+            some_change(machine.instance),
+        )
+        .await
+        .unwrap();
+    assert!(is_rotated);
+    number_of(world, &digest).await
+}
+
+async fn assert_key_gone(world: &World, tokens: [NewToken; 3]) {
+    for token in tokens {
+        let (instance, id) = (token.machine.instance, token.id);
+        let outcome = world.store.insert_token(token).await.unwrap();
+        assert!(matches!(outcome, InsertToken::KeyGone), "{outcome:?}");
+        assert!(world.find(instance, id).await.is_none());
+    }
+}
+
+pub async fn a_token_of_a_key_that_is_gone_is_refused(world: World) {
+    let instance = world.instance().await;
+    let (machine, old) = machine_and_key(&world, instance).await;
+    for token in asked_for(&world, &machine, old) {
+        world.issue(token).await;
+    }
+    // Without overlap the old key is deleted. The pool has an equal token, and it is not handed out either.
+    let new = rotate(&world, &machine, 0, 0).await;
+    assert_key_gone(&world, asked_for(&world, &machine, old)).await;
+    for token in asked_for(&world, &machine, new) {
+        let is_pooled = token.pool.is_some();
+        let outcome = world.store.insert_token(token).await.unwrap();
+        assert!(
+            matches!(
+                (is_pooled, &outcome),
+                (true, InsertToken::Reused { .. }) | (false, InsertToken::Inserted)
+            ),
+            "{outcome:?}"
+        );
+    }
+    world
+        .store
+        .delete_machine(instance, machine.id, at(0), some_change(instance))
+        .await
+        .unwrap();
+    assert_key_gone(&world, asked_for(&world, &machine, new)).await;
+}
+
+pub async fn a_token_of_a_key_that_is_over_is_refused(world: World) {
+    let instance = world.instance().await;
+    let (machine, old) = machine_and_key(&world, instance).await;
+    rotate(&world, &machine, 5000, 0).await;
+    let later = |now| {
+        asked_for(&world, &machine, old).map(|token| NewToken {
+            created_at: at(now),
+            ..token
+        })
+    };
+    for token in later(4999) {
+        world.issue(token).await;
+    }
+    assert_key_gone(&world, later(5000)).await;
+}
+
+pub async fn a_key_of_another_machine_issues_nothing(world: World) {
+    let instance = world.instance().await;
+    let (a, _) = machine_and_key(&world, instance).await;
+    let (_, theirs) = machine_and_key(&world, instance).await;
+    assert_key_gone(&world, asked_for(&world, &a, theirs)).await;
+}
+
+pub async fn a_machine_key_number_is_never_used_again(world: World) {
+    let instance = world.instance().await;
+    let (machine, first) = machine_and_key(&world, instance).await;
+    let second = rotate(&world, &machine, 0, 0).await;
+    let world = world.reopen().await;
+    let third = rotate(&world, &machine, 0, 0).await;
+    assert!(first < second && second < third, "{first} {second} {third}");
 }
 
 pub async fn a_jwt_needs_its_signing_key(world: World) {

@@ -256,6 +256,7 @@ impl World {
         NewToken {
             id: self.token_id(),
             machine: Arc::clone(machine),
+            key: None,
             digest: Some(self.digest()),
             signing_key: None,
             scopes: machine.scopes.clone(),

@@ -6,6 +6,7 @@
 mod changes;
 mod index;
 mod instances;
+mod issue;
 mod jobs;
 mod live;
 mod machine_keys;
@@ -37,10 +38,10 @@ use rusqlite::Connection;
 pub use open::OpenError;
 
 use self::index::{Effect, Index};
+use self::issue::Attempt;
 use self::jobs::Write;
 use self::live::CountedUpTo;
 use self::readers::Readers;
-use self::tokens::Attempt;
 use self::warm::Warmer;
 use self::writer::Writer;
 use crate::machines::MachineRow;
@@ -197,23 +198,18 @@ impl SqliteStore {
         if token.signing_key.is_some() {
             let attempt = self
                 .writer
-                .write(move |write| tokens::insert_jwt(write, token))
+                .write(move |write| issue::insert_jwt(write, token))
                 .await;
-            return match attempt {
-                Err(StoreError::Conflict(name)) if name == tokens::CHANGED => {
-                    Ok(Attempt::Decided(InsertToken::Changed))
-                }
-                attempt => attempt,
-            };
+            return issue::outcome_of_jwt(attempt);
         }
         if token.pool.is_some() {
             return self
                 .writer
-                .write_single(move |write| tokens::insert_pooled(write, token))
+                .write_single(move |write| issue::insert_pooled(write, token))
                 .await;
         }
         self.writer
-            .write_single(move |write| tokens::insert_plain(write, token))
+            .write_single(move |write| issue::insert_plain(write, token))
             .await
     }
 

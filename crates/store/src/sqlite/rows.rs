@@ -17,6 +17,11 @@ use crate::tokens::{Revocation, TokenRow};
 /// The stored end of a life that has none.
 pub(super) const NEVER: i64 = i64::MAX;
 
+/// The end of a life as it is stored.
+pub(super) fn end(expires_at: Option<Timestamp>) -> i64 {
+    expires_at.map_or(NEVER, Timestamp::as_millis)
+}
+
 /// What a failed statement means for the operation, and for those that share its transaction.
 #[derive(Debug)]
 pub(super) enum WriteError {
