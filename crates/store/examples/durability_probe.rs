@@ -297,7 +297,7 @@ async fn issue(
         expires_at: None,
         pool: None,
         key: None,
-        max_live: u64::MAX >> 1,
+        max_tokens: u64::MAX >> 1,
     };
     match store.insert_token(token).await? {
         InsertToken::Inserted => Ok(()),

@@ -253,7 +253,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     // -- tokens --
 
     /// Remembers a new token, or finds one to use again where `token.pool` asks for that. The machine's revision, the presence
-    /// of the key that asked and of the signing key, and the number of live tokens are checked in the same transaction.
+    /// of the key that asked and of the signing key, and the number of tokens are checked in the same transaction.
+    /// Where the machine holds too many, the oldest ones that are over are deleted first.
     async fn insert_token(&self, token: NewToken) -> Result<InsertToken>;
 
     /// One token with its machine. `None` where the token, or its machine, does not exist in this instance.

@@ -76,8 +76,8 @@ pub struct NewToken {
     pub expires_at: Option<Timestamp>,
     /// Whether an equal token may be used instead.
     pub pool: Option<Pool>,
-    /// How many live opaque tokens the machine may hold, this one included.
-    pub max_live: u64,
+    /// How many tokens the machine may hold, opaque ones and JWTs, this one included. Those that are over make room.
+    pub max_tokens: u64,
 }
 
 /// What came of remembering a token.
@@ -96,7 +96,7 @@ pub enum InsertToken {
     Changed,
     /// The key that asked for it is gone or over. Nothing was remembered, and nothing is used again.
     KeyGone,
-    /// The machine holds as many live tokens as it may.
+    /// The machine holds as many live tokens as it may, as far as was looked in the last seconds.
     TooMany,
 }
 

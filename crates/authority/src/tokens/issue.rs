@@ -7,7 +7,7 @@ use countersign_protocol::body::{ExposedSecret, M2mToken};
 use countersign_protocol::claims::{Claims, RESERVED_CLAIMS};
 use countersign_protocol::ids::{MachineId, TokenId};
 use countersign_protocol::jwt::JwtClaims;
-use countersign_protocol::limits::{MAX_JWT_BYTES, MAX_LIVE_TOKENS, MAX_TOKEN_TTL_SECONDS};
+use countersign_protocol::limits::{MAX_JWT_BYTES, MAX_TOKEN_TTL_SECONDS, MAX_TOKENS};
 use countersign_protocol::scopes::Scopes;
 use countersign_protocol::secret::TokenString;
 use countersign_protocol::time::Timestamp;
@@ -84,7 +84,7 @@ impl Authority {
                 }
                 Ok(InsertToken::TooMany) => {
                     return Err(Error::Conflict(format!(
-                        "the machine holds {MAX_LIVE_TOKENS} live tokens, which is the maximum; let some expire, revoke some, or ask \
+                        "the machine holds {MAX_TOKENS} live tokens, which is the maximum; let some expire, revoke some, or ask \
                          for shorter ones"
                     )));
                 }
@@ -146,7 +146,7 @@ impl Authority {
             created_at: now,
             expires_at: lifetime.map(|lifetime| later(now, lifetime)).transpose()?,
             pool,
-            max_live: MAX_LIVE_TOKENS,
+            max_tokens: MAX_TOKENS,
         };
         Ok((new, ExposedSecret(secret.expose().to_owned())))
     }
@@ -216,7 +216,7 @@ impl Authority {
             created_at: seconds(issued_at)?,
             expires_at: Some(seconds(expires_at)?),
             pool: None,
-            max_live: MAX_LIVE_TOKENS,
+            max_tokens: MAX_TOKENS,
         };
         Ok((new, ExposedSecret(token)))
     }

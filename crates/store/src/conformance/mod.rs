@@ -170,7 +170,9 @@ macro_rules! mount_conformance {
                 a_sweep_deletes_tokens_of_deleted_machines,
                 a_sweep_goes_on_where_it_stopped,
                 live_tokens_are_limited_and_dead_ones_make_room,
-                jwts_do_not_count_against_the_limit,
+                jwts_count_like_opaque_tokens,
+                a_machine_keeps_no_more_tokens_than_it_may_hold,
+                nobody_is_refused_while_room_is_made,
                 a_lower_limit_teaches_nothing_about_a_higher_one,
                 the_limit_holds_under_concurrency,
             }

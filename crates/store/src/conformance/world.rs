@@ -264,7 +264,7 @@ impl World {
             created_at: at(0),
             expires_at: Some(at(3_600_000)),
             pool: None,
-            max_live: 1_000_000,
+            max_tokens: 1_000_000,
         }
     }
 

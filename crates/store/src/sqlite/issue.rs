@@ -8,10 +8,10 @@ use countersign_protocol::scopes::Scopes;
 use countersign_protocol::time::Timestamp;
 use rusqlite::{OptionalExtension, params};
 
+use super::held::CountedUpTo;
 use super::index::Effect;
 use super::instances::is_on;
 use super::jobs::Write;
-use super::live::CountedUpTo;
 use super::machine_keys;
 use super::rows::{self, NEVER, TOKEN_COLUMNS, Texts, WriteError, end};
 use crate::StoreError;
@@ -38,22 +38,22 @@ const INSERT_ROW: &str = "
 
 /// Inserts an opaque token that asks for no other in its place: one statement.
 pub(super) fn insert_plain(write: &mut Write<'_>, new: NewToken) -> Result<Attempt, WriteError> {
-    let machine = new.machine.number;
-    if let Some(since) = write
-        .live
-        .limit_reached(write.connection, machine, new.max_live)?
-    {
+    if let Some(since) = limit_reached(write, &new)? {
         return Ok(Attempt::AtLimit(Box::new(new), since));
     }
-    let outcome = insert_row(write, new)?;
-    if matches!(outcome, InsertToken::Inserted) {
-        write.live.inserted(machine);
-    }
-    Ok(Attempt::Decided(outcome))
+    insert_row(write, new).map(Attempt::Decided)
+}
+
+fn limit_reached(write: &mut Write<'_>, new: &NewToken) -> Result<Option<CountedUpTo>, WriteError> {
+    let (machine, limit) = (new.machine.number, new.max_tokens);
+    Ok(write.held.limit_reached(write.connection, machine, limit)?)
 }
 
 /// Inserts a JWT.
 pub(super) fn insert_jwt(write: &mut Write<'_>, new: NewToken) -> Result<Attempt, WriteError> {
+    if let Some(since) = limit_reached(write, &new)? {
+        return Ok(Attempt::AtLimit(Box::new(new), since));
+    }
     let key = new
         .signing_key
         .ok_or_else(|| StoreError::Corrupt("a JWT without a signing key".to_owned()))?;
@@ -196,6 +196,7 @@ fn insert_row(write: &mut Write<'_>, mut new: NewToken) -> Result<InsertToken, W
     if inserted == 0 {
         return refusal(write, &new);
     }
+    write.held.inserted(new.machine.number);
     write.effect(Effect::PutToken(Arc::new(TokenRow::new(
         new.id,
         new.machine.number,
