@@ -23,7 +23,7 @@ use countersign_store::{
     InstanceSettings, LastUse, MachineKeyRow, MachineQuery, MachineRow, MachineUpdate,
     MachineWithScopes, NewChange, NewInstance, NewMachine, NewMachineKey, NewToken,
     Result as StoreResult, Revocation, RevokeToken, SealedBytes, SigningKeyRow, Statistics, Store,
-    StoredToken, Sweep, TokenQuery, TokenUpdate, UpdateToken,
+    StoredToken, Sweep, TokenQuery, TokenUpdate, UpdateSettings, UpdateToken,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -135,10 +135,13 @@ impl Store for StorageOff {
     async fn update_instance_settings(
         &self,
         id: InstanceId,
+        revision: i64,
         settings: InstanceSettings,
         change: NewChange,
-    ) -> StoreResult<Option<Arc<Instance>>> {
-        self.0.update_instance_settings(id, settings, change).await
+    ) -> StoreResult<UpdateSettings> {
+        self.0
+            .update_instance_settings(id, revision, settings, change)
+            .await
     }
 
     async fn insert_instance_key(

@@ -40,7 +40,11 @@ pub struct Actor {
 #[derive(Clone, Debug)]
 pub(crate) enum Role {
     Instance(Arc<InstanceKeyRow>),
-    Machine(Arc<MachineRow>),
+    Machine {
+        machine: Arc<MachineRow>,
+        /// The number of its key, where it presented one.
+        key: Option<i64>,
+    },
     Operator,
 }
 
@@ -55,7 +59,7 @@ impl Actor {
     #[must_use]
     pub fn machine(&self) -> Option<&Arc<MachineRow>> {
         match &self.role {
-            Role::Machine(machine) => Some(machine),
+            Role::Machine { machine, .. } => Some(machine),
             Role::Instance(_) | Role::Operator => None,
         }
     }
@@ -65,7 +69,7 @@ impl Actor {
     pub fn name(&self) -> &str {
         match &self.role {
             Role::Instance(key) => &key.id,
-            Role::Machine(machine) => machine.id.as_str(),
+            Role::Machine { machine, .. } => machine.id.as_str(),
             Role::Operator => "operator",
         }
     }
@@ -79,10 +83,18 @@ impl Actor {
         self.machine().map(|machine| machine.id)
     }
 
+    /// The number of the machine key that the actor presented.
+    pub(crate) fn machine_key(&self) -> Option<i64> {
+        match &self.role {
+            Role::Machine { key, .. } => *key,
+            Role::Instance(_) | Role::Operator => None,
+        }
+    }
+
     /// Refuses machines.
     pub(crate) fn require_instance(&self) -> Result<(), Error> {
         match &self.role {
-            Role::Machine(_) => Err(Error::InstanceKeyInvalid),
+            Role::Machine { .. } => Err(Error::InstanceKeyInvalid),
             Role::Instance(_) | Role::Operator => Ok(()),
         }
     }
@@ -155,7 +167,7 @@ impl Authority {
         let machine = found.ok_or_else(|| machine_not_found(machine))?;
         Ok(Actor {
             instance: Arc::clone(&operator.instance),
-            role: Role::Machine(machine),
+            role: Role::Machine { machine, key: None },
         })
     }
 
@@ -190,7 +202,10 @@ impl Authority {
             let instance = self.store.instance(key.instance).await?;
             return Ok(instance.map(|instance| Actor {
                 instance,
-                role: Role::Machine(machine),
+                role: Role::Machine {
+                    machine,
+                    key: Some(key.number),
+                },
             }));
         }
         Ok(None)

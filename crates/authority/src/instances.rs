@@ -11,7 +11,7 @@ use countersign_protocol::secret::InstanceKey;
 use countersign_protocol::time::Timestamp;
 use countersign_store::{
     ChangeKind, Instance, InstanceKeyRow, InstanceSettings, NewChange, NewInstance,
-    SigningKeyState, StoreError,
+    SigningKeyState, StoreError, UpdateSettings,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -19,6 +19,9 @@ use serde_json::{Value, json};
 use crate::Authority;
 use crate::actor::Actor;
 use crate::error::{Error, Invalid, Problem, invalid};
+
+/// How often a change of settings starts again because somebody else changed them meanwhile.
+const MAX_ATTEMPTS: usize = 8;
 
 /// A new instance and its first key.
 #[derive(Debug)]
@@ -131,27 +134,30 @@ impl Authority {
         changes: &Value,
     ) -> Result<Arc<Instance>, Error> {
         actor.require_instance()?;
-        // One at a time, and on what is stored now, so that two changes of different settings both stay.
-        let _turn = self.changing_settings.lock().await;
-        let current = self
-            .store
-            .instance(actor.instance_id())
-            .await?
-            .ok_or(Error::InstanceKeyInvalid)?;
-        let settings = merge(&current.settings, changes)?;
-        let change = self.change(
-            actor,
-            ChangeKind::InstanceUpdated,
-            actor.instance_id(),
-            changes,
-        );
-        self.store
-            .update_instance_settings(actor.instance_id(), settings, change)
-            .await?
-            .ok_or_else(|| Error::NotFound {
-                noun: "instance",
-                id: actor.instance_id().to_string(),
-            })
+        let id = actor.instance_id();
+        // On what is stored now, so that two changes of different settings both stay.
+        for _ in 0..MAX_ATTEMPTS {
+            let current = self.store.instance(id).await?;
+            let current = current.ok_or(Error::InstanceKeyInvalid)?;
+            let settings = merge(&current.settings, changes)?;
+            let change = self.change(actor, ChangeKind::InstanceUpdated, id, changes);
+            match self
+                .store
+                .update_instance_settings(id, current.revision, settings, change)
+                .await?
+            {
+                UpdateSettings::Updated(instance) => return Ok(instance),
+                // The next attempt sees what somebody else changed.
+                UpdateSettings::Changed => {}
+                UpdateSettings::NotFound => {
+                    return Err(Error::NotFound {
+                        noun: "instance",
+                        id: id.to_string(),
+                    });
+                }
+            }
+        }
+        Err(Error::Overloaded)
     }
 
     /// Adds a key to the actor's instance.

@@ -87,7 +87,6 @@ pub struct Authority {
     uses: Uses,
     limits: Limits,
     maintenance: maintenance::Progress,
-    changing_settings: tokio::sync::Mutex<()>,
     options: AuthorityOptions,
 }
 
@@ -143,7 +142,6 @@ impl Authority {
             uses: Uses::default(),
             limits,
             maintenance: maintenance::Progress::default(),
-            changing_settings: tokio::sync::Mutex::default(),
             options,
         };
         for instance in authority.store.list_instances().await? {

@@ -30,8 +30,8 @@ pub const MAX_JSON_DEPTH: usize = 32;
 pub const MAX_JWT_BYTES: usize = 16 * 1024;
 /// The largest request body, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
-/// How many live opaque tokens a machine may hold.
-pub const MAX_LIVE_TOKENS: u64 = 1_000_000;
+/// How many tokens a machine may hold, opaque ones and JWTs. Those that are over make room for new ones.
+pub const MAX_TOKENS: u64 = 1_000_000;
 /// How many live keys a machine may have; a further rotation drops the oldest.
 pub const MAX_MACHINE_KEYS: usize = 5;
 /// How many live keys an instance may have.

@@ -296,7 +296,8 @@ async fn issue(
         created_at: NOW,
         expires_at: None,
         pool: None,
-        max_live: u64::MAX >> 1,
+        key: None,
+        max_tokens: u64::MAX >> 1,
     };
     match store.insert_token(token).await? {
         InsertToken::Inserted => Ok(()),

@@ -1,5 +1,7 @@
 //! Instances: tenants, each with its own machines, keys and settings, sealed off from the others.
 
+use std::sync::Arc;
+
 use countersign_protocol::ids::InstanceId;
 use countersign_protocol::limits::MAX_TOKEN_TTL_SECONDS;
 use countersign_protocol::time::Timestamp;
@@ -87,6 +89,19 @@ pub struct Instance {
     pub name: String,
     /// Its settings.
     pub settings: InstanceSettings,
+    /// Grows with each change of the settings.
+    pub revision: i64,
     /// When it was made.
     pub created_at: Timestamp,
+}
+
+/// What came of replacing the settings of an instance.
+#[derive(Clone, Debug)]
+pub enum UpdateSettings {
+    /// They are replaced.
+    Updated(Arc<Instance>),
+    /// Somebody else replaced them since they were looked at. Nothing was changed.
+    Changed,
+    /// There is no such instance.
+    NotFound,
 }

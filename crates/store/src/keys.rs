@@ -113,6 +113,8 @@ pub struct NewMachineKey {
 /// A key of a machine.
 #[derive(Clone, Debug)]
 pub struct MachineKeyRow {
+    /// Its number in this store, never used twice.
+    pub number: i64,
     /// The instance of the machine.
     pub instance: InstanceId,
     /// The machine it belongs to.

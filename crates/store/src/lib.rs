@@ -24,7 +24,9 @@ use std::sync::Arc;
 use thiserror::Error;
 
 pub use changes::{ChainKey, Change, ChangeKind, NewChange};
-pub use instances::{Instance, InstanceSettings, NewInstance, NullExpiration, RateLimit};
+pub use instances::{
+    Instance, InstanceSettings, NewInstance, NullExpiration, RateLimit, UpdateSettings,
+};
 pub use keys::{
     DataKey, DataKeyPurpose, Digest, InstanceKeyRow, MachineKeyRow, NewMachineKey, SealedBytes,
     SigningKeyRow, SigningKeyState,
@@ -93,14 +95,16 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// One instance.
     async fn instance(&self, id: InstanceId) -> Result<Option<Arc<Instance>>>;
 
-    /// Replaces the settings. Where secrets may no longer be revealed, every sealed key of the instance is erased in the
-    /// same transaction; where tokens are no longer pooled, every sealed token.
+    /// Replaces the settings of an instance that is still at `revision`, so that no change is lost that was made meanwhile.
+    /// Where secrets may no longer be revealed, every sealed key of the instance is erased in the same transaction; where
+    /// tokens are no longer pooled, every sealed token.
     async fn update_instance_settings(
         &self,
         id: InstanceId,
+        revision: i64,
         settings: InstanceSettings,
         change: NewChange,
-    ) -> Result<Option<Arc<Instance>>>;
+    ) -> Result<UpdateSettings>;
 
     /// Adds a key. `false` where the instance has `max_live` live keys already.
     async fn insert_instance_key(
@@ -248,8 +252,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     // -- tokens --
 
-    /// Remembers a new token, or finds one to use again where `token.pool` asks for that. The machine's revision, the signing
-    /// key's presence and the number of live tokens are checked in the same transaction.
+    /// Remembers a new token, or finds one to use again where `token.pool` asks for that. The machine's revision, the presence
+    /// of the key that asked and of the signing key, and the number of tokens are checked in the same transaction.
+    /// Where the machine holds too many, the oldest ones that are over are deleted first.
     async fn insert_token(&self, token: NewToken) -> Result<InsertToken>;
 
     /// One token with its machine. `None` where the token, or its machine, does not exist in this instance.

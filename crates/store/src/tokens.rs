@@ -59,6 +59,9 @@ pub struct NewToken {
     pub id: TokenId,
     /// The machine that it proves, as the authority saw it: a changed revision refuses the token.
     pub machine: Arc<MachineRow>,
+    /// The number of the machine's key that asked for it: a key that is gone or over by `created_at` refuses the token. `None`
+    /// where no key did.
+    pub key: Option<i64>,
     /// The digest of its string; `None` for a JWT.
     pub digest: Option<Digest>,
     /// The key that signed it; `None` for an opaque token.
@@ -73,8 +76,8 @@ pub struct NewToken {
     pub expires_at: Option<Timestamp>,
     /// Whether an equal token may be used instead.
     pub pool: Option<Pool>,
-    /// How many live opaque tokens the machine may hold, this one included.
-    pub max_live: u64,
+    /// How many tokens the machine may hold, opaque ones and JWTs, this one included. Those that are over make room.
+    pub max_tokens: u64,
 }
 
 /// What came of remembering a token.
@@ -91,7 +94,9 @@ pub enum InsertToken {
     },
     /// The machine, its scopes or the signing key changed since the authority looked. Nothing was remembered.
     Changed,
-    /// The machine holds as many live tokens as it may.
+    /// The key that asked for it is gone or over. Nothing was remembered, and nothing is used again.
+    KeyGone,
+    /// The machine holds as many live tokens as it may, as far as was looked in the last seconds.
     TooMany,
 }
 

@@ -7,7 +7,7 @@ use countersign_protocol::body::{ExposedSecret, M2mToken};
 use countersign_protocol::claims::{Claims, RESERVED_CLAIMS};
 use countersign_protocol::ids::{MachineId, TokenId};
 use countersign_protocol::jwt::JwtClaims;
-use countersign_protocol::limits::{MAX_JWT_BYTES, MAX_LIVE_TOKENS, MAX_TOKEN_TTL_SECONDS};
+use countersign_protocol::limits::{MAX_JWT_BYTES, MAX_TOKEN_TTL_SECONDS, MAX_TOKENS};
 use countersign_protocol::scopes::Scopes;
 use countersign_protocol::secret::TokenString;
 use countersign_protocol::time::Timestamp;
@@ -50,7 +50,7 @@ impl Authority {
     /// Issues a token to the machine that asks, or hands out a live equal one.
     ///
     /// # Errors
-    /// [`Error::MachineKeyInvalid`] for an actor that is no machine, [`Error::Invalid`], [`Error::ReservedClaim`],
+    /// [`Error::MachineKeyInvalid`] for an actor that is no machine or whose key ended meanwhile, [`Error::Invalid`], [`Error::ReservedClaim`],
     /// [`Error::Conflict`] where the machine holds too many live tokens, [`Error::Overloaded`], the store's error.
     pub async fn issue(&self, actor: &Actor, request: &IssueRequest) -> Result<IssuedToken, Error> {
         let mut machine = Arc::clone(actor.machine().ok_or(Error::MachineKeyInvalid)?);
@@ -84,10 +84,11 @@ impl Authority {
                 }
                 Ok(InsertToken::TooMany) => {
                     return Err(Error::Conflict(format!(
-                        "the machine holds {MAX_LIVE_TOKENS} live tokens, which is the maximum; let some expire, revoke some, or ask \
+                        "the machine holds {MAX_TOKENS} live tokens, which is the maximum; let some expire, revoke some, or ask \
                          for shorter ones"
                     )));
                 }
+                Ok(InsertToken::KeyGone) => return Err(Error::MachineKeyInvalid),
                 // The next attempt sees the change.
                 Ok(InsertToken::Changed) | Err(StoreError::Conflict(_)) => {}
                 Err(error) => return Err(error.into()),
@@ -137,6 +138,7 @@ impl Authority {
         let new = NewToken {
             id,
             machine: Arc::clone(machine),
+            key: actor.machine_key(),
             digest: Some(self.vault.digest(secret.expose())),
             signing_key: None,
             scopes: machine.scopes.clone(),
@@ -144,7 +146,7 @@ impl Authority {
             created_at: now,
             expires_at: lifetime.map(|lifetime| later(now, lifetime)).transpose()?,
             pool,
-            max_live: MAX_LIVE_TOKENS,
+            max_tokens: MAX_TOKENS,
         };
         Ok((new, ExposedSecret(secret.expose().to_owned())))
     }
@@ -206,6 +208,7 @@ impl Authority {
         let new = NewToken {
             id,
             machine: Arc::clone(machine),
+            key: actor.machine_key(),
             digest: None,
             signing_key: Some(active.row.id),
             scopes: machine.scopes.clone(),
@@ -213,7 +216,7 @@ impl Authority {
             created_at: seconds(issued_at)?,
             expires_at: Some(seconds(expires_at)?),
             pool: None,
-            max_live: MAX_LIVE_TOKENS,
+            max_tokens: MAX_TOKENS,
         };
         Ok((new, ExposedSecret(token)))
     }

@@ -8,6 +8,7 @@ use countersign_store::Store;
 use countersign_store::sqlite::{SqliteOptions, SqliteStore};
 use serde_json::json;
 
+use crate::support::faulty::Fault;
 use crate::support::sources::{ManualClock, SeededRandom};
 use crate::support::{Story, World, problem_of};
 
@@ -139,6 +140,40 @@ async fn settings_are_checked_one_by_one_and_nothing_changes_where_one_is_wrong(
         (settings.issuer.as_deref(), settings.max_jwt_ttl),
         (Some("https://x"), 60)
     );
+}
+
+#[tokio::test]
+async fn two_changes_of_settings_at_one_time_both_stay() {
+    let story = Story::new().await;
+    // Both look at the settings before either has changed them, as two nodes may.
+    story
+        .store
+        .fail_all("update_instance_settings", Fault::Wait);
+    let changes = [
+        json!({"max_jwt_ttl": 60}),
+        json!({"issuer": "https://x"}),
+        json!({"token_pooling": false}),
+    ];
+    let mut tasks = Vec::new();
+    for change in changes {
+        let (authority, owner) = (story.authority.clone(), story.actor(&story.home).await);
+        tasks.push(tokio::spawn(async move {
+            authority.update_instance_settings(&owner, &change).await
+        }));
+    }
+    while story.store.waiting() < 3 {
+        tokio::task::yield_now().await;
+    }
+    story.store.heal();
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    let settings = story.actor(&story.home).await.instance().settings.clone();
+    assert_eq!(
+        (settings.max_jwt_ttl, settings.issuer.as_deref()),
+        (60, Some("https://x"))
+    );
+    assert!(!settings.token_pooling);
 }
 
 #[tokio::test]

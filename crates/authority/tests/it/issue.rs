@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::support::sources::{HOUR, START};
 use crate::support::{
-    Story, claiming, claims, header_of, jwt, lasting, opaque, payload_of, problem_of, string_of,
+    Story, claiming, claims, header_of, jwt, lasting, opaque, payload_of, pooled, problem_of,
+    string_of,
 };
 
 #[tokio::test]
@@ -350,4 +351,30 @@ async fn claims_come_back_as_they_were_written() {
         assert_eq!(verified.claims.unwrap().as_str(), text);
     }
     assert_eq!(claims("null"), None);
+}
+
+#[tokio::test]
+async fn a_request_that_was_under_way_while_its_key_was_rotated_away_gets_nothing() {
+    let story = Story::new().await;
+    let owner = story.actor(&story.home).await;
+    story.issue(&story.sender, pooled(60)).await.unwrap();
+    let mut current = story.sender.key.clone();
+    for request in [opaque(), jwt(), pooled(60)] {
+        // Authenticated, and then the rotation is answered first.
+        let (actor, key) = {
+            let actor = story.actor(&current).await;
+            let rotated = story
+                .authority
+                .rotate_machine_key(&owner, story.sender.id, 0);
+            (actor, rotated.await.unwrap())
+        };
+        let refused = story.authority.issue(&actor, &request).await;
+        assert!(
+            matches!(refused, Err(Error::MachineKeyInvalid)),
+            "{refused:?}"
+        );
+        let actor = story.actor(key.expose()).await;
+        assert!(story.authority.issue(&actor, &request).await.is_ok());
+        current = key.expose().to_owned();
+    }
 }

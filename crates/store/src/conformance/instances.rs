@@ -1,8 +1,11 @@
 //! Instances and their keys.
 
+use std::sync::Arc;
+
 use super::world::{World, at, change, some_change};
 use crate::{
     ChangeKind, Digest, InsertToken, InstanceKeyRow, InstanceSettings, NewInstance, StoreError,
+    UpdateSettings,
 };
 
 pub async fn a_new_instance_is_found_at_once_with_its_keys(world: World) {
@@ -155,12 +158,10 @@ pub async fn new_settings_replace_the_old_ones(world: World) {
         issuer: Some("https://auth.example.com".to_owned()),
         ..InstanceSettings::default()
     };
-    let outcome = world
-        .store
-        .update_instance_settings(id, settings.clone(), some_change(id))
-        .await
-        .unwrap();
-    assert_eq!(outcome.unwrap().settings, settings);
+    let before = world.store.instance(id).await.unwrap().unwrap();
+    let after = world.set(id, settings.clone()).await;
+    assert_eq!(after.settings, settings);
+    assert!(after.revision > before.revision);
     assert_eq!(
         world.store.instance(id).await.unwrap().unwrap().settings,
         settings
@@ -172,13 +173,67 @@ pub async fn new_settings_replace_the_old_ones(world: World) {
     assert_eq!(world.changes(id).await.len(), 2);
 }
 
+pub async fn settings_that_changed_meanwhile_are_not_replaced(world: World) {
+    let id = world.instance().await;
+    let seen = world.store.instance(id).await.unwrap().unwrap();
+    let first = world.set(id, without_reveal()).await;
+    let attempt = |revision| {
+        world
+            .store
+            .update_instance_settings(id, revision, without_pooling(), some_change(id))
+    };
+    let outcome = attempt(seen.revision).await.unwrap();
+    assert!(matches!(outcome, UpdateSettings::Changed), "{outcome:?}");
+    let stored = world.store.instance(id).await.unwrap().unwrap();
+    assert_eq!(stored.settings, without_reveal());
+    assert_eq!(world.changes(id).await.len(), 2);
+    let outcome = attempt(first.revision).await.unwrap();
+    assert!(matches!(outcome, UpdateSettings::Updated(_)), "{outcome:?}");
+    // Revisions go on after a start.
+    let world = world.reopen().await;
+    let stored = world.store.instance(id).await.unwrap().unwrap();
+    assert_eq!(stored.settings, without_pooling());
+    assert!(stored.revision > first.revision);
+}
+
+pub async fn concurrent_changes_of_settings_follow_one_another(world: World) {
+    let id = world.instance().await;
+    let seen = world.store.instance(id).await.unwrap().unwrap();
+    let mut tasks = Vec::new();
+    for max_jwt_ttl in 1..=8 {
+        let (store, revision) = (Arc::clone(&world.store), seen.revision);
+        let settings = InstanceSettings {
+            max_jwt_ttl,
+            ..InstanceSettings::default()
+        };
+        tasks.push(tokio::spawn(async move {
+            store
+                .update_instance_settings(id, revision, settings, some_change(id))
+                .await
+                .unwrap()
+        }));
+    }
+    let mut updated = 0;
+    for task in tasks {
+        updated += usize::from(matches!(task.await.unwrap(), UpdateSettings::Updated(_)));
+    }
+    assert_eq!(updated, 1);
+    assert_eq!(world.changes(id).await.len(), 2);
+}
+
 pub async fn settings_of_an_unknown_instance_are_not_changed(world: World) {
     let unknown = world.instance_id();
     let outcome = world
         .store
-        .update_instance_settings(unknown, InstanceSettings::default(), some_change(unknown))
-        .await;
-    assert!(outcome.unwrap().is_none());
+        .update_instance_settings(
+            unknown,
+            1,
+            InstanceSettings::default(),
+            some_change(unknown),
+        )
+        .await
+        .unwrap();
+    assert!(matches!(outcome, UpdateSettings::NotFound), "{outcome:?}");
     assert!(world.changes(unknown).await.is_empty());
 }
 
@@ -202,17 +257,9 @@ pub async fn turning_reveal_off_erases_sealed_keys_of_this_instance_only(world: 
         world.machine(mine, "a").await,
         world.machine(other, "b").await,
     );
-    world
-        .store
-        .update_instance_settings(mine, without_reveal(), some_change(mine))
-        .await
-        .unwrap();
+    world.set(mine, without_reveal()).await;
     // On again: what was erased stays away.
-    world
-        .store
-        .update_instance_settings(mine, InstanceSettings::default(), some_change(mine))
-        .await
-        .unwrap();
+    world.set(mine, InstanceSettings::default()).await;
     assert_eq!(
         world
             .store
@@ -239,16 +286,8 @@ pub async fn turning_pooling_off_erases_sealed_tokens_of_this_instance_only(worl
     );
     world.issue(world.new_pooled(&a, 1, 0)).await;
     world.issue(world.new_pooled(&b, 1, 0)).await;
-    world
-        .store
-        .update_instance_settings(mine, without_pooling(), some_change(mine))
-        .await
-        .unwrap();
-    world
-        .store
-        .update_instance_settings(mine, InstanceSettings::default(), some_change(mine))
-        .await
-        .unwrap();
+    world.set(mine, without_pooling()).await;
+    world.set(mine, InstanceSettings::default()).await;
     world.issue(world.new_pooled(&a, 1, 0)).await;
     let outcome = world
         .store
@@ -260,11 +299,7 @@ pub async fn turning_pooling_off_erases_sealed_tokens_of_this_instance_only(worl
 
 pub async fn no_sealed_key_is_kept_where_reveal_is_off(world: World) {
     let instance = world.instance().await;
-    world
-        .store
-        .update_instance_settings(instance, without_reveal(), some_change(instance))
-        .await
-        .unwrap();
+    world.set(instance, without_reveal()).await;
     let machine = world.machine(instance, "a").await;
     assert_eq!(
         world
@@ -300,19 +335,11 @@ pub async fn no_sealed_key_is_kept_where_reveal_is_off(world: World) {
 
 pub async fn no_token_is_pooled_where_pooling_is_off(world: World) {
     let instance = world.instance().await;
-    world
-        .store
-        .update_instance_settings(instance, without_pooling(), some_change(instance))
-        .await
-        .unwrap();
+    world.set(instance, without_pooling()).await;
     let machine = world.machine(instance, "a").await;
     world.issue(world.new_pooled(&machine, 1, 0)).await;
     world.issue(world.new_pooled(&machine, 1, 0)).await;
-    world
-        .store
-        .update_instance_settings(instance, InstanceSettings::default(), some_change(instance))
-        .await
-        .unwrap();
+    world.set(instance, InstanceSettings::default()).await;
     world.issue(world.new_pooled(&machine, 1, 0)).await;
 }
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use countersign_protocol::claims::Claims;
-use countersign_protocol::ids::TokenId;
+use countersign_protocol::ids::{InstanceId, TokenId};
 
 use super::world::{World, assert_chained, at, change, revocation, some_change};
 use crate::{
-    ChangeKind, InsertToken, LastUse, MachineRow, NewToken, Page, Revocation, RevokeToken,
+    ChangeKind, Digest, InsertToken, LastUse, MachineRow, NewToken, Page, Revocation, RevokeToken,
     StoreError, TokenFormat, TokenFormats, TokenQuery, TokenUpdate, UpdateToken,
 };
 
@@ -141,6 +141,121 @@ pub async fn tokens_vanish_with_their_machine(world: World) {
         RevokeToken::NotFound
     ));
     assert_eq!(list(&world, &machine, everything()).await.1, 0);
+}
+
+/// A machine, and the number of its key.
+async fn machine_and_key(world: &World, instance: InstanceId) -> (Arc<MachineRow>, i64) {
+    let new = world.new_machine(instance, "a");
+    let digest = new.key.digest;
+    let machine = world.insert(new).await;
+    (machine, number_of(world, &digest).await)
+}
+
+async fn number_of(world: &World, digest: &Digest) -> i64 {
+    let key = world.store.machine_key_by_digest(digest).await.unwrap();
+    key.unwrap().number
+}
+
+/// Every kind of token, asked for with this key.
+fn asked_for(world: &World, machine: &Arc<MachineRow>, key: i64) -> [NewToken; 3] {
+    [
+        world.new_token(machine),
+        world.new_jwt(machine),
+        world.new_pooled(machine, 1, 0),
+    ]
+    .map(|token| NewToken {
+        key: Some(key),
+        ..token
+    })
+}
+
+async fn rotate(world: &World, machine: &MachineRow, older_end: i64, now: i64) -> i64 {
+    let new = world.machine_key();
+    let digest = new.digest;
+    let is_rotated = world
+        .store
+        .rotate_machine_key(
+            machine.instance,
+            machine.id,
+            new,
+            at(older_end),
+            5,
+            at(now),
+            some_change(machine.instance),
+        )
+        .await
+        .unwrap();
+    assert!(is_rotated);
+    number_of(world, &digest).await
+}
+
+async fn assert_key_gone(world: &World, tokens: [NewToken; 3]) {
+    for token in tokens {
+        let (instance, id) = (token.machine.instance, token.id);
+        let outcome = world.store.insert_token(token).await.unwrap();
+        assert!(matches!(outcome, InsertToken::KeyGone), "{outcome:?}");
+        assert!(world.find(instance, id).await.is_none());
+    }
+}
+
+pub async fn a_token_of_a_key_that_is_gone_is_refused(world: World) {
+    let instance = world.instance().await;
+    let (machine, old) = machine_and_key(&world, instance).await;
+    for token in asked_for(&world, &machine, old) {
+        world.issue(token).await;
+    }
+    // Without overlap the old key is deleted. The pool has an equal token, and it is not handed out either.
+    let new = rotate(&world, &machine, 0, 0).await;
+    assert_key_gone(&world, asked_for(&world, &machine, old)).await;
+    for token in asked_for(&world, &machine, new) {
+        let is_pooled = token.pool.is_some();
+        let outcome = world.store.insert_token(token).await.unwrap();
+        assert!(
+            matches!(
+                (is_pooled, &outcome),
+                (true, InsertToken::Reused { .. }) | (false, InsertToken::Inserted)
+            ),
+            "{outcome:?}"
+        );
+    }
+    world
+        .store
+        .delete_machine(instance, machine.id, at(0), some_change(instance))
+        .await
+        .unwrap();
+    assert_key_gone(&world, asked_for(&world, &machine, new)).await;
+}
+
+pub async fn a_token_of_a_key_that_is_over_is_refused(world: World) {
+    let instance = world.instance().await;
+    let (machine, old) = machine_and_key(&world, instance).await;
+    rotate(&world, &machine, 5000, 0).await;
+    let later = |now| {
+        asked_for(&world, &machine, old).map(|token| NewToken {
+            created_at: at(now),
+            ..token
+        })
+    };
+    for token in later(4999) {
+        world.issue(token).await;
+    }
+    assert_key_gone(&world, later(5000)).await;
+}
+
+pub async fn a_key_of_another_machine_issues_nothing(world: World) {
+    let instance = world.instance().await;
+    let (a, _) = machine_and_key(&world, instance).await;
+    let (_, theirs) = machine_and_key(&world, instance).await;
+    assert_key_gone(&world, asked_for(&world, &a, theirs)).await;
+}
+
+pub async fn a_machine_key_number_is_never_used_again(world: World) {
+    let instance = world.instance().await;
+    let (machine, first) = machine_and_key(&world, instance).await;
+    let second = rotate(&world, &machine, 0, 0).await;
+    let world = world.reopen().await;
+    let third = rotate(&world, &machine, 0, 0).await;
+    assert!(first < second && second < third, "{first} {second} {third}");
 }
 
 pub async fn a_jwt_needs_its_signing_key(world: World) {
@@ -863,11 +978,11 @@ pub async fn a_sweep_goes_on_where_it_stopped(world: World) {
 async fn insert_limited(
     world: &World,
     machine: &Arc<MachineRow>,
-    max_live: u64,
+    max_tokens: u64,
     created_at: i64,
 ) -> InsertToken {
     let token = NewToken {
-        max_live,
+        max_tokens,
         created_at: at(created_at),
         expires_at: Some(at(created_at + 50_000)),
         ..world.new_token(machine)
@@ -883,7 +998,7 @@ pub async fn live_tokens_are_limited_and_dead_ones_make_room(world: World) {
     );
     let first = world
         .issue(NewToken {
-            max_live: 3,
+            max_tokens: 3,
             ..world.new_token(&a)
         })
         .await;
@@ -940,41 +1055,100 @@ pub async fn live_tokens_are_limited_and_dead_ones_make_room(world: World) {
     ));
 }
 
-pub async fn jwts_do_not_count_against_the_limit(world: World) {
+pub async fn jwts_count_like_opaque_tokens(world: World) {
     let instance = world.instance().await;
     let machine = world.machine(instance, "a").await;
-    for _ in 0..5 {
-        world
-            .issue(NewToken {
-                max_live: 2,
-                ..world.new_jwt(&machine)
-            })
-            .await;
+    let within = |token| NewToken {
+        max_tokens: 3,
+        ..token
+    };
+    for token in [
+        world.new_jwt(&machine),
+        world.new_token(&machine),
+        world.new_jwt(&machine),
+    ] {
+        world.issue(within(token)).await;
     }
     let world = world.reopen().await;
-    for _ in 0..2 {
-        world
-            .issue(NewToken {
-                max_live: 2,
-                ..world.new_token(&machine)
-            })
-            .await;
+    for token in [
+        world.new_token(&machine),
+        world.new_jwt(&machine),
+        world.new_pooled(&machine, 1, 0),
+    ] {
+        let outcome = world.store.insert_token(within(token)).await.unwrap();
+        assert!(matches!(outcome, InsertToken::TooMany), "{outcome:?}");
     }
-    world
+}
+
+pub async fn a_machine_keeps_no_more_tokens_than_it_may_hold(world: World) {
+    let instance = world.instance().await;
+    let (a, b) = (
+        world.machine(instance, "a").await,
+        world.machine(instance, "b").await,
+    );
+    let theirs = world.token(&b).await;
+    world.revoke(instance, theirs).await;
+    let endless = world
         .issue(NewToken {
-            max_live: 2,
-            ..world.new_jwt(&machine)
+            expires_at: None,
+            ..world.new_token(&a)
         })
         .await;
-    let outcome = world
-        .store
-        .insert_token(NewToken {
-            max_live: 2,
-            ..world.new_token(&machine)
-        })
-        .await
-        .unwrap();
-    assert!(matches!(outcome, InsertToken::TooMany), "{outcome:?}");
+    // A loop of tokens that soon expire, of tokens that are revoked, and of JWTs.
+    for round in 0..40 {
+        let now = round * 60_000;
+        let token = if round % 3 == 2 {
+            world.new_jwt(&a)
+        } else {
+            world.new_token(&a)
+        };
+        let lifetime = if round % 3 == 1 {
+            i64::from(u32::MAX)
+        } else {
+            1000
+        };
+        let token = NewToken {
+            max_tokens: 5,
+            created_at: at(now),
+            expires_at: Some(at(now + lifetime)),
+            ..token
+        };
+        let id = world.issue(token).await;
+        assert!(world.find(instance, id).await.is_some());
+        if round % 3 == 1 {
+            world.revoke(instance, id).await;
+        }
+        assert!(list(&world, &a, everything()).await.1 <= 5);
+    }
+    assert!(world.find(instance, endless).await.is_some());
+    assert!(world.find(instance, theirs).await.is_some());
+    assert_eq!(list(&world, &b, everything()).await.1, 1);
+}
+
+pub async fn nobody_is_refused_while_room_is_made(world: World) {
+    let instance = world.instance().await;
+    let machine = world.machine(instance, "a").await;
+    let limited = |now| NewToken {
+        max_tokens: 30,
+        created_at: at(now),
+        expires_at: Some(at(now + 1000)),
+        ..world.new_token(&machine)
+    };
+    for _ in 0..30 {
+        world.issue(limited(0)).await;
+    }
+    let mut tasks = Vec::new();
+    for _ in 0..30 {
+        let (store, token) = (Arc::clone(&world.store), limited(1000));
+        tasks.push(tokio::spawn(async move {
+            store.insert_token(token).await.unwrap()
+        }));
+    }
+    for task in tasks {
+        let outcome = task.await.unwrap();
+        assert!(matches!(outcome, InsertToken::Inserted), "{outcome:?}");
+    }
+    assert_eq!(list(&world, &machine, everything()).await.1, 30);
 }
 
 pub async fn a_lower_limit_teaches_nothing_about_a_higher_one(world: World) {
@@ -1009,7 +1183,7 @@ pub async fn the_limit_holds_under_concurrency(world: World) {
         let (store, token) = (
             Arc::clone(&world.store),
             NewToken {
-                max_live: 25,
+                max_tokens: 25,
                 ..world.new_token(&machine)
             },
         );

@@ -10,9 +10,9 @@ use countersign_protocol::time::Timestamp;
 use super::BackEnd;
 use crate::{
     ChainKey, Change, ChangeKind, DataKey, DataKeyPurpose, Digest, InsertMachine, InsertToken,
-    InstanceKeyRow, InstanceSettings, MachineRow, NewChange, NewInstance, NewMachine,
+    Instance, InstanceKeyRow, InstanceSettings, MachineRow, NewChange, NewInstance, NewMachine,
     NewMachineKey, NewToken, Pool, Revocation, RevokeToken, SealedBytes, SigningKeyRow,
-    SigningKeyState, Store, StoredToken,
+    SigningKeyState, Store, StoredToken, UpdateSettings,
 };
 
 /// Different bytes each time, the same in each run.
@@ -176,6 +176,21 @@ impl World {
         id
     }
 
+    /// Replaces an instance's settings.
+    pub async fn set(&self, id: InstanceId, settings: InstanceSettings) -> Arc<Instance> {
+        let current = self.store.instance(id).await.unwrap().unwrap();
+        let change = some_change(id);
+        match self
+            .store
+            .update_instance_settings(id, current.revision, settings, change)
+            .await
+            .unwrap()
+        {
+            UpdateSettings::Updated(instance) => instance,
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// A key for a machine, with a sealed copy.
     pub fn machine_key(&self) -> NewMachineKey {
         NewMachineKey {
@@ -241,6 +256,7 @@ impl World {
         NewToken {
             id: self.token_id(),
             machine: Arc::clone(machine),
+            key: None,
             digest: Some(self.digest()),
             signing_key: None,
             scopes: machine.scopes.clone(),
@@ -248,7 +264,7 @@ impl World {
             created_at: at(0),
             expires_at: Some(at(3_600_000)),
             pool: None,
-            max_live: 1_000_000,
+            max_tokens: 1_000_000,
         }
     }
 

@@ -13,7 +13,7 @@ use super::rows::{self, WriteError};
 use super::signing_keys;
 use crate::StoreError;
 use crate::changes::NewChange;
-use crate::instances::{Instance, InstanceSettings, NewInstance};
+use crate::instances::{Instance, InstanceSettings, NewInstance, UpdateSettings};
 use crate::keys::{DataKey, DataKeyPurpose, Digest, InstanceKeyRow, SealedBytes, SigningKeyRow};
 
 pub(super) fn data_keys(connection: &Connection) -> rusqlite::Result<Vec<DataKey>> {
@@ -68,7 +68,7 @@ pub(super) fn clock_floor(connection: &Connection) -> rusqlite::Result<Timestamp
 /// All instances, for the index.
 pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<Instance>> {
     connection
-        .prepare("SELECT number, id, name, settings, created_at FROM instances")?
+        .prepare("SELECT number, id, name, settings, revision, created_at FROM instances")?
         .query_map([], instance)?
         .collect()
 }
@@ -81,7 +81,8 @@ fn instance(row: &Row<'_>) -> rusqlite::Result<Instance> {
         name: row.get(2)?,
         settings: settings
             .map_err(|_| rows::unreadable(3, Type::Text, "not the settings of an instance"))?,
-        created_at: rows::timestamp(row, 4)?,
+        revision: row.get(4)?,
+        created_at: rows::timestamp(row, 5)?,
     })
 }
 
@@ -97,7 +98,7 @@ pub(super) fn insert(
     change: &NewChange,
 ) -> Result<Arc<Instance>, WriteError> {
     write.execute(
-        "INSERT INTO instances (id, name, settings, created_at) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT INTO instances (id, name, settings, revision, created_at) VALUES (?1, ?2, ?3, 1, ?4)",
         params![
             new.id.as_str(),
             new.name,
@@ -110,6 +111,7 @@ pub(super) fn insert(
         id: new.id,
         name: new.name,
         settings: new.settings,
+        revision: 1,
         created_at: new.created_at,
     });
     insert_key_row(write, instance.number, &key)?;
@@ -125,16 +127,28 @@ pub(super) fn insert(
 pub(super) fn update_settings(
     write: &mut Write<'_>,
     id: InstanceId,
+    revision: i64,
     settings: &InstanceSettings,
     change: &NewChange,
-) -> Result<Option<Arc<Instance>>, WriteError> {
+) -> Result<UpdateSettings, WriteError> {
     let changed = write
         .connection
-        .prepare_cached("UPDATE instances SET settings = ?2 WHERE id = ?1 RETURNING number, id, name, settings, created_at")?
-        .query_row(params![id.as_str(), settings_text(settings)], instance)
+        .prepare_cached(
+            "UPDATE instances SET settings = ?3, revision = revision + 1 WHERE id = ?1 AND revision = ?2
+             RETURNING number, id, name, settings, revision, created_at",
+        )?
+        .query_row(params![id.as_str(), revision, settings_text(settings)], instance)
         .optional()?;
     let Some(instance) = changed.map(Arc::new) else {
-        return Ok(None);
+        let is_there = write
+            .connection
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM instances WHERE id = ?1)")?
+            .query_row([id.as_str()], |row| row.get::<_, bool>(0))?;
+        return Ok(if is_there {
+            UpdateSettings::Changed
+        } else {
+            UpdateSettings::NotFound
+        });
     };
     if !settings.secret_reveal {
         write.execute(
@@ -152,7 +166,7 @@ pub(super) fn update_settings(
     }
     write.append(instance.number, change)?;
     write.effect(Effect::PutInstance(Arc::clone(&instance)));
-    Ok(Some(instance))
+    Ok(UpdateSettings::Updated(instance))
 }
 
 /// Whether a switch of the instance's settings is on now. Asked in the transaction that would write a sealed copy, because

@@ -7,8 +7,8 @@ use std::thread::ThreadId;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use super::held::HeldTokens;
 use super::index::{Effect, Index};
-use super::live::LiveTokens;
 use super::rows::WriteError;
 use crate::{Result, StoreError};
 
@@ -18,8 +18,8 @@ pub(super) struct Write<'a> {
     pub(super) connection: &'a Connection,
     /// For the texts that rows share.
     pub(super) index: &'a Index,
-    /// How many live tokens machines have at most. What it says after a rollback is still an upper bound.
-    pub(super) live: &'a mut LiveTokens,
+    /// How many tokens machines have at most. What it says after a rollback is still an upper bound.
+    pub(super) held: &'a mut HeldTokens,
     pub(super) effects: &'a mut Vec<Effect>,
 }
 

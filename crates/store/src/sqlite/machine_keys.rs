@@ -15,7 +15,8 @@ use crate::changes::NewChange;
 use crate::keys::{Digest, MachineKeyRow, NewMachineKey, SealedBytes};
 use crate::machines::MachineRow;
 
-const COLUMNS: &str = "i.id, m.id, k.digest, k.digest_version, k.created_at, k.expires_at";
+const COLUMNS: &str =
+    "i.id, m.id, k.digest, k.digest_version, k.created_at, k.expires_at, k.number";
 
 fn key(row: &Row<'_>) -> rusqlite::Result<MachineKeyRow> {
     Ok(MachineKeyRow {
@@ -24,7 +25,24 @@ fn key(row: &Row<'_>) -> rusqlite::Result<MachineKeyRow> {
         digest: rows::digest(row, 2)?,
         created_at: rows::timestamp(row, 4)?,
         expires_at: rows::optional_timestamp(row, 5)?,
+        number: row.get(6)?,
     })
+}
+
+/// Whether a machine has this key and it is not over at `now`.
+pub(super) fn is_alive(
+    write: &Write<'_>,
+    machine: i64,
+    number: i64,
+    now: Timestamp,
+) -> Result<bool, WriteError> {
+    Ok(write
+        .connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM machine_keys WHERE number = ?1 AND machine = ?2
+                 AND (expires_at IS NULL OR expires_at > ?3))",
+        )?
+        .query_row([number, machine, now.as_millis()], |row| row.get(0))?)
 }
 
 pub(super) fn by_digest(
@@ -55,6 +73,7 @@ pub(super) fn insert(
         params![machine.number, new.digest.bytes, new.digest.version, sealed, new.created_at.as_millis()],
     )?;
     write.effect(Effect::PutMachineKey(Arc::new(MachineKeyRow {
+        number: write.connection.last_insert_rowid(),
         instance: machine.instance,
         machine: machine.id,
         digest: new.digest,
@@ -86,29 +105,27 @@ pub(super) fn rotate(
     let older = write
         .connection
         .prepare_cached(&format!(
-            "SELECT {COLUMNS}, k.number FROM machine_keys k JOIN machines m ON m.number = k.machine
+            "SELECT {COLUMNS} FROM machine_keys k JOIN machines m ON m.number = k.machine
              JOIN instances i ON i.number = m.instance WHERE k.machine = ?1 ORDER BY k.number DESC"
         ))?
-        .query_map([machine.number], |row| {
-            Ok((key(row)?, row.get::<_, i64>(6)?))
-        })?
+        .query_map([machine.number], key)?
         .collect::<rusqlite::Result<Vec<_>>>()?;
     let mut live = 1;
-    for (mut key, number) in older {
+    for mut key in older {
         let end = key
             .expires_at
             .map_or(older_expire_at, |end| end.min(older_expire_at));
         if end <= at || live >= max_live {
             write.execute(
                 "DELETE FROM machine_keys WHERE machine = ?1 AND number = ?2",
-                [machine.number, number],
+                [machine.number, key.number],
             )?;
             write.effect(Effect::RemoveMachineKey(key.digest));
         } else {
             // Only the newest key is ever shown again.
             write.execute(
                 "UPDATE machine_keys SET expires_at = ?3, sealed = NULL WHERE machine = ?1 AND number = ?2",
-                [machine.number, number, end.as_millis()],
+                [machine.number, key.number, end.as_millis()],
             )?;
             key.expires_at = Some(end);
             write.effect(Effect::PutMachineKey(Arc::new(key)));

@@ -4,10 +4,11 @@
 //! never stale. The other files hold the statements, one for each noun.
 
 mod changes;
+mod held;
 mod index;
 mod instances;
+mod issue;
 mod jobs;
-mod live;
 mod machine_keys;
 mod machines;
 mod open;
@@ -27,8 +28,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use countersign_protocol::ids::InstanceId;
 use countersign_protocol::time::Timestamp;
@@ -36,11 +37,11 @@ use rusqlite::Connection;
 
 pub use open::OpenError;
 
+use self::held::CountedUpTo;
 use self::index::{Effect, Index};
+use self::issue::Attempt;
 use self::jobs::Write;
-use self::live::CountedUpTo;
 use self::readers::Readers;
-use self::tokens::Attempt;
 use self::warm::Warmer;
 use self::writer::Writer;
 use crate::machines::MachineRow;
@@ -88,9 +89,12 @@ pub struct SqliteStore {
     // Of the others the writer ends first: it moves the log's content to the database file while the folder is still held.
     writer: Writer,
     shared: Arc<Shared>,
-    /// When the tokens of a machine at its limit were last counted, for each limit.
-    counts: tokio::sync::Mutex<HashMap<(i64, u64), Timestamp>>,
+    /// The machines at their limits, each with its limit.
+    searches: Mutex<HashMap<(i64, u64), Arc<Search>>>,
 }
+
+/// When all tokens of a machine at its limit were last looked at, and few were over. Locked while room is made.
+type Search = tokio::sync::Mutex<Option<Timestamp>>;
 
 /// What reads on other threads hold on to.
 #[derive(Debug)]
@@ -103,8 +107,10 @@ struct Shared {
 impl SqliteStore {
     /// How much memory the index may take for each kind of row other than tokens.
     const OTHER_INDEX_BYTES: u64 = 16 << 20;
-    /// How long the count of a machine's tokens stands, in milliseconds.
-    const COUNT_STANDS_MILLIS: i64 = 10_000;
+    /// How many tokens that are over make room at a time: more than writes can wait.
+    const ROOM: usize = 10_000;
+    /// How many of them are deleted in one operation, so that others get in between.
+    const ROOM_PORTION: usize = 250;
 
     /// Opens the store in `folder`.
     ///
@@ -152,7 +158,7 @@ impl SqliteStore {
             _warmer: warmer,
             writer,
             shared,
-            counts: tokio::sync::Mutex::default(),
+            searches: Mutex::default(),
         })
     }
 
@@ -197,66 +203,77 @@ impl SqliteStore {
         if token.signing_key.is_some() {
             let attempt = self
                 .writer
-                .write(move |write| tokens::insert_jwt(write, token))
+                .write(move |write| issue::insert_jwt(write, token))
                 .await;
-            return match attempt {
-                Err(StoreError::Conflict(name)) if name == tokens::CHANGED => {
-                    Ok(Attempt::Decided(InsertToken::Changed))
-                }
-                attempt => attempt,
-            };
+            return issue::outcome_of_jwt(attempt);
         }
         if token.pool.is_some() {
             return self
                 .writer
-                .write_single(move |write| tokens::insert_pooled(write, token))
+                .write_single(move |write| issue::insert_pooled(write, token))
                 .await;
         }
         self.writer
-            .write_single(move |write| tokens::insert_plain(write, token))
+            .write_single(move |write| issue::insert_plain(write, token))
             .await
     }
 
-    /// Inserts a token; where its machine seems to hold too many, counts them and tries once more.
+    /// Inserts a token; where its machine seems to hold too many, makes room and tries once more.
     async fn insert_within_limit(&self, token: NewToken) -> Result<InsertToken> {
         let (token, since) = match self.attempt_token(token).await? {
             Attempt::Decided(outcome) => return Ok(outcome),
             Attempt::AtLimit(token, since) => (token, since),
         };
-        if !self.count_tokens(&token, since).await? {
-            return Ok(InsertToken::TooMany);
-        }
+        self.make_room(&token, since).await?;
         match self.attempt_token(*token).await? {
             Attempt::Decided(outcome) => Ok(outcome),
             Attempt::AtLimit(..) => Ok(InsertToken::TooMany),
         }
     }
 
-    /// Counts the live tokens of a machine, beside the writer, for a count may take a second. `false` where that was done a
-    /// short while ago.
-    async fn count_tokens(&self, token: &NewToken, since: CountedUpTo) -> Result<bool> {
-        let (machine, limit, now) = (token.machine.number, token.max_live, token.created_at);
-        let Ok(mut counts) = self.counts.try_lock() else {
-            // Somebody counts, perhaps this machine's. When that is done the token has its second attempt.
-            drop(self.counts.lock().await);
-            return Ok(true);
+    /// Deletes the oldest tokens of a machine that are over, and counts the rest. They are searched for beside the writer, for
+    /// that may take a second. Where few were found a short while ago, nothing is done.
+    async fn make_room(&self, token: &NewToken, since: CountedUpTo) -> Result<()> {
+        let (machine, limit, now) = (token.machine.number, token.max_tokens, token.created_at);
+        let search = self.search(machine, limit, now);
+        let Ok(mut last) = search.try_lock() else {
+            // Somebody makes room for this machine. When that is done the token has its second attempt.
+            drop(search.lock().await);
+            return Ok(());
         };
-        let stands =
-            |last: &Timestamp| (0..Self::COUNT_STANDS_MILLIS).contains(&now.millis_since(*last));
-        if counts.get(&(machine, limit)).is_some_and(stands) {
-            return Ok(false);
+        if stands(*last, now) {
+            return Ok(());
         }
-        counts.retain(|_, last| stands(last));
-        counts.insert((machine, limit), now);
+        let over = self
+            .list(move |connection, _| held::over(connection, machine, now, Self::ROOM))
+            .await?;
+        if over.len() < Self::ROOM {
+            *last = Some(now);
+        }
+        for portion in over.chunks(Self::ROOM_PORTION) {
+            let portion = portion.to_vec();
+            self.writer
+                .write(move |write| held::delete_over(write, machine, now, &portion))
+                .await?;
+        }
         let counted = self
-            .list(move |connection, _| live::count_live(connection, machine, now, limit))
+            .list(move |connection, _| held::count(connection, machine, limit))
             .await?;
         let correct = move |write: &mut Write<'_>| {
-            write.live.correct(machine, counted, since);
+            write.held.correct(machine, counted, since);
             Ok(())
         };
-        self.writer.write_single(correct).await?;
-        Ok(true)
+        self.writer.write_single(correct).await
+    }
+
+    /// The search of a machine. Those that nobody needs any more are forgotten.
+    fn search(&self, machine: i64, limit: u64, now: Timestamp) -> Arc<Search> {
+        let mut searches = self.searches.lock().unwrap_or_else(PoisonError::into_inner);
+        searches.retain(|_, search| {
+            search.try_lock().map_or(true, |last| stands(*last, now))
+                || Arc::strong_count(search) > 1
+        });
+        Arc::clone(searches.entry((machine, limit)).or_default())
     }
 
     fn count_statistics(&self) -> Statistics {
@@ -270,4 +287,9 @@ impl SqliteStore {
             indexed_tokens: self.shared.index.tokens.len() as u64,
         }
     }
+}
+
+/// Whether it stands that few of a machine's tokens are over: for ten seconds.
+fn stands(last: Option<Timestamp>, now: Timestamp) -> bool {
+    last.is_some_and(|last| (0..10_000).contains(&now.millis_since(last)))
 }

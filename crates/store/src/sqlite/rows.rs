@@ -17,6 +17,11 @@ use crate::tokens::{Revocation, TokenRow};
 /// The stored end of a life that has none.
 pub(super) const NEVER: i64 = i64::MAX;
 
+/// The end of a life as it is stored.
+pub(super) fn end(expires_at: Option<Timestamp>) -> i64 {
+    expires_at.map_or(NEVER, Timestamp::as_millis)
+}
+
 /// What a failed statement means for the operation, and for those that share its transaction.
 #[derive(Debug)]
 pub(super) enum WriteError {
@@ -127,10 +132,8 @@ pub(super) const TOKEN_COLUMNS: &str = "t.locator, t.rest, t.machine, t.digest, 
 
 /// Reads a token from [`TOKEN_COLUMNS`].
 pub(super) fn token(row: &Row<'_>, texts: &Texts) -> rusqlite::Result<TokenRow> {
-    let locator = u64::try_from(row.get::<_, i64>(0)?)
-        .ok()
-        .and_then(Locator::new)
-        .ok_or_else(|| unreadable(0, Type::Integer, "not a locator"))?;
+    let locator =
+        locator(row.get(0)?).ok_or_else(|| unreadable(0, Type::Integer, "not a locator"))?;
     let rest = row.get::<_, i64>(1)?.cast_unsigned();
     let digest = match row.get_ref(3)? {
         rusqlite::types::ValueRef::Null => None,
@@ -162,6 +165,11 @@ pub(super) fn token(row: &Row<'_>, texts: &Texts) -> rusqlite::Result<TokenRow> 
         revoked,
         optional_timestamp(row, 11)?,
     ))
+}
+
+/// The locator that SQL has as this number.
+pub(super) fn locator(number: i64) -> Option<Locator> {
+    u64::try_from(number).ok().and_then(Locator::new)
 }
 
 /// The locator as SQL has it.

@@ -11,7 +11,7 @@ use super::{
     Shared, SqliteStore, changes, instances, machine_keys, machines, scopes, signing_keys, tokens,
 };
 use crate::changes::{Change, NewChange};
-use crate::instances::{Instance, InstanceSettings, NewInstance};
+use crate::instances::{Instance, InstanceSettings, NewInstance, UpdateSettings};
 use crate::keys::{
     DataKey, Digest, InstanceKeyRow, MachineKeyRow, NewMachineKey, SealedBytes, SigningKeyRow,
 };
@@ -85,11 +85,12 @@ impl Store for SqliteStore {
     async fn update_instance_settings(
         &self,
         id: InstanceId,
+        revision: i64,
         settings: InstanceSettings,
         change: NewChange,
-    ) -> Result<Option<Arc<Instance>>> {
+    ) -> Result<UpdateSettings> {
         self.writer
-            .write(move |write| instances::update_settings(write, id, &settings, &change))
+            .write(move |write| instances::update_settings(write, id, revision, &settings, &change))
             .await
     }
 

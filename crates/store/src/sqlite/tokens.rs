@@ -4,190 +4,20 @@ use std::sync::Arc;
 
 use countersign_protocol::claims::Claims;
 use countersign_protocol::ids::{Id, InstanceId, Locator, MachineId, TokenId};
-use countersign_protocol::scopes::Scopes;
 use countersign_protocol::time::Timestamp;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::index::Effect;
-use super::instances::is_on;
 use super::jobs::Write;
-use super::live::CountedUpTo;
 use super::machines;
-use super::rows::{self, NEVER, TOKEN_COLUMNS, Texts, WriteError};
-use crate::StoreError;
+use super::rows::{self, TOKEN_COLUMNS, Texts, WriteError};
 use crate::changes::NewChange;
-use crate::keys::SealedBytes;
 use crate::machines::MachineRow;
 use crate::tokens::{
-    InsertToken, LastUse, NewToken, Revocation, RevokeToken, StoredToken, Sweep, TokenFormat,
-    TokenFormats, TokenQuery, TokenRow, TokenUpdate, UpdateToken,
+    LastUse, Revocation, RevokeToken, StoredToken, Sweep, TokenFormat, TokenFormats, TokenQuery,
+    TokenRow, TokenUpdate, UpdateToken,
 };
-
-/// What came of an attempt to insert.
-#[derive(Debug)]
-pub(super) enum Attempt {
-    /// It is decided.
-    Decided(InsertToken),
-    /// The machine seems to hold too many tokens. The token comes back, and what a count needs to know.
-    AtLimit(Box<NewToken>, CountedUpTo),
-}
-
-fn end(expires_at: Option<Timestamp>) -> i64 {
-    expires_at.map_or(NEVER, Timestamp::as_millis)
-}
-
-/// Inserts an opaque token that asks for no other in its place: one statement.
-pub(super) fn insert_plain(write: &mut Write<'_>, new: NewToken) -> Result<Attempt, WriteError> {
-    let machine = new.machine.number;
-    if let Some(since) = write
-        .live
-        .limit_reached(write.connection, machine, new.max_live)?
-    {
-        return Ok(Attempt::AtLimit(Box::new(new), since));
-    }
-    let outcome = insert_row(write, new)?;
-    if matches!(outcome, InsertToken::Inserted) {
-        write.live.inserted(machine);
-    }
-    Ok(Attempt::Decided(outcome))
-}
-
-/// Inserts a JWT.
-pub(super) fn insert_jwt(write: &mut Write<'_>, new: NewToken) -> Result<Attempt, WriteError> {
-    let key = new
-        .signing_key
-        .ok_or_else(|| StoreError::Corrupt("a JWT without a signing key".to_owned()))?;
-    let known = write.execute(
-        "UPDATE signing_keys SET last_expires_at = max(coalesce(last_expires_at, ?3), ?3)
-         WHERE kid = ?1 AND instance = (SELECT number FROM instances WHERE id = ?2)",
-        params![
-            key.as_str(),
-            new.machine.instance.as_str(),
-            end(new.expires_at)
-        ],
-    )?;
-    if known == 0 {
-        return Ok(Attempt::Decided(InsertToken::Changed));
-    }
-    match insert_row(write, new)? {
-        // Takes the key's new time back as well.
-        InsertToken::Changed => Err(WriteError::Refused(StoreError::Conflict(
-            CHANGED.to_owned(),
-        ))),
-        outcome => Ok(Attempt::Decided(outcome)),
-    }
-}
-
-/// The name by which [`insert_jwt`] reports [`InsertToken::Changed`], so that it is undone.
-pub(super) const CHANGED: &str = "machines.revision";
-
-/// Finds an equal live token, or inserts this one for later requests to find.
-pub(super) fn insert_pooled(
-    write: &mut Write<'_>,
-    mut new: NewToken,
-) -> Result<Attempt, WriteError> {
-    let machine = Arc::clone(&new.machine);
-    let is_current = write
-        .connection
-        .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM machines WHERE number = ?1 AND revision = ?2)",
-        )?
-        .query_row([machine.number, machine.revision], |row| {
-            row.get::<_, bool>(0)
-        })?;
-    if !is_current {
-        return Ok(Attempt::Decided(InsertToken::Changed));
-    }
-    let Some(pool) = new.pool.take() else {
-        return insert_plain(write, new);
-    };
-    if !is_on(write, machine.instance, "$.token_pooling")? {
-        return insert_plain(write, new);
-    }
-    let least = new
-        .created_at
-        .plus_millis(pool.min_remaining_millis)
-        .map_or(NEVER, Timestamp::as_millis);
-    let found = write
-        .connection
-        .prepare_cached(&format!(
-            "SELECT {TOKEN_COLUMNS}, t.sealed FROM tokens t INDEXED BY tokens_pooled
-             WHERE t.machine = ?1 AND t.pool_key = ?2 AND t.expires_at >= ?3 AND t.expires_at > ?4
-                 AND t.digest IS NOT NULL AND t.revoked_at IS NULL AND t.sealed IS NOT NULL
-             ORDER BY t.expires_at DESC, t.locator DESC LIMIT 1"
-        ))?
-        .query_row(
-            params![machine.number, pool.key, least, new.created_at.as_millis()],
-            |row| {
-                Ok((
-                    Arc::new(rows::token(row, &write.index.texts)?),
-                    SealedBytes(row.get(12)?),
-                ))
-            },
-        )
-        .optional()?;
-    if let Some((row, sealed)) = found {
-        write.index.copy_last_use(&row);
-        return Ok(Attempt::Decided(InsertToken::Reused {
-            token: StoredToken { row, machine },
-            sealed,
-        }));
-    }
-    new.pool = Some(pool);
-    insert_plain(write, new)
-}
-
-/// Inserts the row if the machine is still what the authority saw.
-fn insert_row(write: &mut Write<'_>, mut new: NewToken) -> Result<InsertToken, WriteError> {
-    let pool = new.pool.take();
-    let inserted = write
-        .connection
-        .prepare_cached(
-            "INSERT INTO tokens (locator, rest, machine, digest, digest_version, signing_key, scopes, claims, created_at,
-                 expires_at, pool_key, sealed)
-             SELECT ?1, ?2, number, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12 FROM machines WHERE number = ?3 AND revision = ?13",
-        )?
-        .execute(params![
-            rows::sql_locator(new.id.locator()),
-            new.id.rest().cast_signed(),
-            new.machine.number,
-            new.digest.map(|digest| digest.bytes),
-            new.digest.map(|digest| digest.version),
-            new.signing_key.as_ref().map(Id::as_str),
-            new.scopes.as_str(),
-            new.claims.as_ref().map(Claims::as_str),
-            new.created_at.as_millis(),
-            end(new.expires_at),
-            pool.as_ref().map(|pool| pool.key),
-            pool.as_ref().map(|pool| pool.sealed.0.as_slice()),
-            new.machine.revision
-        ])?;
-    if inserted == 0 {
-        return Ok(InsertToken::Changed);
-    }
-    write.effect(Effect::PutToken(Arc::new(TokenRow::new(
-        new.id,
-        new.machine.number,
-        new.digest,
-        shared(new.scopes, &new.machine, &write.index.texts),
-        new.claims,
-        new.created_at,
-        new.expires_at,
-        None,
-        None,
-    ))));
-    Ok(InsertToken::Inserted)
-}
-
-/// The same scopes in a text that other rows have too: most tokens are for all machines that theirs may call.
-fn shared(scopes: Scopes, machine: &MachineRow, texts: &Texts) -> Scopes {
-    if scopes == machine.scopes {
-        machine.scopes.clone()
-    } else {
-        texts.intern(scopes.as_str()).unwrap_or(scopes)
-    }
-}
 
 /// One token, of any instance.
 pub(super) fn by_locator(
@@ -370,7 +200,7 @@ pub(super) fn update(
             rows::sql_locator(id.locator()),
             machine.number,
             row.claims.as_ref().map(Claims::as_str),
-            end(row.expires_at),
+            rows::end(row.expires_at),
             row.revoked.as_ref().map(|revoked| revoked.at.as_millis()),
             row.revoked.as_ref().and_then(|revoked| revoked.reason.as_deref())
         ],

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use super::held::HeldTokens;
 use super::index::{Effect, Index};
 use super::jobs::{Ended, Job, Task, Write, answer};
-use super::live::LiveTokens;
 use super::rows::WriteError;
 use crate::{Result, StoreError};
 
@@ -86,7 +86,7 @@ impl Writer {
             connection,
             index,
             shared: Arc::clone(&shared),
-            live: LiveTokens::default(),
+            held: HeldTokens::default(),
             effects: Vec::new(),
             last_commit: Duration::ZERO,
         };
@@ -250,7 +250,7 @@ struct Batches {
     connection: Connection,
     index: Arc<Index>,
     shared: Arc<Shared>,
-    live: LiveTokens,
+    held: HeldTokens,
     effects: Vec<Effect>,
     last_commit: Duration,
 }
@@ -358,7 +358,7 @@ impl Batches {
         let mut write = Write {
             connection: &self.connection,
             index: &self.index,
-            live: &mut self.live,
+            held: &mut self.held,
             effects: &mut self.effects,
         };
         match job.run(&mut write) {

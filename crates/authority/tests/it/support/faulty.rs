@@ -12,7 +12,7 @@ use countersign_store::{
     InstanceSettings, LastUse, MachineKeyRow, MachineQuery, MachineRow, MachineUpdate,
     MachineWithScopes, NewChange, NewInstance, NewMachine, NewMachineKey, NewToken, Result,
     Revocation, RevokeToken, SealedBytes, SigningKeyRow, Statistics, Store, StoreError,
-    StoredToken, Sweep, TokenQuery, TokenUpdate, UpdateToken,
+    StoredToken, Sweep, TokenQuery, TokenUpdate, UpdateSettings, UpdateToken,
 };
 use tokio::sync::Semaphore;
 
@@ -157,7 +157,7 @@ faulty! {
     insert_instance(instance: NewInstance, key: InstanceKeyRow, signing_key: SigningKeyRow, change: NewChange) -> Arc<Instance>;
     list_instances() -> Vec<Arc<Instance>>;
     instance(id: InstanceId) -> Option<Arc<Instance>>;
-    update_instance_settings(id: InstanceId, settings: InstanceSettings, change: NewChange) -> Option<Arc<Instance>>;
+    update_instance_settings(id: InstanceId, revision: i64, settings: InstanceSettings, change: NewChange) -> UpdateSettings;
     insert_instance_key(key: InstanceKeyRow, max_live: usize, change: NewChange) -> bool;
     list_instance_keys(instance: InstanceId) -> Vec<InstanceKeyRow>;
     instance_key_by_digest(digest: &Digest) -> Option<Arc<InstanceKeyRow>>;

@@ -19,6 +19,7 @@ CREATE TABLE instances (
     id         TEXT NOT NULL UNIQUE,
     name       TEXT NOT NULL,
     settings   TEXT NOT NULL,
+    revision   INTEGER NOT NULL,
     created_at INTEGER NOT NULL
 ) STRICT;
 
@@ -67,8 +68,8 @@ CREATE INDEX machines_by_age ON machines (instance, created_at, id);
 CREATE INDEX machines_by_name ON machines (instance, name, id);
 
 CREATE TABLE machine_keys (
-    -- Grows with age.
-    number         INTEGER PRIMARY KEY,
+    -- Grows with age. Never used twice: a token that is about to be written names the key that asked for it.
+    number         INTEGER PRIMARY KEY AUTOINCREMENT,
     machine        INTEGER NOT NULL REFERENCES machines (number),
     digest         BLOB NOT NULL UNIQUE,
     digest_version INTEGER NOT NULL,

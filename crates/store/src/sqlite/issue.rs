@@ -1,0 +1,221 @@
+//! Inserting tokens into SQLite.
+
+use std::sync::Arc;
+
+use countersign_protocol::claims::Claims;
+use countersign_protocol::ids::Id;
+use countersign_protocol::scopes::Scopes;
+use countersign_protocol::time::Timestamp;
+use rusqlite::{OptionalExtension, params};
+
+use super::held::CountedUpTo;
+use super::index::Effect;
+use super::instances::is_on;
+use super::jobs::Write;
+use super::machine_keys;
+use super::rows::{self, NEVER, TOKEN_COLUMNS, Texts, WriteError, end};
+use crate::StoreError;
+use crate::keys::SealedBytes;
+use crate::machines::MachineRow;
+use crate::tokens::{InsertToken, NewToken, StoredToken, TokenRow};
+
+/// What came of an attempt to insert.
+#[derive(Debug)]
+pub(super) enum Attempt {
+    /// It is decided.
+    Decided(InsertToken),
+    /// The machine seems to hold too many tokens. The token comes back, and what a count needs to know.
+    AtLimit(Box<NewToken>, CountedUpTo),
+}
+
+/// One statement, because each issue costs it once.
+const INSERT_ROW: &str = "
+    INSERT INTO tokens (locator, rest, machine, digest, digest_version, signing_key, scopes, claims, created_at, expires_at,
+        pool_key, sealed)
+    SELECT ?1, ?2, number, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12 FROM machines WHERE number = ?3 AND revision = ?13
+        AND (?14 IS NULL OR EXISTS (SELECT 1 FROM machine_keys k WHERE k.number = ?14 AND k.machine = ?3
+            AND (k.expires_at IS NULL OR k.expires_at > ?9)))";
+
+/// Inserts an opaque token that asks for no other in its place: one statement.
+pub(super) fn insert_plain(write: &mut Write<'_>, new: NewToken) -> Result<Attempt, WriteError> {
+    if let Some(since) = limit_reached(write, &new)? {
+        return Ok(Attempt::AtLimit(Box::new(new), since));
+    }
+    insert_row(write, new).map(Attempt::Decided)
+}
+
+fn limit_reached(write: &mut Write<'_>, new: &NewToken) -> Result<Option<CountedUpTo>, WriteError> {
+    let (machine, limit) = (new.machine.number, new.max_tokens);
+    Ok(write.held.limit_reached(write.connection, machine, limit)?)
+}
+
+/// Inserts a JWT.
+pub(super) fn insert_jwt(write: &mut Write<'_>, new: NewToken) -> Result<Attempt, WriteError> {
+    if let Some(since) = limit_reached(write, &new)? {
+        return Ok(Attempt::AtLimit(Box::new(new), since));
+    }
+    let key = new
+        .signing_key
+        .ok_or_else(|| StoreError::Corrupt("a JWT without a signing key".to_owned()))?;
+    let known = write.execute(
+        "UPDATE signing_keys SET last_expires_at = max(coalesce(last_expires_at, ?3), ?3)
+         WHERE kid = ?1 AND instance = (SELECT number FROM instances WHERE id = ?2)",
+        params![
+            key.as_str(),
+            new.machine.instance.as_str(),
+            end(new.expires_at)
+        ],
+    )?;
+    if known == 0 {
+        return Ok(Attempt::Decided(InsertToken::Changed));
+    }
+    match insert_row(write, new)? {
+        // Takes the key's new time back as well.
+        InsertToken::Changed => Err(undone(CHANGED)),
+        InsertToken::KeyGone => Err(undone(KEY_GONE)),
+        outcome => Ok(Attempt::Decided(outcome)),
+    }
+}
+
+/// The names by which [`insert_jwt`] reports a refusal, so that it is undone.
+const CHANGED: &str = "machines.revision";
+const KEY_GONE: &str = "machine_keys.number";
+
+fn undone(name: &str) -> WriteError {
+    WriteError::Refused(StoreError::Conflict(name.to_owned()))
+}
+
+/// What an attempt of [`insert_jwt`] came to, which may have been undone.
+pub(super) fn outcome_of_jwt(attempt: Result<Attempt, StoreError>) -> Result<Attempt, StoreError> {
+    match attempt {
+        Err(StoreError::Conflict(name)) if name == CHANGED => {
+            Ok(Attempt::Decided(InsertToken::Changed))
+        }
+        Err(StoreError::Conflict(name)) if name == KEY_GONE => {
+            Ok(Attempt::Decided(InsertToken::KeyGone))
+        }
+        attempt => attempt,
+    }
+}
+
+/// Finds an equal live token, or inserts this one for later requests to find.
+pub(super) fn insert_pooled(
+    write: &mut Write<'_>,
+    mut new: NewToken,
+) -> Result<Attempt, WriteError> {
+    let machine = Arc::clone(&new.machine);
+    let is_current = write
+        .connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM machines WHERE number = ?1 AND revision = ?2)",
+        )?
+        .query_row([machine.number, machine.revision], |row| {
+            row.get::<_, bool>(0)
+        })?;
+    if !is_current || !is_asked_for(write, &new)? {
+        return Ok(Attempt::Decided(refusal(write, &new)?));
+    }
+    let Some(pool) = new.pool.take() else {
+        return insert_plain(write, new);
+    };
+    if !is_on(write, machine.instance, "$.token_pooling")? {
+        return insert_plain(write, new);
+    }
+    let least = new
+        .created_at
+        .plus_millis(pool.min_remaining_millis)
+        .map_or(NEVER, Timestamp::as_millis);
+    let found = write
+        .connection
+        .prepare_cached(&format!(
+            "SELECT {TOKEN_COLUMNS}, t.sealed FROM tokens t INDEXED BY tokens_pooled
+             WHERE t.machine = ?1 AND t.pool_key = ?2 AND t.expires_at >= ?3 AND t.expires_at > ?4
+                 AND t.digest IS NOT NULL AND t.revoked_at IS NULL AND t.sealed IS NOT NULL
+             ORDER BY t.expires_at DESC, t.locator DESC LIMIT 1"
+        ))?
+        .query_row(
+            params![machine.number, pool.key, least, new.created_at.as_millis()],
+            |row| {
+                Ok((
+                    Arc::new(rows::token(row, &write.index.texts)?),
+                    SealedBytes(row.get(12)?),
+                ))
+            },
+        )
+        .optional()?;
+    if let Some((row, sealed)) = found {
+        write.index.copy_last_use(&row);
+        return Ok(Attempt::Decided(InsertToken::Reused {
+            token: StoredToken { row, machine },
+            sealed,
+        }));
+    }
+    new.pool = Some(pool);
+    insert_plain(write, new)
+}
+
+/// Whether the key that asked for the token may still do so.
+fn is_asked_for(write: &Write<'_>, new: &NewToken) -> Result<bool, WriteError> {
+    new.key.map_or(Ok(true), |key| {
+        machine_keys::is_alive(write, new.machine.number, key, new.created_at)
+    })
+}
+
+/// Why a row was not inserted: the key that asked is gone, or else the machine changed.
+fn refusal(write: &Write<'_>, new: &NewToken) -> Result<InsertToken, WriteError> {
+    Ok(if is_asked_for(write, new)? {
+        InsertToken::Changed
+    } else {
+        InsertToken::KeyGone
+    })
+}
+
+/// Inserts the row if the machine is still what the authority saw, and the key that asked is still alive: a rotation without
+/// overlap that was acknowledged lets nothing through that began before it.
+fn insert_row(write: &mut Write<'_>, mut new: NewToken) -> Result<InsertToken, WriteError> {
+    let pool = new.pool.take();
+    let inserted = write
+        .connection
+        .prepare_cached(INSERT_ROW)?
+        .execute(params![
+            rows::sql_locator(new.id.locator()),
+            new.id.rest().cast_signed(),
+            new.machine.number,
+            new.digest.map(|digest| digest.bytes),
+            new.digest.map(|digest| digest.version),
+            new.signing_key.as_ref().map(Id::as_str),
+            new.scopes.as_str(),
+            new.claims.as_ref().map(Claims::as_str),
+            new.created_at.as_millis(),
+            end(new.expires_at),
+            pool.as_ref().map(|pool| pool.key),
+            pool.as_ref().map(|pool| pool.sealed.0.as_slice()),
+            new.machine.revision,
+            new.key
+        ])?;
+    if inserted == 0 {
+        return refusal(write, &new);
+    }
+    write.held.inserted(new.machine.number);
+    write.effect(Effect::PutToken(Arc::new(TokenRow::new(
+        new.id,
+        new.machine.number,
+        new.digest,
+        shared(new.scopes, &new.machine, &write.index.texts),
+        new.claims,
+        new.created_at,
+        new.expires_at,
+        None,
+        None,
+    ))));
+    Ok(InsertToken::Inserted)
+}
+
+/// The same scopes in a text that other rows have too: most tokens are for all machines that theirs may call.
+fn shared(scopes: Scopes, machine: &MachineRow, texts: &Texts) -> Scopes {
+    if scopes == machine.scopes {
+        machine.scopes.clone()
+    } else {
+        texts.intern(scopes.as_str()).unwrap_or(scopes)
+    }
+}
