@@ -130,6 +130,13 @@ class Authority {
     }
   }
 
+  /** Runs a command of the executable against this authority and returns what it prints as JSON. */
+  async command(...words) {
+    const env = { ...environmentWithoutOurs(), CLERK_SECRET_KEY: this.secretKey };
+    const { stdout } = await promisify(execFile)(this.#executable, [...words, '--url', this.url, '--json'], { env });
+    return stdout && JSON.parse(stdout);
+  }
+
   get #log() {
     return join(this.#folder, 'log');
   }
