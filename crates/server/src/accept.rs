@@ -4,25 +4,25 @@
 //! never crosses cores. Once a second each thread looks at its connections and closes those that take too long over a head,
 //! a body, or the next request. That costs a request two stores to memory instead of a timer.
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsAcceptor;
 
 use crate::app::{App, answer};
+use crate::connection::{Watch, Watched};
 
 /// How many connections may be open at once.
 const MAX_CONNECTIONS: usize = 16_000;
@@ -32,168 +32,6 @@ const MAX_HEADER_BYTES: usize = 40 * 1024;
 const TICK: Duration = Duration::from_secs(1);
 /// For how many ticks a thread that stops waits for its connections.
 const MAX_STOPPING_TICKS: u64 = 12;
-
-/// What a connection is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Phase {
-    /// Waiting for the next request.
-    Idle,
-    /// Reading a head, or shaking hands.
-    Head,
-    /// Reading a body.
-    Body,
-    /// Working on the answer; the handler has a timer of its own.
-    Handling,
-    /// Writing the answer.
-    Writing,
-}
-
-impl Phase {
-    /// For how many ticks a connection may stay in this phase.
-    fn max_ticks(self) -> u64 {
-        match self {
-            Self::Idle => 60,
-            Self::Head | Self::Body => 10,
-            Self::Handling | Self::Writing => 30,
-        }
-    }
-
-    fn from_number(number: u8) -> Self {
-        match number {
-            0 => Self::Idle,
-            1 => Self::Head,
-            2 => Self::Body,
-            3 => Self::Handling,
-            _ => Self::Writing,
-        }
-    }
-}
-
-/// A connection's phase and since when, in ticks of its thread.
-#[derive(Debug)]
-pub(crate) struct Watch {
-    /// How many streams of an HTTP/2 connection are open; they, not the bytes, make its phase.
-    streams: AtomicUsize,
-    is_http2: AtomicBool,
-    phase: AtomicU8,
-    since: AtomicU64,
-    now: Arc<AtomicU64>,
-}
-
-impl Watch {
-    fn new(now: Arc<AtomicU64>) -> Self {
-        let since = AtomicU64::new(now.load(Ordering::Relaxed));
-        Self {
-            streams: AtomicUsize::new(0),
-            is_http2: AtomicBool::new(false),
-            phase: AtomicU8::new(Phase::Head as u8),
-            since,
-            now,
-        }
-    }
-
-    /// Begins a phase.
-    pub(crate) fn enter(&self, phase: Phase) {
-        if self.is_http2.load(Ordering::Relaxed) {
-            return;
-        }
-        self.set(phase);
-    }
-
-    fn set(&self, phase: Phase) {
-        self.phase.store(phase as u8, Ordering::Relaxed);
-        self.since
-            .store(self.now.load(Ordering::Relaxed), Ordering::Relaxed);
-    }
-
-    /// From here on, streams make the phase. Each has limits of its own for body and answer.
-    fn begin_http2(&self) {
-        self.set(Phase::Idle);
-        self.is_http2.store(true, Ordering::Relaxed);
-    }
-
-    fn begin_stream(self: &Arc<Self>) -> Stream {
-        self.streams.fetch_add(1, Ordering::Relaxed);
-        self.set(Phase::Handling);
-        Stream(Arc::clone(self))
-    }
-
-    fn phase(&self) -> Phase {
-        Phase::from_number(self.phase.load(Ordering::Relaxed))
-    }
-
-    fn is_overdue(&self) -> bool {
-        let age = self
-            .now
-            .load(Ordering::Relaxed)
-            .saturating_sub(self.since.load(Ordering::Relaxed));
-        age > self.phase().max_ticks()
-    }
-}
-
-/// An open stream of an HTTP/2 connection.
-struct Stream(Arc<Watch>);
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        if self.0.streams.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.set(Phase::Idle);
-        }
-    }
-}
-
-/// A stream that tells its watch when a head begins and when the connection is idle again.
-struct Watched<S> {
-    stream: S,
-    watch: Arc<Watch>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        match (self.watch.phase(), read.is_pending()) {
-            (Phase::Idle, false) => self.watch.enter(Phase::Head),
-            (Phase::Writing, true) => self.watch.enter(Phase::Idle),
-            _ => {}
-        }
-        read
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
 
 /// What the threads of a listener share.
 pub(crate) struct Listener {
@@ -300,27 +138,15 @@ async fn serve(
     let app = Arc::clone(&listener.app);
     let stop = listener.stop.clone();
     let Some(tls) = &listener.tls else {
-        return serve_http1(
-            app,
-            Watched {
-                stream,
-                watch: Arc::clone(&watch),
-            },
-            peer,
-            watch,
-            stop,
-        )
-        .await;
+        let stream = Watched::new(stream, Arc::clone(&watch), Arc::clone(&app));
+        return serve_http1(app, stream, peer, watch, stop).await;
     };
     // A peer that cannot shake hands is closed without a word, like one that sends no HTTP.
     let Ok(stream) = tls.accept(stream).await else {
         return;
     };
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let stream = Watched {
-        stream,
-        watch: Arc::clone(&watch),
-    };
+    let stream = Watched::new(stream, Arc::clone(&watch), Arc::clone(&app));
     if is_http2 {
         serve_http2(app, stream, peer, watch, stop).await
     } else {
@@ -333,7 +159,7 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: Watched<S>,
     peer: IpAddr,
     watch: Arc<Watch>,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) {
     let service = service_fn(move |request: Request<Incoming>| {
         let (app, watch) = (Arc::clone(&app), Arc::clone(&watch));
@@ -342,15 +168,13 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     // hyper takes 100 header lines at most unless told otherwise; to tell it the same would cost each request an allocation.
     let connection = hyper::server::conn::http1::Builder::new()
         .max_buf_size(MAX_HEADER_BYTES)
+        .writev(false)
         .half_close(false)
         .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        biased;
-        _ = connection.as_mut() => return,
-        _ = stop.wait_for(|is_stopping| *is_stopping) => connection.as_mut().graceful_shutdown(),
-    }
-    let _ = connection.await;
+    run_to_end(pin!(connection), stop, |connection| {
+        connection.graceful_shutdown()
+    })
+    .await;
 }
 
 async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
@@ -358,7 +182,7 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: Watched<S>,
     peer: IpAddr,
     watch: Arc<Watch>,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) {
     watch.begin_http2();
     let service = service_fn(move |request: Request<Incoming>| {
@@ -373,11 +197,36 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(10))
         .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        biased;
-        _ = connection.as_mut() => return,
-        _ = stop.wait_for(|is_stopping| *is_stopping) => connection.as_mut().graceful_shutdown(),
-    }
-    let _ = connection.await;
+    run_to_end(pin!(connection), stop, |connection| {
+        connection.graceful_shutdown()
+    })
+    .await;
+}
+
+/// Drives a connection to its end. When the server stops, the connection is told to end with the requests it has.
+async fn run_to_end<C: Future>(
+    mut connection: Pin<&mut C>,
+    mut stop: watch::Receiver<bool>,
+    end_gracefully: impl Fn(Pin<&mut C>),
+) {
+    let changes = stop.clone();
+    let mut stopping = pin!(stop.wait_for(|is_stopping| *is_stopping));
+    let (mut is_registered, mut is_ending) = (false, false);
+    std::future::poll_fn(|context| {
+        if connection.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        // To poll the watch takes a lock that all connections share. A task is woken by the same waker all its life, so
+        // once is enough until there is something to see.
+        if !is_ending && (!is_registered || changes.has_changed().unwrap_or(true)) {
+            is_registered = true;
+            if stopping.as_mut().poll(context).is_ready() {
+                is_ending = true;
+                end_gracefully(connection.as_mut());
+                return connection.as_mut().poll(context).map(|_| ());
+            }
+        }
+        Poll::Pending
+    })
+    .await;
 }

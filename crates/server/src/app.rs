@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,15 +14,16 @@ use countersign_protocol::random::{Random, random_bytes};
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, Request};
+use http_body::Body as _;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::Instrument as _;
 
-use crate::accept::{Phase, Watch};
 use crate::api;
 use crate::api::docs::Docs;
 use crate::body::{BodyProblem, read_body};
+use crate::connection::{Phase, Watch};
 use crate::metrics::Metrics;
 use crate::reply::{Answer, ApiError, Habit};
 use crate::route::{Captures, Found, Operation, Row, find};
@@ -337,6 +338,35 @@ fn known_method(method: &Method) -> &str {
     }
 }
 
+/// The whole answer to bytes that are no request, for which hyper would answer `status` without a body.
+pub(crate) fn refuse_unreadable(app: &App, status: u16) -> Vec<u8> {
+    let error = match status {
+        414 => ApiError::new(ErrorCode::UriTooLong),
+        431 => ApiError::new(ErrorCode::RequestHeaderFieldsTooLarge),
+        _ => ApiError::saying(
+            ErrorCode::MalformedRequestParameters,
+            "The request is not valid HTTP/1.1",
+        ),
+    };
+    let stopwatch = app.metrics.start();
+    let (head, body) = app.refuse(None, Habit::Parameters, error).into_parts();
+    app.metrics.finish(None, head.status, stopwatch);
+    let mut context = Context::from_waker(Waker::noop());
+    let body = match pin!(body).poll_frame(&mut context) {
+        Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+        _ => Bytes::new(),
+    };
+    let mut bytes = format!("HTTP/1.1 {}\r\nconnection: close\r\n", head.status).into_bytes();
+    for (name, value) in &head.headers {
+        bytes.extend_from_slice(format!("{name}: ").as_bytes());
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
+    bytes.extend_from_slice(&body);
+    bytes
+}
+
 /// 32 hexadecimal digits.
 fn new_trace_id(random: &dyn Random) -> String {
     format!("{:032x}", u128::from_be_bytes(random_bytes(random)))
@@ -411,9 +441,7 @@ fn is_date(text: &str) -> bool {
 
 /// Keeps the head of an answer to HEAD and drops its body.
 fn strip_body(answer: &mut Answer) {
-    let length = http_body::Body::size_hint(answer.body())
-        .exact()
-        .unwrap_or_default();
+    let length = answer.body().size_hint().exact().unwrap_or_default();
     answer.headers_mut().insert(CONTENT_LENGTH, length.into());
     *answer.body_mut() = Full::new(Bytes::new());
 }

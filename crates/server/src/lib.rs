@@ -8,6 +8,7 @@ mod accept;
 mod api;
 mod app;
 mod body;
+mod connection;
 mod fields;
 mod metrics;
 mod openapi;

@@ -182,6 +182,6 @@ pub struct SigningKeyRow {
     pub active_at: Option<Timestamp>,
     /// When it became verify-only.
     pub retired_at: Option<Timestamp>,
-    /// When the last JWT that it signed expires.
+    /// No JWT that it signed expires later.
     pub last_expires_at: Option<Timestamp>,
 }

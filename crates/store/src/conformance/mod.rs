@@ -85,7 +85,6 @@ macro_rules! mount_conformance {
                 a_signing_key_id_is_used_once,
                 a_signing_key_of_another_instance_is_left_alone,
                 a_jwt_moves_the_last_expiry_of_its_key_forwards_only,
-                a_refused_jwt_does_not_move_the_last_expiry,
             }
             machines {
                 a_new_machine_is_found_with_its_scopes_and_key,

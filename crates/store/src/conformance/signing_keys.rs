@@ -195,22 +195,3 @@ pub async fn a_jwt_moves_the_last_expiry_of_its_key_forwards_only(world: World) 
         Some(at(9000))
     );
 }
-
-pub async fn a_refused_jwt_does_not_move_the_last_expiry(world: World) {
-    let id = world.instance().await;
-    let machine = world.machine(id, "a").await;
-    let jwt = world.new_jwt(&machine);
-    assert!(
-        world
-            .store
-            .delete_machine(id, machine.id, at(1), some_change(id))
-            .await
-            .unwrap()
-    );
-    let outcome = world.store.insert_token(jwt).await.unwrap();
-    assert!(matches!(outcome, InsertToken::Changed), "{outcome:?}");
-    assert_eq!(
-        world.store.list_signing_keys(id).await.unwrap()[0].last_expires_at,
-        None
-    );
-}

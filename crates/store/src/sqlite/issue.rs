@@ -57,45 +57,28 @@ pub(super) fn insert_jwt(write: &mut Write<'_>, new: NewToken) -> Result<Attempt
     let key = new
         .signing_key
         .ok_or_else(|| StoreError::Corrupt("a JWT without a signing key".to_owned()))?;
-    let known = write.execute(
-        "UPDATE signing_keys SET last_expires_at = max(coalesce(last_expires_at, ?3), ?3)
-         WHERE kid = ?1 AND instance = (SELECT number FROM instances WHERE id = ?2)",
-        params![
-            key.as_str(),
-            new.machine.instance.as_str(),
-            end(new.expires_at)
-        ],
-    )?;
-    if known == 0 {
+    let (instance, end) = (new.machine.instance, end(new.expires_at));
+    let last = write
+        .connection
+        .prepare_cached(
+            "SELECT k.last_expires_at FROM signing_keys k JOIN instances i ON i.number = k.instance
+             WHERE k.kid = ?1 AND i.id = ?2",
+        )?
+        .query_row(params![key.as_str(), instance.as_str()], |row| {
+            row.get::<_, Option<i64>>(0)
+        })
+        .optional()?;
+    let Some(last) = last else {
         return Ok(Attempt::Decided(InsertToken::Changed));
+    };
+    // JWTs of the same second share their end, so most find it there. It stays an upper bound where the insertion is refused.
+    if last.is_none_or(|last| last < end) {
+        write.execute(
+            "UPDATE signing_keys SET last_expires_at = ?2 WHERE kid = ?1",
+            params![key.as_str(), end],
+        )?;
     }
-    match insert_row(write, new)? {
-        // Takes the key's new time back as well.
-        InsertToken::Changed => Err(undone(CHANGED)),
-        InsertToken::KeyGone => Err(undone(KEY_GONE)),
-        outcome => Ok(Attempt::Decided(outcome)),
-    }
-}
-
-/// The names by which [`insert_jwt`] reports a refusal, so that it is undone.
-const CHANGED: &str = "machines.revision";
-const KEY_GONE: &str = "machine_keys.number";
-
-fn undone(name: &str) -> WriteError {
-    WriteError::Refused(StoreError::Conflict(name.to_owned()))
-}
-
-/// What an attempt of [`insert_jwt`] came to, which may have been undone.
-pub(super) fn outcome_of_jwt(attempt: Result<Attempt, StoreError>) -> Result<Attempt, StoreError> {
-    match attempt {
-        Err(StoreError::Conflict(name)) if name == CHANGED => {
-            Ok(Attempt::Decided(InsertToken::Changed))
-        }
-        Err(StoreError::Conflict(name)) if name == KEY_GONE => {
-            Ok(Attempt::Decided(InsertToken::KeyGone))
-        }
-        attempt => attempt,
-    }
+    insert_row(write, new).map(Attempt::Decided)
 }
 
 /// Finds an equal live token, or inserts this one for later requests to find.

@@ -201,11 +201,10 @@ impl SqliteStore {
 
     async fn attempt_token(&self, token: NewToken) -> Result<Attempt> {
         if token.signing_key.is_some() {
-            let attempt = self
+            return self
                 .writer
-                .write(move |write| issue::insert_jwt(write, token))
+                .write_single(move |write| issue::insert_jwt(write, token))
                 .await;
-            return issue::outcome_of_jwt(attempt);
         }
         if token.pool.is_some() {
             return self

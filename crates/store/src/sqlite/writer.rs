@@ -112,7 +112,7 @@ impl Writer {
         self.submit(false, operation).await
     }
 
-    /// Runs an operation that changes something by at most one statement.
+    /// Runs an operation that changes something by at most one statement, or where what the others changed may stay.
     pub(super) async fn write_single<T: Send + 'static>(
         &self,
         operation: impl FnOnce(&mut Write<'_>) -> Result<T, WriteError> + Send + 'static,
