@@ -27,6 +27,8 @@ const QUEUE: usize = 4096;
 const GATHER: Duration = Duration::from_millis(2);
 /// How many pages the log may hold before its content is moved to the database file, 32 MiB.
 const CHECKPOINT_PAGES: i64 = 8192;
+/// After how many commits the length of the log is looked at, which costs as much as a few operations.
+const COMMITS_BETWEEN_LOOKS: u32 = 16;
 /// The log may grow while a long read holds on to it; beyond this, writing waits for the read, 256 MiB.
 const RESTART_PAGES: i64 = 65536;
 
@@ -259,6 +261,7 @@ impl Batches {
     fn run(&mut self) {
         let guard = PanicGuard(Arc::clone(&self.shared));
         let mut expected = 1;
+        let mut commits = 0;
         while let Some(mut jobs) = self.shared.take(expected, self.patience()) {
             expected = jobs.len();
             let outcome = self.batch(&mut jobs);
@@ -270,7 +273,9 @@ impl Batches {
                 .err()
                 .map(|reason| Arc::from(reason.as_str()));
             answer(jobs, failure.as_ref());
-            if outcome.is_ok() {
+            commits += u32::from(outcome.is_ok());
+            if commits == COMMITS_BETWEEN_LOOKS {
+                commits = 0;
                 self.checkpoint("PASSIVE");
             }
         }
