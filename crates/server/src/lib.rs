@@ -9,6 +9,8 @@ mod api;
 mod app;
 mod body;
 mod fields;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod metrics;
 mod openapi;
 #[cfg(test)]
