@@ -235,12 +235,7 @@ impl App {
         headers: &'a HeaderMap,
         address: IpAddr,
     ) -> Result<&'a str, ApiError> {
-        let mut lines = headers.get_all(AUTHORIZATION).iter();
-        let credential = match (lines.next(), lines.next()) {
-            (Some(line), None) => line.to_str().ok().and_then(bearer),
-            _ => None,
-        };
-        credential.ok_or_else(|| {
+        only_credential(headers).ok_or_else(|| {
             self.failed(address)
                 .err()
                 .unwrap_or_else(|| ApiError::new(ErrorCode::AuthorizationHeaderFormatInvalid))
@@ -389,6 +384,15 @@ fn overloaded() -> ApiError {
     }
 }
 
+/// The credential of the only `Authorization` line.
+pub(crate) fn only_credential(headers: &HeaderMap) -> Option<&str> {
+    let mut lines = headers.get_all(AUTHORIZATION).iter();
+    match (lines.next(), lines.next()) {
+        (Some(line), None) => line.to_str().ok().and_then(bearer),
+        _ => None,
+    }
+}
+
 /// The credential of `Bearer <credential>`; the scheme in any case.
 fn bearer(line: &str) -> Option<&str> {
     let (scheme, credential) = line.split_once(' ')?;
@@ -398,7 +402,7 @@ fn bearer(line: &str) -> Option<&str> {
 }
 
 /// Accepts any well-formed date, once, in the header or the query (contract: request conventions).
-fn check_api_version(headers: &HeaderMap, query: Option<&str>) -> Result<(), ApiError> {
+pub(crate) fn check_api_version(headers: &HeaderMap, query: Option<&str>) -> Result<(), ApiError> {
     let mut lines = headers.get_all(API_VERSION).iter();
     let header = lines.next();
     let has_query = query.is_some_and(|query| query.contains("__clerk_api_version"));

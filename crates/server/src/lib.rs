@@ -10,6 +10,8 @@ mod app;
 mod body;
 mod connection;
 mod fields;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod metrics;
 mod openapi;
 #[cfg(test)]

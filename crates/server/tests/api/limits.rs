@@ -1,4 +1,4 @@
-//! Limits on how often, at the door
+//! Limits on how often, at the door; and on how many tokens a machine may hold.
 
 use insta::assert_snapshot;
 
@@ -108,4 +108,35 @@ fn a_limit_of_the_instance_answers_429_and_spares_the_key_set_and_whoever_admini
     api.clock.advance(10_001);
     assert_eq!(api.verify(&receiver.ak, "mt_x").status, 404);
     assert_eq!(issue().header("retry-after"), Some("50"));
+}
+
+#[test]
+fn a_machine_holds_a_million_live_tokens_and_dead_ones_make_room() {
+    let api = Api::start();
+    let (sender, receiver) = api.pair();
+    // All but two, as a loop would leave them.
+    let seeded = rusqlite::Connection::open(api.folder.path().join("countersign.db"))
+        .unwrap()
+        .execute(
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 999998)
+             INSERT INTO tokens (locator, rest, machine, digest, digest_version, scopes, created_at, expires_at)
+             SELECT i, i, machines.number, zeroblob(32), 1, '', 0, 9223372036854775807 FROM n, machines WHERE machines.id = ?1",
+            [&sender.id],
+        );
+    assert_eq!(seeded.unwrap(), 999_998);
+    let to_revoke = api.token(&sender, "{}");
+    let to_expire = r#"{"seconds_until_expiration":60}"#;
+    let issue = |body| api.post("/m2m_tokens", &sender.ak, body).line();
+    assert!(issue(to_expire).starts_with("201 "));
+    assert_snapshot!(issue("{}"), @"409 conflict: the machine holds 1000000 live tokens, which is the maximum; let some expire, revoke some, or ask for shorter ones");
+    assert_eq!(api.post("/m2m_tokens", &receiver.ak, "{}").status, 201);
+    assert!(issue(r#"{"token_format":"jwt"}"#).starts_with("201 "));
+
+    // Tokens are counted again after ten seconds.
+    let revoke = format!("/m2m_tokens/{}/revoke", to_revoke.id);
+    assert_eq!(api.post(&revoke, &api.sk, "{}").status, 200);
+    api.clock.advance(10_000);
+    assert_eq!([&issue("{}")[..3], &issue("{}")[..3]], ["201", "409"]);
+    api.clock.advance(50_000);
+    assert_eq!([&issue("{}")[..3], &issue("{}")[..3]], ["201", "409"]);
 }

@@ -7,17 +7,24 @@ mod changes;
 mod held;
 mod index;
 mod instances;
+#[cfg(test)]
+mod interleavings;
 mod issue;
 mod jobs;
 mod machine_keys;
 mod machines;
 mod open;
+mod queue;
 mod readers;
 mod rows;
 mod schema;
 mod scopes;
 mod signing_keys;
 mod store;
+/// What `queue` is compiled on; `interleavings` has another one.
+mod sync {
+    pub(super) use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+}
 #[cfg(test)]
 mod tests;
 mod tokens;

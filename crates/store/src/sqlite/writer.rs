@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -16,13 +16,14 @@ use rusqlite::Connection;
 use super::held::HeldTokens;
 use super::index::{Effect, Index};
 use super::jobs::{Ended, Job, Task, Write, answer};
+use super::queue::Queue;
 use super::rows::WriteError;
 use crate::{Result, StoreError};
 
 /// How many operations share a commit at most.
 const BATCH: usize = 256;
 /// How many operations wait at most; further ones are refused.
-const QUEUE: usize = 4096;
+const WAITING: usize = 4096;
 /// How long a batch waits for clients that the batch before has answered, at most.
 const GATHER: Duration = Duration::from_millis(2);
 /// How many pages the log may hold before its content is moved to the database file, 32 MiB.
@@ -37,22 +38,13 @@ pub(super) type OnFatal = Box<dyn Fn(&str) + Send + Sync>;
 
 /// What the writer shares with those who ask.
 pub(super) struct Shared {
-    queue: Mutex<Queue>,
-    arrived: Condvar,
+    queue: Queue<Box<dyn Job>>,
     fatal: OnceLock<String>,
     is_full: AtomicBool,
     on_fatal: OnFatal,
     pub(super) commits: AtomicU64,
     pub(super) committed_operations: AtomicU64,
     pub(super) commit_micros: AtomicU64,
-}
-
-#[derive(Default)]
-struct Queue {
-    jobs: Vec<Box<dyn Job>>,
-    is_closed: bool,
-    /// The writer sleeps until this many wait; 0 while it is awake.
-    wake_at: usize,
 }
 
 /// The writer's thread.
@@ -75,8 +67,7 @@ impl Writer {
         on_fatal: OnFatal,
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
-            queue: Mutex::default(),
-            arrived: Condvar::new(),
+            queue: Queue::new(BATCH, WAITING),
             fatal: OnceLock::new(),
             is_full: AtomicBool::new(false),
             on_fatal,
@@ -146,7 +137,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.shared.close();
+        self.shared.queue.close();
         if let Some(thread) = self.thread.take() {
             // A panic in the thread was reported where it happened.
             drop(thread.join());
@@ -159,67 +150,9 @@ impl Shared {
         if let Some(reason) = self.fatal.get() {
             return Err(StoreError::Unavailable(reason.clone()));
         }
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        if queue.is_closed {
-            return Err(StoreError::Unavailable("the store is closed".to_owned()));
-        }
-        if queue.jobs.len() >= QUEUE {
-            return Err(StoreError::Unavailable(
-                "too many writes are waiting".to_owned(),
-            ));
-        }
-        queue.jobs.push(job);
-        if queue.wake_at != 0 && queue.jobs.len() >= queue.wake_at {
-            queue.wake_at = 0;
-            drop(queue);
-            self.arrived.notify_one();
-        }
-        Ok(())
-    }
-
-    /// Waits for operations. Where `expected` are likely to come soon, waits up to `patience` for them. `None` at the end.
-    fn take(&self, expected: usize, patience: Duration) -> Option<Vec<Box<dyn Job>>> {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        while queue.jobs.is_empty() {
-            if queue.is_closed {
-                return None;
-            }
-            queue.wake_at = 1;
-            queue = self
-                .arrived
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-        if queue.jobs.len() < expected && !queue.is_closed {
-            queue.wake_at = expected;
-            (queue, _) = self
-                .arrived
-                .wait_timeout_while(queue, patience, |queue| {
-                    queue.wake_at != 0 && !queue.is_closed
-                })
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-        queue.wake_at = 0;
-        if queue.jobs.len() <= BATCH {
-            let room = Vec::with_capacity(queue.jobs.capacity());
-            Some(std::mem::replace(&mut queue.jobs, room))
-        } else {
-            Some(queue.jobs.drain(..BATCH).collect())
-        }
-    }
-
-    /// How many operations wait.
-    fn waiting(&self) -> usize {
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.jobs.len()
-    }
-
-    fn close(&self) {
         self.queue
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_closed = true;
-        self.arrived.notify_one();
+            .push(job)
+            .map_err(|reason| StoreError::Unavailable(reason.to_owned()))
     }
 
     fn fail(&self, reason: &str) {
@@ -238,13 +171,7 @@ impl Drop for PanicGuard {
         if std::thread::panicking() {
             self.0.fail("the writer's thread panicked");
         }
-        self.0.close();
-        self.0
-            .queue
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .jobs
-            .clear();
+        self.0.queue.abandon();
     }
 }
 
@@ -262,12 +189,12 @@ impl Batches {
         let guard = PanicGuard(Arc::clone(&self.shared));
         let mut expected = 1;
         let mut commits = 0;
-        while let Some(mut jobs) = self.shared.take(expected, self.patience()) {
+        while let Some(mut jobs) = self.shared.queue.take(expected, self.patience()) {
             expected = jobs.len();
             let outcome = self.batch(&mut jobs);
             // Those who are answered now are likely to ask again, all at once; and where others came meanwhile, like JWTs one
             // by one from the signer, more are on their way. A lone client is never waited for.
-            expected = (expected + self.shared.waiting()).min(BATCH);
+            expected = (expected + self.shared.queue.waiting()).min(BATCH);
             let failure = outcome
                 .as_ref()
                 .err()

@@ -31,7 +31,7 @@ pub(crate) struct Api {
     /// The key of the instance.
     pub(crate) sk: String,
     runtime: tokio::runtime::Runtime,
-    _folder: TempDir,
+    pub(crate) folder: TempDir,
 }
 
 /// A machine, as its creation answered.
@@ -101,7 +101,7 @@ impl Api {
             authority,
             sk,
             runtime,
-            _folder: folder,
+            folder,
         }
     }
 
