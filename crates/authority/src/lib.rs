@@ -14,6 +14,7 @@ mod limits;
 mod machines;
 mod maintenance;
 mod random;
+mod readiness;
 mod signer;
 mod tokens;
 mod uses;
@@ -87,6 +88,7 @@ pub struct Authority {
     uses: Uses,
     limits: Limits,
     maintenance: maintenance::Progress,
+    readiness: readiness::Readiness,
     options: AuthorityOptions,
 }
 
@@ -142,6 +144,7 @@ impl Authority {
             uses: Uses::default(),
             limits,
             maintenance: maintenance::Progress::default(),
+            readiness: readiness::Readiness::default(),
             options,
         };
         for instance in authority.store.list_instances().await? {
