@@ -552,3 +552,63 @@ mod failing {
         }
     }
 }
+
+mod lists {
+    //! Lists that nobody waits for.
+
+    use std::time::Duration;
+
+    use rusqlite::Connection;
+    use tempfile::TempDir;
+
+    use super::super::{SqliteOptions, SqliteStore};
+    use super::create;
+    use crate::StoreError;
+
+    /// Half a minute of work.
+    const ENDLESS: &str =
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000000) SELECT max(i) FROM n";
+
+    fn number(connection: &Connection, query: &str) -> rusqlite::Result<i64> {
+        connection.query_row(query, [], |row| row.get(0))
+    }
+
+    /// Whether there is a place for a list, soon.
+    async fn has_place(store: &SqliteStore) -> bool {
+        let list = store.list(|connection, _| number(connection, "SELECT 1"));
+        tokio::time::timeout(Duration::from_secs(7), list)
+            .await
+            .is_ok_and(|one| one.is_ok())
+    }
+
+    #[tokio::test]
+    async fn a_list_that_is_given_up_stops_and_leaves_its_place_to_others() {
+        let folder = TempDir::new().unwrap();
+        let store = create(folder.path(), SqliteOptions::default());
+        // More than there are places for lists.
+        for _ in 0..10 {
+            let endless = store.list(|connection, _| number(connection, ENDLESS));
+            let given_up = tokio::time::timeout(Duration::from_millis(20), endless);
+            assert!(given_up.await.is_err());
+        }
+        assert!(has_place(&store).await);
+    }
+
+    #[tokio::test]
+    async fn a_list_ends_when_its_time_is_over() {
+        let folder = TempDir::new().unwrap();
+        let store = create(folder.path(), SqliteOptions::default());
+        for _ in 0..10 {
+            let ended = store
+                .list_within(Duration::from_millis(20), |connection, _| {
+                    number(connection, ENDLESS)
+                })
+                .await;
+            assert!(
+                matches!(ended, Err(StoreError::Unavailable(_))),
+                "{ended:?}"
+            );
+        }
+        assert!(has_place(&store).await);
+    }
+}
