@@ -23,7 +23,7 @@ mod vault;
 use std::sync::Arc;
 
 use countersign_protocol::random::Random;
-use countersign_store::Store;
+use countersign_store::{DataKey, Store};
 
 pub use actor::{Accepts, Actor};
 pub use audit::AuditReport;
@@ -116,6 +116,14 @@ impl Authority {
         Ok(store
             .initialise(vault::new_data_keys(master, clock.wall(), random))
             .await?)
+    }
+
+    /// Says whether `master` opens these data keys.
+    ///
+    /// # Errors
+    /// [`Error::WrongMasterKey`], [`Error::NotInitialised`] where there are none.
+    pub fn try_master_key(master: &MasterKey, keys: &[DataKey]) -> Result<(), Error> {
+        Vault::open(master, keys, Arc::new(SystemRandom)).map(drop)
     }
 
     /// Opens the authority that is remembered by `store`.

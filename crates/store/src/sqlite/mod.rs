@@ -45,6 +45,7 @@ use self::jobs::Write;
 use self::readers::{Readers, Wanted};
 use self::warm::Warmer;
 use self::writer::Writer;
+use crate::keys::DataKey;
 use crate::machines::MachineRow;
 use crate::tokens::{InsertToken, NewToken};
 use crate::{Result, Statistics, StoreError};
@@ -122,6 +123,15 @@ impl SqliteStore {
     pub fn open(folder: &Path, options: SqliteOptions) -> Result<Self, OpenError> {
         let opened = open::open(folder, !options.synchronous_normal_for_proof)?;
         Self::start(opened, options)
+    }
+
+    /// The data keys of the store in `folder`, to be tried before it is opened. No file is changed, whatever state the last
+    /// process left them in.
+    ///
+    /// # Errors
+    /// Where there is none, or it cannot be used by this process.
+    pub fn read_data_keys(folder: &Path) -> Result<Vec<DataKey>, OpenError> {
+        open::data_keys(folder)
     }
 
     /// Makes an empty store in `folder`, and the folder. What an earlier attempt left is completed; a store that is there
