@@ -109,3 +109,43 @@ fn a_limit_of_the_instance_answers_429_and_spares_the_key_set_and_whoever_admini
     assert_eq!(api.verify(&receiver.ak, "mt_x").status, 404);
     assert_eq!(issue().header("retry-after"), Some("50"));
 }
+
+#[test]
+fn large_lists_take_turns_until_they_are_read() {
+    let api = Api::start();
+    let name = "n".repeat(255);
+    let scopes: Vec<_> = (0..150).map(|_| api.machine(&name, &[])).collect();
+    let scopes: Vec<_> = scopes.iter().collect();
+    // More than the buffers between the two ends hold.
+    for _ in 0..350 {
+        api.machine(&name, &scopes);
+    }
+    let page = Request::new("GET", "/machines?limit=500").key(&api.sk);
+    let mut clients = [api.client(), api.client()];
+    for client in &mut clients {
+        client.write(&page.bytes());
+    }
+    // Both are made, and nobody reads them.
+    let late = loop {
+        let late = api.get("/machines?limit=500", &api.sk);
+        if late.status != 200 {
+            break late;
+        }
+    };
+    assert_eq!(late.header("retry-after"), Some("1"));
+    assert!(
+        late.line().starts_with("503 service_unavailable: "),
+        "{late}"
+    );
+    for client in &mut clients {
+        let list = client.read(false).value();
+        assert_eq!(list["data"].as_array().map(Vec::len), Some(500));
+        assert_eq!(
+            list["data"][0]["scoped_machines"].as_array().map(Vec::len),
+            Some(150)
+        );
+        assert_eq!(list["total_count"], 500);
+    }
+    let small = api.get("/machines", &api.sk).value();
+    assert_eq!(small["data"].as_array().map(Vec::len), Some(10));
+}
