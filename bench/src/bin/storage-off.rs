@@ -22,7 +22,7 @@ use countersign_store::{
     Change, DataKey, Digest, InsertMachine, InsertScope, InsertToken, Instance, InstanceKeyRow,
     InstanceSettings, LastUse, MachineKeyRow, MachineQuery, MachineRow, MachineUpdate,
     MachineWithScopes, NewChange, NewInstance, NewMachine, NewMachineKey, NewToken,
-    Result as StoreResult, Revocation, RevokeToken, SealedBytes, SigningKeyRow, Statistics, Store,
+    Result as StoreResult, Revocation, RevokeToken, SealedKey, SigningKeyRow, Statistics, Store,
     StoredToken, Sweep, TokenQuery, TokenUpdate, UpdateSettings, UpdateToken,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -318,7 +318,7 @@ impl Store for StorageOff {
         instance: InstanceId,
         machine: MachineId,
         change: NewChange,
-    ) -> StoreResult<Option<Option<SealedBytes>>> {
+    ) -> StoreResult<Option<Option<SealedKey>>> {
         self.0.reveal_machine_key(instance, machine, change).await
     }
 

@@ -10,14 +10,14 @@ use countersign_protocol::body::Jwks;
 use countersign_protocol::ids::{InstanceId, SigningKeyId};
 use countersign_protocol::jwt::{SigningKey, VerifyingKey, generate_rsa_key};
 use countersign_protocol::time::Timestamp;
-use countersign_store::{ChangeKind, SealedBytes, SigningKeyRow, SigningKeyState};
+use countersign_store::{ChangeKind, SealedBytes, SigningKeyRow, SigningKeyState, Store};
 use serde::Serialize;
 use serde_json::json;
 
 use crate::Authority;
 use crate::actor::Actor;
 use crate::error::Error;
-use crate::vault::SealContext;
+use crate::vault::{SealContext, Vault};
 
 /// How long a key is published before it signs: longer than any receiver's cache lives.
 const PUBLISHED_MILLIS: i64 = 3_600_000;
@@ -73,6 +73,34 @@ impl Rings {
             .unwrap_or_else(PoisonError::into_inner)
             .get(&instance)
             .cloned()
+    }
+
+    /// Opens the signing keys of an instance anew.
+    async fn reload(
+        &self,
+        store: &dyn Store,
+        vault: &Vault,
+        instance: InstanceId,
+    ) -> Result<(), Error> {
+        // One at a time, so that what was read last is what stays.
+        let _turn = self.reloading.lock().await;
+        let mut keys = Vec::new();
+        for row in store.list_signing_keys(instance).await? {
+            let pkcs8 =
+                vault.open_sealed(&context(instance.as_str(), row.id.as_str()), &row.sealed)?;
+            let signing = SigningKey::from_pkcs8(row.id, &pkcs8)
+                .map_err(|_| Error::Damaged("a signing key"))?;
+            keys.push(RingKey {
+                row,
+                verifying: signing.verifying_key(),
+                signing: Arc::new(signing),
+            });
+        }
+        self.rings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(instance, Arc::new(Ring(keys)));
+        Ok(())
     }
 }
 
@@ -145,24 +173,13 @@ impl Authority {
         is_immediate: bool,
     ) -> Result<SigningKeyInfo, Error> {
         actor.require_instance()?;
-        let rotated = self.rotate_in_store(actor, is_immediate).await;
-        // After an error, too: the store may have changed without an answer that said so.
-        self.reload_ring(actor.instance_id()).await?;
-        self.signing_key_info(actor.instance_id(), rotated?)
-    }
-
-    async fn rotate_in_store(
-        &self,
-        actor: &Actor,
-        is_immediate: bool,
-    ) -> Result<SigningKeyId, Error> {
         let instance = actor.instance_id();
         let rows = self.store.list_signing_keys(instance).await?;
         let next = rows
             .iter()
             .find(|row| row.state == SigningKeyState::Published);
-        let id = match next {
-            Some(next) if is_immediate => next.id,
+        let (id, published) = match next {
+            Some(next) if is_immediate => (next.id, None),
             Some(next) => {
                 return Err(Error::Conflict(format!(
                     "the signing key {} is published already and becomes active by itself; to use it now, rotate at once",
@@ -180,22 +197,26 @@ impl Authority {
                     .await?;
                 let id = row.id;
                 let change = self.change(actor, ChangeKind::SigningKeyPublished, id, &json!({}));
-                self.store.insert_signing_key(row, change).await?;
-                id
+                (id, Some((row, change)))
             }
         };
-        if is_immediate {
-            let change = self.change(
-                actor,
-                ChangeKind::SigningKeyActivated,
-                id,
-                &json!({"immediate": true}),
-            );
-            self.store
-                .activate_signing_key(instance, id, self.now(), change)
-                .await?;
-        }
-        Ok(id)
+        let activated = is_immediate.then(|| {
+            let detail = json!({"immediate": true});
+            let change = self.change(actor, ChangeKind::SigningKeyActivated, id, &detail);
+            (self.now(), change)
+        });
+        let store = Arc::clone(&self.store);
+        self.change_keys(instance, async move {
+            if let Some((row, change)) = published {
+                store.insert_signing_key(row, change).await?;
+            }
+            if let Some((at, change)) = activated {
+                store.activate_signing_key(instance, id, at, change).await?;
+            }
+            Ok(())
+        })
+        .await?;
+        self.signing_key_info(instance, id)
     }
 
     /// Deletes a signing key at once: JWTs that it signed are refused from then on, here and, after their caches, everywhere.
@@ -215,9 +236,13 @@ impl Authority {
             )));
         }
         let change = self.change(actor, ChangeKind::SigningKeyDeleted, id, &json!({}));
-        let is_deleted = self.store.delete_signing_key(instance, id, change).await?;
-        // Even where there is none: an earlier attempt may have deleted it without anybody knowing.
-        self.reload_ring(instance).await?;
+        let store = Arc::clone(&self.store);
+        // Read anew even where there is none: an earlier attempt may have deleted it without anybody knowing.
+        let is_deleted = self
+            .change_keys(instance, async move {
+                Ok(store.delete_signing_key(instance, id, change).await?)
+            })
+            .await?;
         if is_deleted {
             Ok(())
         } else {
@@ -290,29 +315,33 @@ impl Authority {
         Ok(())
     }
 
+    /// Changes signing keys in the store and opens those of the instance anew, whether or not anybody waits for it: a caller
+    /// who goes away between the two would leave a deleted key in memory.
+    async fn change_keys<T: Send + 'static>(
+        &self,
+        instance: InstanceId,
+        change: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (store, vault) = (Arc::clone(&self.store), Arc::clone(&self.vault));
+        let rings = Arc::clone(&self.rings);
+        let task = tokio::spawn(async move {
+            let changed = change.await;
+            // After an error, too: the store may have changed without an answer that said so.
+            rings.reload(&*store, &vault, instance).await?;
+            changed
+        });
+        match task.await {
+            Ok(changed) => changed,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(Error::Overloaded),
+            },
+        }
+    }
+
     /// Opens the signing keys of an instance anew.
     pub(crate) async fn reload_ring(&self, instance: InstanceId) -> Result<(), Error> {
-        // One at a time, so that what was read last is what stays.
-        let _turn = self.rings.reloading.lock().await;
-        let mut keys = Vec::new();
-        for row in self.store.list_signing_keys(instance).await? {
-            let pkcs8 = self
-                .vault
-                .open_sealed(&context(instance.as_str(), row.id.as_str()), &row.sealed)?;
-            let signing = SigningKey::from_pkcs8(row.id, &pkcs8)
-                .map_err(|_| Error::Damaged("a signing key"))?;
-            keys.push(RingKey {
-                row,
-                verifying: signing.verifying_key(),
-                signing: Arc::new(signing),
-            });
-        }
-        self.rings
-            .rings
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(instance, Arc::new(Ring(keys)));
-        Ok(())
+        self.rings.reload(&*self.store, &self.vault, instance).await
     }
 
     /// Makes a key that is only published; generation is costly and runs beside the requests.

@@ -14,6 +14,7 @@ mod limits;
 mod machines;
 mod maintenance;
 mod random;
+mod readiness;
 mod signer;
 mod tokens;
 mod uses;
@@ -22,7 +23,7 @@ mod vault;
 use std::sync::Arc;
 
 use countersign_protocol::random::Random;
-use countersign_store::Store;
+use countersign_store::{DataKey, Store};
 
 pub use actor::{Accepts, Actor};
 pub use audit::AuditReport;
@@ -80,13 +81,14 @@ pub struct Authority {
     store: Arc<dyn Store>,
     random: Arc<dyn Random>,
     time: TimeKeeper,
-    vault: Vault,
-    rings: Rings,
+    vault: Arc<Vault>,
+    rings: Arc<Rings>,
     signer: Signer,
     locators: Locators,
     uses: Uses,
     limits: Limits,
     maintenance: maintenance::Progress,
+    readiness: readiness::Readiness,
     options: AuthorityOptions,
 }
 
@@ -116,6 +118,14 @@ impl Authority {
             .await?)
     }
 
+    /// Says whether `master` opens these data keys.
+    ///
+    /// # Errors
+    /// [`Error::WrongMasterKey`], [`Error::NotInitialised`] where there are none.
+    pub fn try_master_key(master: &MasterKey, keys: &[DataKey]) -> Result<(), Error> {
+        Vault::open(master, keys, Arc::new(SystemRandom)).map(drop)
+    }
+
     /// Opens the authority that is remembered by `store`.
     ///
     /// # Errors
@@ -135,13 +145,14 @@ impl Authority {
             store,
             random,
             time,
-            vault,
-            rings: Rings::default(),
+            vault: Arc::new(vault),
+            rings: Arc::default(),
             signer,
             locators: Locators::default(),
             uses: Uses::default(),
             limits,
             maintenance: maintenance::Progress::default(),
+            readiness: readiness::Readiness::default(),
             options,
         };
         for instance in authority.store.list_instances().await? {

@@ -8,7 +8,7 @@ use countersign_protocol::limits::{
 use countersign_protocol::secret::MachineKey;
 use countersign_protocol::time::Timestamp;
 use countersign_store::{
-    ChangeKind, InsertMachine, InsertScope, MachineQuery, MachineRow, MachineUpdate,
+    ChangeKind, Digest, InsertMachine, InsertScope, MachineQuery, MachineRow, MachineUpdate,
     MachineWithScopes, NewMachine, NewMachineKey,
 };
 use serde_json::json;
@@ -188,11 +188,12 @@ impl Authority {
             .ok_or(Error::Forbidden(
                 "this key was made while secrets were not kept; rotate the key for a new one",
             ))?;
+        let row = digest_name(&sealed.digest);
         let opened = self
             .vault
-            .open_sealed(&context(&actor.instance_id(), &id), &sealed)?;
+            .open_sealed(&context(&actor.instance_id(), &id, &row), &sealed.sealed)?;
         let text = std::str::from_utf8(&opened).map_err(|_| Error::Damaged("a machine key"))?;
-        // An older copy that somebody put in the place of the newest opens as well; its digest tells.
+        // An older row that somebody put in the place of the newest opens as well; what it says of itself tells.
         let row = self
             .store
             .machine_key_by_digest(&self.vault.digest(text))
@@ -329,9 +330,11 @@ impl Authority {
         now: Timestamp,
     ) -> NewMachineKey {
         let is_kept = actor.instance().settings.secret_reveal;
-        let context = context(&actor.instance().id, &machine);
+        let digest = self.vault.digest(key.expose());
+        let row = digest_name(&digest);
+        let context = context(&actor.instance().id, &machine, &row);
         NewMachineKey {
-            digest: self.vault.digest(key.expose()),
+            digest,
             sealed: is_kept.then(|| self.vault.seal(&context, key.expose().as_bytes())),
             created_at: now,
         }
@@ -339,13 +342,23 @@ impl Authority {
 }
 
 /// What a sealed machine key is bound to.
-fn context<'a>(instance: &'a InstanceId, machine: &'a MachineId) -> SealContext<'a> {
+fn context<'a>(instance: &'a InstanceId, machine: &'a MachineId, row: &'a str) -> SealContext<'a> {
     SealContext {
         purpose: "machine-key",
         instance: instance.as_str(),
         owner: machine.as_str(),
-        row: "",
+        row,
     }
+}
+
+/// What a row with this digest is called where a sealed value is bound to it: known before the row is written, and unique.
+fn digest_name(digest: &Digest) -> String {
+    use std::fmt::Write as _;
+    let mut name = format!("{}:", digest.version);
+    for byte in digest.bytes {
+        let _ = write!(name, "{byte:02x}");
+    }
+    name
 }
 
 /// A machine as the wire shows it; with its key in the answer to its creation only.

@@ -91,8 +91,11 @@ pub(crate) async fn open(
     let master = master_key(folder, master_key_file);
     let (store, master) = match master {
         Ok(master) => {
-            let store = SqliteStore::open(folder, sqlite_options(token_index_mib))
-                .map_err(|error| foreign_or_damaged(folder, error))?;
+            let told = |error| foreign_or_damaged(folder, error);
+            // Once it is open the store is brought in order after a crash, and when it is closed too.
+            let keys = SqliteStore::read_data_keys(folder).map_err(told)?;
+            Authority::try_master_key(&master, &keys)?;
+            let store = SqliteStore::open(folder, sqlite_options(token_index_mib)).map_err(told)?;
             (store, master)
         }
         Err(failure) => return Err(without_key(folder, failure)),

@@ -37,7 +37,7 @@ const HANDLER_TIMEOUT: Duration = Duration::from_secs(8);
 /// The time in which a body must arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a request waits for its turn.
-const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 const API_VERSION: HeaderName = HeaderName::from_static("clerk-api-version");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -47,6 +47,8 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) random: Arc<dyn Random>,
     pub(crate) turns: Arc<Semaphore>,
+    /// The machines that lists may still show at a time.
+    pub(crate) listed: Arc<Semaphore>,
     pub(crate) trusted_proxies: Vec<IpAddr>,
     /// What this listener answers.
     pub(crate) exposure: Exposure,
@@ -377,7 +379,7 @@ fn habit_of_path(path: &str) -> Habit {
     }
 }
 
-fn overloaded() -> ApiError {
+pub(crate) fn overloaded() -> ApiError {
     ApiError {
         retry_after_seconds: Some(1),
         ..ApiError::new(ErrorCode::ServiceUnavailable)

@@ -38,6 +38,9 @@ use crate::metrics::Metrics;
 
 /// How many requests are worked on at once.
 const MAX_IN_FLIGHT: usize = 1_024;
+/// How many machines are shown at a time, in all lists that are made or on their way: one has up to 150 others inside, so that
+/// a page of 500 may be 30 MB.
+const MAX_LISTED_MACHINES: usize = 1000;
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 4_096;
 
@@ -138,12 +141,14 @@ impl Server {
         let metrics = Arc::new(Metrics::new());
         let docs = Arc::new(Docs::new());
         let turns = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
+        let listed = Arc::new(Semaphore::new(MAX_LISTED_MACHINES));
         let app = |exposure| {
             Arc::new(App {
                 authority: Arc::clone(&authority),
                 metrics: Arc::clone(&metrics),
                 random: Arc::clone(&random),
                 turns: Arc::clone(&turns),
+                listed: Arc::clone(&listed),
                 trusted_proxies: options.trusted_proxies.clone(),
                 exposure,
                 docs: Arc::clone(&docs),

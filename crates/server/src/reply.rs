@@ -265,6 +265,11 @@ pub(crate) fn json<T: Serialize>(status: u16, body: &T) -> Answer {
     answer(status, JSON, Bytes::from(bytes))
 }
 
+/// Success, with JSON that was made already.
+pub(crate) fn ok_with(json: Bytes) -> Answer {
+    answer(200, JSON, json)
+}
+
 /// An answer that is no JSON or is ready-made.
 pub(crate) fn answer(status: u16, content_type: HeaderValue, body: Bytes) -> Answer {
     let mut answer = Response::new(Full::new(body));

@@ -56,6 +56,15 @@ impl fmt::Debug for SealedBytes {
     }
 }
 
+/// The sealed copy of a key, and the digest that says which key it is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedKey {
+    /// The digest of the key.
+    pub digest: Digest,
+    /// The key, sealed.
+    pub sealed: SealedBytes,
+}
+
 /// A data key, wrapped by the master key.
 #[derive(Clone, Debug)]
 pub struct DataKey {

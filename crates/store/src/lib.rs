@@ -29,7 +29,7 @@ pub use instances::{
 };
 pub use keys::{
     DataKey, DataKeyPurpose, Digest, InstanceKeyRow, MachineKeyRow, NewMachineKey, SealedBytes,
-    SigningKeyRow, SigningKeyState,
+    SealedKey, SigningKeyRow, SigningKeyState,
 };
 pub use machines::{
     InsertMachine, InsertScope, MachineOrder, MachineQuery, MachineRow, MachineUpdate,
@@ -248,7 +248,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         instance: InstanceId,
         machine: MachineId,
         change: NewChange,
-    ) -> Result<Option<Option<SealedBytes>>>;
+    ) -> Result<Option<Option<SealedKey>>>;
 
     // -- tokens --
 

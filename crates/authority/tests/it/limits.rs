@@ -4,6 +4,7 @@ use countersign_authority::{Accepts, Error};
 use serde_json::json;
 
 use crate::support::Story;
+use crate::support::faulty::Fault;
 use crate::support::sources::SECOND;
 
 impl Story {
@@ -131,4 +132,56 @@ async fn an_address_fails_twenty_times_in_ten_seconds() {
         assert_eq!(note(&format!("2001:db8::{number}")), None);
     }
     assert_eq!(note("2001:db8::ffff"), Some(10), "one network is one party");
+}
+
+#[tokio::test]
+async fn a_flood_of_questions_after_readiness_asks_the_store_once_a_second() {
+    let story = Story::new().await;
+    let ask = || {
+        let authority = story.authority.clone();
+        async move { authority.check().await.is_ok() }
+    };
+    // The store takes its time over the first question. Some wait for it, the rest are told that nothing is known.
+    story.store.fail_all("check", Fault::Wait);
+    let waiting = || (0..16).map(|_| tokio::spawn(ask())).collect::<Vec<_>>();
+    let patient = waiting();
+    while story.store.waiting() == 0 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..100 {
+        assert!(!ask().await);
+    }
+    assert_eq!(story.store.waiting(), 1, "one of all asks the store");
+    story.store.heal();
+    for answer in patient {
+        assert!(answer.await.unwrap());
+    }
+    // What it said stands for a second.
+    story.store.fail_all("check", Fault::Before);
+    for _ in 0..100 {
+        assert!(ask().await);
+    }
+    story.clock.advance(SECOND - 1);
+    assert!(ask().await);
+    story.clock.advance(1);
+    assert!(!ask().await);
+    story.store.heal();
+    assert!(!ask().await);
+    story.clock.advance(SECOND);
+    assert!(ask().await);
+    // While it is silent, what it said last is repeated for a while and no longer.
+    story.store.fail_all("check", Fault::Wait);
+    story.clock.advance(SECOND);
+    let patient = waiting();
+    while story.store.waiting() < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert!(ask().await);
+    story.clock.advance(4 * SECOND);
+    assert!(!ask().await);
+    story.store.heal();
+    for answer in patient {
+        assert!(answer.await.unwrap());
+    }
+    assert_eq!(story.store.waiting(), 2);
 }

@@ -425,3 +425,39 @@ async fn a_credential_counts_only_where_its_kind_is_wanted() {
          sk in capitals: no instance key, no machine key, no instance key\n"
     );
 }
+
+#[tokio::test]
+async fn a_sealed_key_opens_in_its_own_row_only() {
+    let story = Story::new().await;
+    let owner = story.actor(&story.home).await;
+    let database = rusqlite::Connection::open(story.database()).unwrap();
+    let older: Vec<u8> = database
+        .query_row(
+            "SELECT k.sealed FROM machine_keys k JOIN machines m ON m.number = k.machine WHERE m.id = ?1",
+            [story.sender.id.as_str()],
+            |row| row.get(0),
+        )
+        .unwrap();
+    story
+        .authority
+        .rotate_machine_key(&owner, story.sender.id, 60)
+        .await
+        .unwrap();
+    // Instance, machine and purpose are the same; the row is not.
+    let planted = database
+        .execute(
+            "UPDATE machine_keys SET sealed = ?1 WHERE sealed IS NOT NULL
+                 AND machine = (SELECT number FROM machines WHERE id = ?2)",
+            rusqlite::params![older, story.sender.id.as_str()],
+        )
+        .unwrap();
+    assert_eq!(planted, 1);
+    let refused = story
+        .authority
+        .reveal_machine_key(&owner, story.sender.id)
+        .await;
+    assert!(
+        matches!(refused, Err(Error::Damaged("a sealed value"))),
+        "{refused:?}"
+    );
+}

@@ -1,8 +1,11 @@
 //! The life of a signing key, with the clock moved: published, active, verify-only, deleted.
 
+use std::time::Duration;
+
 use countersign_authority::{Error, Refusal};
 use countersign_protocol::ids::SigningKeyId;
 
+use crate::support::faulty::Fault;
 use crate::support::sources::{DAY, HOUR, MINUTE, SECOND};
 use crate::support::{Story, header_of, jwt, lasting, refusal_of};
 
@@ -189,4 +192,36 @@ async fn a_jwk_is_an_rsa_key_that_every_sdk_reads() {
         "2048 bits without padding"
     );
     assert_eq!(key.as_object().unwrap().len(), 6, "nothing private");
+}
+
+#[tokio::test]
+async fn a_key_is_deleted_from_memory_too_where_the_caller_goes_away() {
+    let story = Story::new().await;
+    let owner = story.actor(&story.home).await;
+    let old = owner.instance().id.first_signing_key();
+    let (token, _) = story.token(&story.sender, lasting(7200.0, jwt())).await;
+    story.rotate_signing(true).await.unwrap();
+    assert_eq!(story.shown().await.len(), 2);
+    // The request is given up after it has reached the store, and before the store has answered.
+    story.store.fail_all("delete_signing_key", Fault::Wait);
+    let deleting = {
+        let (authority, owner) = (story.authority.clone(), owner.clone());
+        tokio::spawn(async move { authority.delete_signing_key(&owner, old).await })
+    };
+    while story.store.waiting() == 0 {
+        tokio::task::yield_now().await;
+    }
+    deleting.abort();
+    assert!(deleting.await.unwrap_err().is_cancelled());
+    story.store.heal();
+    let gone = async {
+        while story.shown().await.len() > 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), gone)
+        .await
+        .expect("the key is deleted, and soon");
+    let refused = refusal_of(story.verify(&story.home, &token).await);
+    assert_eq!(refused, Some((Refusal::Unknown, true)));
 }

@@ -159,6 +159,26 @@ fn a_wrong_missing_or_malformed_master_key_ends_with_8() {
 }
 
 #[test]
+fn a_wrong_master_key_changes_nothing_after_a_crash_either() {
+    let (mut place, key) = Place::with_authority();
+    place.set("CLERK_SECRET_KEY", &key);
+    let server = place.start(&["serve", "--data", "data"]);
+    let create = ["machine", "create", "worker", "--url", &server.url];
+    assert_eq!(place.run(&create).code, 0);
+    // Without a word of farewell: what was written is in the log.
+    drop(server);
+    let log = place.path("data/countersign.db-wal");
+    assert!(std::fs::metadata(log).expect("a log").len() > 0);
+    let name = place.path("data/master.key");
+    let right = std::fs::read(&name).expect("readable");
+    std::fs::write(&name, format!("{}\n", "0".repeat(64))).expect("written");
+    // This compares all files.
+    assert!(refused(&place, &[]).starts_with("8\n"));
+    std::fs::write(&name, right).expect("written");
+    assert_eq!(place.run(&["machine", "list", "--data", "data"]).code, 0);
+}
+
+#[test]
 fn a_file_that_others_may_read_ends_with_9() {
     let (place, _) = Place::with_authority();
     for name in ["data/master.key", "data/countersign.db"] {

@@ -1,23 +1,31 @@
 //! `/machines` (contract: machines).
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use countersign_authority::{
-    Invalid, MachineOrder, MachineQuery, MachineRequest, MachineUpdate, Problem, SortBy,
-    machine_body,
+    Invalid, MachineOrder, MachineQuery, MachineRequest, MachineUpdate, MachineWithScopes, Problem,
+    SortBy, machine_body,
 };
 use countersign_protocol::body::{
-    DeletedMachine, ExposedSecret, MachineList, MachineScope, MachineScopeTag, MachineSecretKey,
+    DeletedMachine, ExposedSecret, MachineScope, MachineScopeTag, MachineSecretKey,
     MachineSecretKeyTag, MachineTag,
 };
 use countersign_protocol::error::ErrorCode;
 use countersign_protocol::ids::MachineId;
 use countersign_protocol::limits::{DEFAULT_TOKEN_TTL_SECONDS, MAX_MACHINES_PAGE, MAX_SCOPES};
 
+use serde::ser::{Serialize, SerializeStruct as _, Serializer};
+use tokio::sync::OwnedSemaphorePermit;
+
 use crate::api::tokens::page;
-use crate::app::Call;
+use crate::app::{Call, QUEUE_TIMEOUT, overloaded};
 use crate::fields::{Body, Presence, Query};
-use crate::reply::{Answer, ApiError, Habit, Place, ok};
+use crate::reply::{Answer, ApiError, Habit, Place, ok, ok_with};
 
 const HABIT: Habit = Habit::Parameters;
+/// How many machines are written where the request is answered.
+const SMALL_PAGE: u32 = 50;
 
 /// `GET /machines`
 pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
@@ -37,20 +45,66 @@ pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
         })?,
     };
     let page = page(&mut query, MAX_MACHINES_PAGE)?;
+    let share = Arc::clone(&call.app.listed).acquire_many_owned(page.limit);
+    let Ok(Ok(share)) = tokio::time::timeout(QUEUE_TIMEOUT, share).await else {
+        return Err(overloaded());
+    };
     let listed = call
         .app
         .authority
         .list_machines(call.actor()?, MachineQuery { text, order, page })
         .await;
     let (machines, total) = listed.map_err(|error| call.refused(error))?;
-    let data = machines
-        .iter()
-        .map(|machine| machine_body(machine, None))
-        .collect();
-    ok(&MachineList {
-        data,
+    let list = List {
+        machines,
         total_count: i64::try_from(total).unwrap_or(i64::MAX),
-    })
+    };
+    let write = move || ListJson {
+        json: serde_json::to_vec(&list).unwrap_or_default(),
+        _share: share,
+    };
+    // A large one takes longer than others on this thread should have to wait.
+    let json = if page.limit <= SMALL_PAGE {
+        write()
+    } else {
+        let written = tokio::task::spawn_blocking(write).await;
+        written.map_err(|_| overloaded())?
+    };
+    Ok(ok_with(Bytes::from_owner(json)))
+}
+
+/// A [`countersign_protocol::body::MachineList`] that is written without being built first: each machine is made when its turn
+/// comes.
+struct List {
+    machines: Vec<MachineWithScopes>,
+    total_count: i64,
+}
+
+impl Serialize for List {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        struct Data<'a>(&'a [MachineWithScopes]);
+        impl Serialize for Data<'_> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_seq(self.0.iter().map(|machine| machine_body(machine, None)))
+            }
+        }
+        let mut list = serializer.serialize_struct("MachineList", 2)?;
+        list.serialize_field("data", &Data(&self.machines))?;
+        list.serialize_field("total_count", &self.total_count)?;
+        list.end()
+    }
+}
+
+/// A list on its way. Its share of what may be shown at a time is free again when the last byte is written.
+struct ListJson {
+    json: Vec<u8>,
+    _share: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for ListJson {
+    fn as_ref(&self) -> &[u8] {
+        &self.json
+    }
 }
 
 /// `POST /machines`

@@ -134,6 +134,8 @@ fn readiness_follows_the_store_and_health_does_not() {
     ready
     ");
     api.store.fail_all("check", Fault::Before);
+    assert_eq!(ask("/readyz").status, 200, "its answer stands for a second");
+    api.clock.advance(1000);
     assert_snapshot!(ask("/readyz"), @r"
     503
     cache-control: no-store

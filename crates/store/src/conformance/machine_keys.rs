@@ -4,7 +4,7 @@ use countersign_protocol::ids::{InstanceId, MachineId};
 use countersign_protocol::time::Timestamp;
 
 use super::world::{World, at, change, some_change};
-use crate::{ChangeKind, Digest, NewMachine, NewMachineKey, StoreError};
+use crate::{ChangeKind, Digest, NewMachine, NewMachineKey, SealedKey, StoreError};
 
 pub async fn a_machine_key_is_found_by_its_digest(world: World) {
     let instance = world.instance().await;
@@ -202,7 +202,7 @@ pub async fn rotation_of_another_instances_machine_is_refused(world: World) {
 pub async fn reveal_shows_the_newest_key_and_is_logged(world: World) {
     let (instance, id, _) = machine(&world).await;
     let key = world.machine_key();
-    let sealed = key.sealed.clone();
+    let (digest, sealed) = (key.digest, key.sealed.clone());
     world
         .store
         .rotate_machine_key(instance, id, key, at(9000), 5, at(1), some_change(instance))
@@ -215,7 +215,7 @@ pub async fn reveal_shows_the_newest_key_and_is_logged(world: World) {
             .reveal_machine_key(instance, id, entry)
             .await
             .unwrap(),
-        Some(sealed)
+        Some(sealed.map(|sealed| SealedKey { digest, sealed }))
     );
     let changes = world.changes(instance).await;
     assert_eq!(changes.len(), 4);

@@ -1,7 +1,7 @@
 //! Signing keys of JWTs.
 
 use super::world::{World, at, some_change};
-use crate::{InsertToken, NewToken, SigningKeyRow, SigningKeyState, StoreError};
+use crate::{NewToken, SigningKeyRow, SigningKeyState, StoreError};
 
 pub async fn a_published_key_is_listed_and_not_active(world: World) {
     let id = world.instance().await;

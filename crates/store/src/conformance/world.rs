@@ -329,7 +329,7 @@ impl World {
 }
 
 /// The data keys of a new authority.
-pub(super) fn data_keys() -> Vec<DataKey> {
+pub(crate) fn data_keys() -> Vec<DataKey> {
     DataKeyPurpose::ALL
         .into_iter()
         .map(|(purpose, _)| DataKey {

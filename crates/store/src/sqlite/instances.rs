@@ -150,6 +150,8 @@ pub(super) fn update_settings(
             UpdateSettings::NotFound
         });
     };
+    let is_any_off = !settings.secret_reveal || !settings.token_pooling;
+    *write.empties_log |= is_any_off;
     if !settings.secret_reveal {
         write.execute(
             "UPDATE machine_keys SET sealed = NULL

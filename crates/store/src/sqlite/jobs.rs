@@ -21,6 +21,8 @@ pub(super) struct Write<'a> {
     /// How many tokens machines have at most. What it says after a rollback is still an upper bound.
     pub(super) held: &'a mut HeldTokens,
     pub(super) effects: &'a mut Vec<Effect>,
+    /// Whether the log is to be emptied after the commit, because it has copies of what was erased.
+    pub(super) empties_log: &'a mut bool,
 }
 
 impl Write<'_> {

@@ -12,7 +12,7 @@ use super::jobs::Write;
 use super::machines;
 use super::rows::{self, WriteError};
 use crate::changes::NewChange;
-use crate::keys::{Digest, MachineKeyRow, NewMachineKey, SealedBytes};
+use crate::keys::{Digest, MachineKeyRow, NewMachineKey, SealedKey};
 use crate::machines::MachineRow;
 
 const COLUMNS: &str =
@@ -142,16 +142,18 @@ pub(super) fn reveal(
     instance: InstanceId,
     machine: MachineId,
     change: &NewChange,
-) -> Result<Option<Option<SealedBytes>>, WriteError> {
+) -> Result<Option<Option<SealedKey>>, WriteError> {
     let newest = write
         .connection
         .prepare_cached(
-            "SELECT k.sealed FROM machine_keys k JOIN machines m ON m.number = k.machine
+            "SELECT k.sealed, k.digest, k.digest_version FROM machine_keys k JOIN machines m ON m.number = k.machine
              JOIN instances i ON i.number = m.instance
              WHERE i.id = ?1 AND m.id = ?2 ORDER BY k.number DESC LIMIT 1",
         )?
         .query_row(params![instance.as_str(), machine.as_str()], |row| {
-            rows::optional_sealed(row, 0)
+            let digest = rows::digest(row, 1)?;
+            let sealed = rows::optional_sealed(row, 0)?;
+            Ok(sealed.map(|sealed| SealedKey { digest, sealed }))
         })
         .optional()?;
     if matches!(newest, Some(Some(_))) {

@@ -37,6 +37,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use countersign_protocol::ids::InstanceId;
 use countersign_protocol::time::Timestamp;
@@ -48,9 +49,10 @@ use self::held::CountedUpTo;
 use self::index::{Effect, Index};
 use self::issue::Attempt;
 use self::jobs::Write;
-use self::readers::Readers;
+use self::readers::{Readers, Wanted};
 use self::warm::Warmer;
 use self::writer::Writer;
+use crate::keys::DataKey;
 use crate::machines::MachineRow;
 use crate::tokens::{InsertToken, NewToken};
 use crate::{Result, Statistics, StoreError};
@@ -114,6 +116,8 @@ struct Shared {
 impl SqliteStore {
     /// How much memory the index may take for each kind of row other than tokens.
     const OTHER_INDEX_BYTES: u64 = 16 << 20;
+    /// How long a list may take: as long as a request.
+    const LIST_TIMEOUT: Duration = Duration::from_secs(8);
     /// How many tokens that are over make room at a time: more than writes can wait.
     const ROOM: usize = 10_000;
     /// How many of them are deleted in one operation, so that others get in between.
@@ -126,6 +130,15 @@ impl SqliteStore {
     pub fn open(folder: &Path, options: SqliteOptions) -> Result<Self, OpenError> {
         let opened = open::open(folder, !options.synchronous_normal_for_proof)?;
         Self::start(opened, options)
+    }
+
+    /// The data keys of the store in `folder`, to be tried before it is opened. No file is changed, whatever state the last
+    /// process left them in.
+    ///
+    /// # Errors
+    /// Where there is none, or it cannot be used by this process.
+    pub fn read_data_keys(folder: &Path) -> Result<Vec<DataKey>, OpenError> {
+        open::data_keys(folder)
     }
 
     /// Makes an empty store in `folder`, and the folder. What an earlier attempt left is completed; a store that is there
@@ -177,26 +190,42 @@ impl SqliteStore {
             .map(|instance| instance.number)
     }
 
-    /// Reads a list from one snapshot, on a thread where that may take its time.
+    /// Reads a list from one snapshot, on a thread where that may take its time. It ends when the time is over, or when
+    /// nobody waits for it any more.
     async fn list<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection, &Index) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
-        let permit = self.shared.readers.list_permit().await?;
-        let shared = Arc::clone(&self.shared);
-        let result = tokio::task::spawn_blocking(move || {
-            // Held to the end of the query, even where nobody waits for it any more.
-            let _permit = permit;
-            shared
-                .readers
-                .read_snapshot(|connection| query(connection, &shared.index))
-        })
-        .await;
-        result.unwrap_or_else(|_| {
-            Err(StoreError::Unavailable(
-                "a list could not be read".to_owned(),
-            ))
-        })
+        self.list_within(Self::LIST_TIMEOUT, query).await
+    }
+
+    async fn list_within<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        query: impl FnOnce(&Connection, &Index) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let wanted = Wanted::default();
+        let is_over = wanted.is_over();
+        let read = async {
+            let permit = self.shared.readers.list_permit().await?;
+            let shared = Arc::clone(&self.shared);
+            let list = tokio::task::spawn_blocking(move || {
+                // Held to the end of the query, so that lists which are given up do not become many.
+                let _permit = permit;
+                shared
+                    .readers
+                    .read_snapshot(is_over, |connection| query(connection, &shared.index))
+            });
+            list.await.unwrap_or_else(|_| {
+                Err(StoreError::Unavailable(
+                    "a list could not be read".to_owned(),
+                ))
+            })
+        };
+        match tokio::time::timeout(limit, read).await {
+            Ok(result) => result,
+            Err(_) => Err(StoreError::Unavailable("a list took too long".to_owned())),
+        }
     }
 
     fn machine_by_number(&self, number: i64) -> Result<Option<Arc<MachineRow>>> {

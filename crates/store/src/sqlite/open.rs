@@ -6,14 +6,18 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rustix::fs::{FlockOperation, flock};
 use thiserror::Error;
 
-use super::schema;
+use super::{instances, schema};
+use crate::keys::DataKey;
 
 const DATABASE: &str = "countersign.db";
 const LOCK: &str = "countersign.lock";
+/// How long the connection that writes waits for those that read, where it has to.
+pub(super) const BUSY: Duration = Duration::from_secs(2);
 
 /// Why a data folder could not be opened.
 #[derive(Debug, Error)]
@@ -86,6 +90,33 @@ pub(super) fn create(folder: &Path, is_durable: bool) -> Result<Opened, OpenErro
 
 /// Opens the folder's database.
 pub(super) fn open(folder: &Path, is_durable: bool) -> Result<Opened, OpenError> {
+    let (path, lock) = take(folder)?;
+    finish(path, lock, is_durable, false)
+}
+
+/// Reads the data keys and changes no file: not the database, and not the log that a crash may have left, which an ordinary
+/// connection moves to the database when it is closed.
+pub(super) fn data_keys(folder: &Path) -> Result<Vec<DataKey>, OpenError> {
+    let (path, _lock) = take(folder)?;
+    if inspect(&path)? {
+        return Err(OpenError::Missing(folder.to_owned()));
+    }
+    let log = folder.join(format!("{DATABASE}-wal"));
+    let read = || {
+        let connection = connect(&path)?;
+        // Where there is no log, SQLite makes an empty one, and takes it away again.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, log.exists())?;
+        // The log's index is kept in memory, and not in a file.
+        connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE; PRAGMA query_only = ON;")?;
+        Ok(connection)
+    };
+    let connection = read().map_err(|error| meaning(&path, &error))?;
+    identify(&connection, &path, false)?;
+    instances::data_keys(&connection).map_err(|error| meaning(&path, &error))
+}
+
+/// Takes the folder's database for this process.
+fn take(folder: &Path) -> Result<(PathBuf, File), OpenError> {
     let path = folder.join(DATABASE);
     match path.try_exists() {
         Ok(true) => {}
@@ -98,7 +129,7 @@ pub(super) fn open(folder: &Path, is_durable: bool) -> Result<Opened, OpenError>
         }
     }
     let lock = lock(folder)?;
-    finish(path, lock, is_durable, false)
+    Ok((path, lock))
 }
 
 /// Takes the folder for this process; the lock ends with the file handle, however the process ends.
@@ -136,31 +167,9 @@ fn finish(
         ));
     }
     let meaning = |error: rusqlite::Error| meaning(&path, &error);
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(&path, flags).map_err(meaning)?;
+    let mut connection = connect(&path).map_err(meaning)?;
     if !is_empty {
-        let id = connection
-            .pragma_query_value(None, "application_id", |row| row.get::<_, i64>(0))
-            .map_err(meaning)?;
-        let found = schema::version(&connection).map_err(meaning)?;
-        match id {
-            schema::APPLICATION_ID if found > schema::NEWEST => {
-                return Err(OpenError::Newer {
-                    found,
-                    known: schema::NEWEST,
-                });
-            }
-            schema::APPLICATION_ID => {}
-            // Made, but the first migration was never committed.
-            0 if found == 0 && is_without_tables(&connection).map_err(meaning)? => {
-                if !may_create {
-                    return Err(OpenError::Missing(
-                        path.parent().unwrap_or(&path).to_owned(),
-                    ));
-                }
-            }
-            _ => return Err(OpenError::Foreign(path)),
-        }
+        identify(&connection, &path, may_create)?;
     }
     let mode = configure(&connection, is_durable).map_err(meaning)?;
     if mode != "wal" {
@@ -176,6 +185,35 @@ fn finish(
         path,
         lock,
     })
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(path, flags)
+}
+
+/// Refuses a database that is not ours, or of a later version.
+fn identify(connection: &Connection, path: &Path, may_create: bool) -> Result<(), OpenError> {
+    let meaning = |error: rusqlite::Error| meaning(path, &error);
+    let id = connection
+        .pragma_query_value(None, "application_id", |row| row.get::<_, i64>(0))
+        .map_err(meaning)?;
+    let found = schema::version(connection).map_err(meaning)?;
+    match id {
+        schema::APPLICATION_ID if found > schema::NEWEST => Err(OpenError::Newer {
+            found,
+            known: schema::NEWEST,
+        }),
+        schema::APPLICATION_ID => Ok(()),
+        // Made, but the first migration was never committed.
+        0 if found == 0 && is_without_tables(connection).map_err(meaning)? => {
+            if may_create {
+                return Ok(());
+            }
+            Err(OpenError::Missing(path.parent().unwrap_or(path).to_owned()))
+        }
+        _ => Err(OpenError::Foreign(path.to_owned())),
+    }
 }
 
 /// Looks at the file before SQLite does. Says whether it is empty.
@@ -234,7 +272,7 @@ fn is_without_tables(connection: &Connection) -> rusqlite::Result<bool> {
 
 /// Sets up the connection that writes, and says which journal it got.
 fn configure(connection: &Connection, is_durable: bool) -> rusqlite::Result<String> {
-    connection.busy_timeout(Duration::from_secs(2))?;
+    connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(256);
     let mode: String =
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;

@@ -4,6 +4,7 @@
 //! time, so that they leave connections to the point reads.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,8 +17,32 @@ use crate::{Result, StoreError};
 /// How many lists are read at a time.
 const LISTS: usize = 4;
 
+/// How many steps of SQLite's machine a list goes on after it is given up: a fraction of a millisecond.
+const STEPS: i32 = 10_000;
+
 /// How long a point read waits for a connection.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Whether a list is given up. Dropped where nobody waits for it any more.
+#[derive(Debug, Default)]
+pub(super) struct Wanted(Arc<AtomicBool>);
+
+impl Wanted {
+    /// To be asked by the list.
+    pub(super) fn is_over(&self) -> IsOver {
+        IsOver(Arc::clone(&self.0))
+    }
+}
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The list's end of [`Wanted`].
+#[derive(Debug)]
+pub(super) struct IsOver(Arc<AtomicBool>);
 
 /// Connections that can only read.
 #[derive(Debug)]
@@ -60,15 +85,26 @@ impl Readers {
         query(connection).map_err(|error| store_error(&error))
     }
 
-    /// Reads from one snapshot.
+    /// Reads a list from one snapshot, and stops where it is given up.
     pub(super) fn read_snapshot<T>(
         &self,
+        is_over: IsOver,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T> {
-        self.read(|connection| {
-            let transaction = connection.unchecked_transaction()?;
-            query(&transaction)
-        })
+        let mut lease = self.lease()?;
+        let connection = lease
+            .connection
+            .as_mut()
+            .expect("a lease holds a connection until it ends");
+        let read = || {
+            connection.progress_handler(STEPS, Some(move || is_over.0.load(Ordering::Relaxed)))?;
+            let answer = connection
+                .transaction()
+                .and_then(|transaction| query(&transaction));
+            connection.progress_handler(0, None::<fn() -> bool>)?;
+            answer
+        };
+        read().map_err(|error| store_error(&error))
     }
 
     /// Waits until a list may be read.
@@ -128,8 +164,9 @@ impl Drop for Lease<'_> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         match self.connection.take() {
-            Some(connection) => pool.idle.push(connection),
-            None => pool.open -= 1,
+            // After a panic nobody knows what the connection is about.
+            Some(connection) if !std::thread::panicking() => pool.idle.push(connection),
+            _ => pool.open -= 1,
         }
         drop(pool);
         self.readers.returned.notify_one();

@@ -13,7 +13,7 @@ use super::{
 use crate::changes::{Change, NewChange};
 use crate::instances::{Instance, InstanceSettings, NewInstance, UpdateSettings};
 use crate::keys::{
-    DataKey, Digest, InstanceKeyRow, MachineKeyRow, NewMachineKey, SealedBytes, SigningKeyRow,
+    DataKey, Digest, InstanceKeyRow, MachineKeyRow, NewMachineKey, SealedKey, SigningKeyRow,
 };
 use crate::machines::{
     InsertMachine, InsertScope, MachineQuery, MachineRow, MachineUpdate, MachineWithScopes,
@@ -324,7 +324,7 @@ impl Store for SqliteStore {
         instance: InstanceId,
         machine: MachineId,
         change: NewChange,
-    ) -> Result<Option<Option<SealedBytes>>> {
+    ) -> Result<Option<Option<SealedKey>>> {
         self.writer
             .write(move |write| machine_keys::reveal(write, instance, machine, &change))
             .await

@@ -68,14 +68,19 @@ crate::mount_conformance!(sqlite_without_room_for_an_index, async {
 mod opening {
     //! What `open` says to folders that it does not like.
 
+    use std::collections::BTreeMap;
+    use std::ffi::OsString;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
     use std::path::{Path, PathBuf};
+    use std::sync::Arc;
 
     use tempfile::TempDir;
 
     use super::super::{OpenError, SqliteOptions, SqliteStore, schema};
-    use super::create;
+    use super::{InFolder, create};
+    use crate::conformance::{World, data_keys};
+    use crate::{InstanceSettings, SealedBytes, Store};
 
     fn open(folder: &Path) -> OpenError {
         SqliteStore::open(folder, SqliteOptions::default()).expect_err("it must not open")
@@ -236,6 +241,76 @@ mod opening {
                 "{error:?}"
             );
         }
+    }
+
+    /// A copy of a folder as a crash leaves it, and what its files hold.
+    fn crashed(folder: &Path) -> (TempDir, BTreeMap<OsString, Vec<u8>>) {
+        let copy = TempDir::new().unwrap();
+        for file in fs::read_dir(folder).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+        }
+        let files = contents(copy.path());
+        (copy, files)
+    }
+
+    fn contents(folder: &Path) -> BTreeMap<OsString, Vec<u8>> {
+        let read = |file: fs::DirEntry| (file.file_name(), fs::read(file.path()).unwrap());
+        let files = fs::read_dir(folder).unwrap();
+        files.map(|file| read(file.unwrap())).collect()
+    }
+
+    #[tokio::test]
+    async fn reading_the_data_keys_changes_no_file() {
+        let folder = TempDir::new().unwrap();
+        let store = create(folder.path(), SqliteOptions::default());
+        store.initialise(data_keys()).await.unwrap();
+        let (copy, before) = crashed(folder.path());
+        assert!(before[&OsString::from("countersign.db-wal")].len() > 4096);
+        let keys = SqliteStore::read_data_keys(copy.path()).unwrap();
+        assert_eq!(keys.len(), 3, "they are in the log only");
+        assert!(contents(copy.path()) == before);
+        // Without a log, too.
+        drop(store);
+        let before = contents(folder.path());
+        assert_eq!(SqliteStore::read_data_keys(folder.path()).unwrap().len(), 3);
+        assert!(contents(folder.path()) == before);
+        SqliteStore::open(copy.path(), SqliteOptions::default()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn erased_secrets_are_gone_from_all_files() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().to_owned();
+        let store = Arc::new(create(&path, SqliteOptions::default()));
+        let back_end = InFolder {
+            store: Some(Arc::clone(&store)),
+            folder,
+            token_index_bytes: 1 << 20,
+        };
+        let world = World::new(Box::new(back_end)).await;
+        let instance = world.instance().await;
+        let new = world.new_machine(instance, "a");
+        let sealed_key = new.key.sealed.clone().unwrap();
+        let machine = world.insert(new).await;
+        let token = world.new_pooled(&machine, 1, 0);
+        let sealed_token = token.pool.clone().unwrap().sealed;
+        world.issue(token).await;
+        let is_found = |needle: &SealedBytes| {
+            let holds = |file: &Vec<u8>| file.windows(needle.0.len()).any(|part| part == needle.0);
+            contents(&path).values().any(holds)
+        };
+        assert!(is_found(&sealed_key) && is_found(&sealed_token));
+        let settings = InstanceSettings {
+            secret_reveal: false,
+            token_pooling: false,
+            ..InstanceSettings::default()
+        };
+        world.set(instance, settings).await;
+        // When the next operation is answered, the writer is done with what it does after the one before.
+        world.machine(instance, "b").await;
+        assert!(!is_found(&sealed_key));
+        assert!(!is_found(&sealed_token));
     }
 
     #[test]
@@ -550,5 +625,64 @@ mod failing {
         for task in tasks {
             task.await.unwrap();
         }
+    }
+}
+
+mod lists {
+    //! Lists that nobody waits for.
+
+    use std::time::Duration;
+
+    use rusqlite::Connection;
+    use tempfile::TempDir;
+
+    use super::super::{SqliteOptions, SqliteStore};
+    use super::create;
+    use crate::StoreError;
+
+    /// Half a minute of work.
+    const ENDLESS: &str = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000000) SELECT max(i) FROM n";
+
+    fn number(connection: &Connection, query: &str) -> rusqlite::Result<i64> {
+        connection.query_row(query, [], |row| row.get(0))
+    }
+
+    /// Whether there is a place for a list, soon.
+    async fn has_place(store: &SqliteStore) -> bool {
+        let list = store.list(|connection, _| number(connection, "SELECT 1"));
+        tokio::time::timeout(Duration::from_secs(7), list)
+            .await
+            .is_ok_and(|one| one.is_ok())
+    }
+
+    #[tokio::test]
+    async fn a_list_that_is_given_up_stops_and_leaves_its_place_to_others() {
+        let folder = TempDir::new().unwrap();
+        let store = create(folder.path(), SqliteOptions::default());
+        // More than there are places for lists.
+        for _ in 0..10 {
+            let endless = store.list(|connection, _| number(connection, ENDLESS));
+            let given_up = tokio::time::timeout(Duration::from_millis(20), endless);
+            assert!(given_up.await.is_err());
+        }
+        assert!(has_place(&store).await);
+    }
+
+    #[tokio::test]
+    async fn a_list_ends_when_its_time_is_over() {
+        let folder = TempDir::new().unwrap();
+        let store = create(folder.path(), SqliteOptions::default());
+        for _ in 0..10 {
+            let ended = store
+                .list_within(Duration::from_millis(20), |connection, _| {
+                    number(connection, ENDLESS)
+                })
+                .await;
+            assert!(
+                matches!(ended, Err(StoreError::Unavailable(_))),
+                "{ended:?}"
+            );
+        }
+        assert!(has_place(&store).await);
     }
 }

@@ -33,6 +33,9 @@ const COMMITS_BETWEEN_LOOKS: u32 = 16;
 /// The log may grow while a long read holds on to it; beyond this, writing waits for the read, 256 MiB.
 const RESTART_PAGES: i64 = 65536;
 
+/// How long an attempt to empty the log waits for those who read.
+const EMPTYING: Duration = Duration::from_millis(20);
+
 /// Told once why the store stopped writing.
 pub(super) type OnFatal = Box<dyn Fn(&str) + Send + Sync>;
 
@@ -82,6 +85,7 @@ impl Writer {
             held: HeldTokens::default(),
             effects: Vec::new(),
             last_commit: Duration::ZERO,
+            empties_log: false,
         };
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
@@ -182,6 +186,8 @@ struct Batches {
     held: HeldTokens,
     effects: Vec<Effect>,
     last_commit: Duration,
+    /// Whether the log has copies of secrets that were erased.
+    empties_log: bool,
 }
 
 impl Batches {
@@ -201,7 +207,9 @@ impl Batches {
                 .map(|reason| Arc::from(reason.as_str()));
             answer(jobs, failure.as_ref());
             commits += u32::from(outcome.is_ok());
-            if commits == COMMITS_BETWEEN_LOOKS {
+            if outcome.is_ok() && self.empties_log {
+                self.empty_log();
+            } else if commits == COMMITS_BETWEEN_LOOKS {
                 commits = 0;
                 self.checkpoint("PASSIVE");
             }
@@ -292,6 +300,7 @@ impl Batches {
             index: &self.index,
             held: &mut self.held,
             effects: &mut self.effects,
+            empties_log: &mut self.empties_log,
         };
         match job.run(&mut write) {
             Ended::Done => {}
@@ -334,8 +343,27 @@ impl Batches {
             },
             mode => pragma(mode),
         };
+        self.note_checkpoint(result.map(drop));
+    }
+
+    /// Moves the log's content to the database file and cuts the log to nothing: it may hold pages as they were before secrets
+    /// on them were erased. While somebody reads an older state that cannot be done, and the next batch tries again.
+    fn empty_log(&mut self) {
+        let result = self.connection.busy_timeout(EMPTYING).and_then(|()| {
+            let is_busy = self
+                .connection
+                .prepare_cached("PRAGMA wal_checkpoint(TRUNCATE)")?
+                .query_row([], |row| row.get::<_, bool>(0));
+            self.connection.busy_timeout(super::open::BUSY)?;
+            is_busy
+        });
+        self.empties_log = !matches!(result, Ok(false));
+        self.note_checkpoint(result.map(drop));
+    }
+
+    fn note_checkpoint(&self, result: rusqlite::Result<()>) {
         match result.map_err(WriteError::from) {
-            Ok(_) => {}
+            Ok(()) => {}
             Err(WriteError::Full) => self.shared.is_full.store(true, Ordering::Relaxed),
             Err(WriteError::Refused(error)) => tracing::warn!(%error, "a checkpoint was put off"),
             Err(WriteError::Fatal(reason)) => self.shared.fail(&reason),

@@ -11,8 +11,8 @@ use countersign_store::{
     Change, DataKey, Digest, InsertMachine, InsertScope, InsertToken, Instance, InstanceKeyRow,
     InstanceSettings, LastUse, MachineKeyRow, MachineQuery, MachineRow, MachineUpdate,
     MachineWithScopes, NewChange, NewInstance, NewMachine, NewMachineKey, NewToken, Result,
-    Revocation, RevokeToken, SealedBytes, SigningKeyRow, Statistics, Store, StoreError,
-    StoredToken, Sweep, TokenQuery, TokenUpdate, UpdateSettings, UpdateToken,
+    Revocation, RevokeToken, SealedKey, SigningKeyRow, Statistics, Store, StoreError, StoredToken,
+    Sweep, TokenQuery, TokenUpdate, UpdateSettings, UpdateToken,
 };
 use tokio::sync::Semaphore;
 
@@ -176,7 +176,7 @@ faulty! {
     delete_scope(instance: InstanceId, from: MachineId, to: MachineId, at: Timestamp, change: NewChange) -> bool;
     machine_key_by_digest(digest: &Digest) -> Option<Arc<MachineKeyRow>>;
     rotate_machine_key(instance: InstanceId, machine: MachineId, key: NewMachineKey, older_expire_at: Timestamp, max_live: usize, at: Timestamp, change: NewChange) -> bool;
-    reveal_machine_key(instance: InstanceId, machine: MachineId, change: NewChange) -> Option<Option<SealedBytes>>;
+    reveal_machine_key(instance: InstanceId, machine: MachineId, change: NewChange) -> Option<Option<SealedKey>>;
     insert_token(token: NewToken) -> InsertToken;
     token(instance: InstanceId, locator: Locator) -> Option<StoredToken>;
     list_tokens(instance: InstanceId, query: TokenQuery) -> (Vec<StoredToken>, u64);
