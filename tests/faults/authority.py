@@ -40,7 +40,7 @@ class Response:
         return json.loads(self.body)
 
 
-def wait_for(what: str, condition: Callable[[], object], seconds: float = 10.0, pause: float = 0.01):
+def wait_for(what: str, condition: Callable[[], object], seconds: float = 30.0, pause: float = 0.01):
     """Polls until the condition holds and returns its value; the only form of waiting in these tests."""
     until = time.monotonic() + seconds
     while True:
@@ -155,12 +155,12 @@ class Authority:
             self.process.kill()
             self.process.wait(20)
 
-    def stop(self, seconds: float = 15.0) -> int:
+    def stop(self, seconds: float = 30.0) -> int:
         """SIGTERM; returns the exit code."""
         self.send_signal(signal.SIGTERM)
         return self.wait(seconds)
 
-    def wait(self, seconds: float = 15.0) -> int:
+    def wait(self, seconds: float = 30.0) -> int:
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:

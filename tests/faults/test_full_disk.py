@@ -69,7 +69,7 @@ def test_a_full_disk_refuses_writes_serves_reads_and_recovers_without_restart(ex
         assert authority.is_running()
 
         ballast.remove()
-        wait_for("a write to succeed again", lambda: lanes[0].create_machine().acknowledged, 10, pause=0.1)
+        wait_for("a write to succeed again", lambda: lanes[0].create_machine().acknowledged, 30, pause=0.1)
         for lane in lanes:
             for _ in range(20):
                 assert lane.step().acknowledged, "writes work again, but not all of them"

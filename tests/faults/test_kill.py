@@ -6,7 +6,7 @@ import random
 import threading
 import time
 
-from authority import Authority, StartFailed, initialise
+from authority import Authority, StartFailed, initialise, wait_for
 from history import Lane, check_count, expectation, make_receivers, violations
 
 LANES = 6
@@ -22,13 +22,13 @@ def test_acknowledged_operations_survive_kill_and_others_happen_whole_or_not_at_
             fresh = [Lane(f"{round_number}.{number}", authority.api(), receivers, random.Random(chance.random()))
                      for number in range(LANES)]
             lanes += fresh
-            life = chance.uniform(0.1, 1.2)
+            life = chance.randrange(100, 900)
             work_until_killed(authority, fresh, life)
             if chance.random() < 0.5:
                 kill_during_start(authority, chance)
             api = authority.start().api()
             problems = [problem for lane in fresh for problem in violations(api, expectation(lane.operations))]
-            assert problems == [], f"round {round_number}, killed after {life:.3f} s"
+            assert problems == [], f"round {round_number}, killed after {life} operations"
         everything = [expectation(lane.operations) for lane in lanes]
         problems = [problem for one in everything for problem in violations(api, one)]
         assert problems + check_count(api, everything, len(receivers)) == [], "after the last round"
@@ -41,12 +41,16 @@ def test_acknowledged_operations_survive_kill_and_others_happen_whole_or_not_at_
     assert done < len(operations), "no kill met an operation under way"
 
 
-def work_until_killed(authority: Authority, lanes: list[Lane], seconds: float) -> None:
+def work_until_killed(authority: Authority, lanes: list[Lane], operations: int) -> None:
+    """Kills once so many operations were begun, not after a time, so that a slow machine has done as much as a fast one."""
     threads = [threading.Thread(target=lane.run, args=(lambda: False,)) for lane in lanes]
-    killer = threading.Timer(seconds, authority.process.kill)
-    for thread in [*threads, killer]:
+    for thread in threads:
         thread.start()
-    for thread in [killer, *threads]:
+    try:
+        wait_for(f"{operations} operations", lambda: sum(len(lane.operations) for lane in lanes) >= operations, 60, pause=0.001)
+    finally:
+        authority.process.kill()
+    for thread in threads:
         thread.join(60)
         assert not thread.is_alive(), "a client hangs although the server is dead"
     authority.process.wait(10)

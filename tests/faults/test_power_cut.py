@@ -125,7 +125,7 @@ class ServedRun:
             for thread in threads:
                 thread.join(120)
             assert [lane.broken for lane in self.lanes if lane.broken] == []
-            assert authority.stop(30) == 0
+            assert authority.stop() == 0
         self.calls = parse_trace(trace)
         trace.unlink()
         self.data = data

@@ -30,7 +30,7 @@ def test_a_signal_ends_the_process_with_0_and_loses_nothing(authority, chance, n
         thread.start()
     wait_for("the clients to be at work", lambda: all(len(lane.operations) >= 10 for lane in lanes), 30)
     authority.send_signal(number)
-    assert authority.wait(10) == 0, authority.log()
+    assert authority.wait() == 0, authority.log()
     for thread in threads:
         thread.join(30)
         assert not thread.is_alive(), "a client hangs although the server has ended"
@@ -51,11 +51,11 @@ def test_a_request_under_way_is_answered_before_the_process_ends(authority):
         for _ in range(5):
             assert authority.api().get("/healthz").status == 200
         authority.send_signal(signal.SIGTERM)
-        wait_for("the server to stop listening", lambda: not listens(authority), 10)
+        wait_for("the server to stop listening", lambda: not listens(authority))
         connection.sendall(body[5:])
         answer = read_response(connection)
     assert answer.status == 200, answer.body
-    assert authority.wait(10) == 0
+    assert authority.wait() == 0
     again = authority.start().api()
     assert again.get(f"/v1/machines/{answer.json()['id']}").status == 200
 
@@ -67,7 +67,7 @@ def test_idle_and_stuck_connections_do_not_hold_up_the_end(authority):
     stuck = [socket.create_connection(("127.0.0.1", authority.port)) for _ in range(5)]
     for connection in stuck:
         connection.sendall(b"GET /v1/machines HTTP/1.1\r\nHost: x\r\nX-Half")
-    assert authority.stop(15) == 0
+    assert authority.stop() == 0
     for connection in stuck:
         connection.close()
 
@@ -80,7 +80,7 @@ def test_a_second_signal_or_one_during_the_start_ends_it_too(executable, tmp_pat
             moment = chance.uniform(0, 0.1)
             threading.Event().wait(moment)
             authority.send_signal(signal.SIGTERM)
-            code = authority.wait(10)
+            code = authority.wait()
             assert code in (0, -signal.SIGTERM), f"{code} when asked to end {moment:.3f} s after the start:\n{authority.log()}"
         authority.start()
         assert authority.stop() == 0

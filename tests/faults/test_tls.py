@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -16,10 +17,11 @@ from h2.errors import ErrorCodes
 from h2.events import ConnectionTerminated, DataReceived, ResponseReceived, StreamEnded, StreamReset
 from h2.settings import SettingCodes
 from hpack import Encoder
-from hyperframe.frame import ContinuationFrame, HeadersFrame
+from hyperframe.frame import ContinuationFrame, DataFrame, Frame, HeadersFrame, PingFrame
 
-from authority import Authority, clean_environment, initialise, read_response
+from authority import Authority, clean_environment, initialise, read_response, wait_for
 from test_slow_clients import KIB
+from test_start_and_stop import listens
 
 
 def make_certificate(folder: Path, name: str) -> list[str]:
@@ -216,6 +218,30 @@ def test_what_is_no_tls_ends_the_connection(authority, said):
             pass
     # At most an alert: record type 21.
     assert answer == b"" or answer[0] == 21 and len(answer) < 20, answer
+
+
+def test_a_request_under_way_over_http_2_is_answered_before_the_process_ends(executable, tmp_path, folder, tls):
+    keys = initialise(executable, tmp_path / "data")
+    with Authority(executable, tmp_path / "data", keys, tmp_path) as ending, Http2(ending.start(options=tls), folder) as client:
+        stream = client.open("POST", "/v1/machines", ending.secret_key, end=False)
+        client.request("GET", "/healthz")  # by its answer the server has had its turn with the one before
+        ending.send_signal(signal.SIGTERM)
+        wait_for("the server to stop listening", lambda: not listens(ending))
+        # From here on by hand: the library says nothing more once it has read the server's farewell.
+        client.stream.sendall(DataFrame(stream, data=b'{"name": "under way"}', flags=["END_STREAM"]).serialize())
+        said, heads = b"", []
+        while piece := client.stream.recv(65536):
+            said += piece
+            while len(said) >= 9 and len(said) >= 9 + int.from_bytes(said[:3]):
+                frame, length = Frame.parse_frame_header(memoryview(said)[:9])
+                frame.parse_body(memoryview(said)[9: 9 + length])
+                said = said[9 + length:]
+                if isinstance(frame, HeadersFrame):
+                    heads.append((frame.stream_id, dict(client.state.decoder.decode(frame.data))[":status"]))
+                if isinstance(frame, PingFrame) and "ACK" not in frame.flags:
+                    client.stream.sendall(PingFrame(opaque_data=frame.opaque_data, flags=["ACK"]).serialize())
+        assert ending.wait() == 0
+    assert heads == [(stream, "200")]
 
 
 # The limits of an HTTP/2 connection.

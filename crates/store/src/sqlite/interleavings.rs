@@ -3,6 +3,7 @@
 //! `queue.rs` is compiled a second time, on primitives whose every step is such a choice. A failure prints the schedule.
 
 #[path = "queue.rs"]
+#[expect(clippy::duplicate_mod, reason = "the point of this file")]
 mod queue;
 
 /// What `queue.rs` is compiled on.
