@@ -168,7 +168,6 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     // hyper takes 100 header lines at most unless told otherwise; to tell it the same would cost each request an allocation.
     let connection = hyper::server::conn::http1::Builder::new()
         .max_buf_size(MAX_HEADER_BYTES)
-        .writev(false)
         .half_close(false)
         .serve_connection(TokioIo::new(stream), service);
     run_to_end(pin!(connection), stop, |connection| {

@@ -160,6 +160,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Watched<S> {
+    /// Whether hyper refuses by itself; ours is sent in place of it.
+    fn is_replaced(&mut self, head: &[u8]) -> bool {
+        if self.refusal.is_none() && self.watch.phase() == Phase::Head {
+            self.refusal = own_refusal(head).map(|status| refuse_unreadable(&self.app, status));
+        }
+        self.refusal.is_some()
+    }
+
     fn poll_refusal(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest) = self.refusal.as_mut().filter(|rest| !rest.is_empty()) {
             let sent = ready!(Pin::new(&mut self.stream).poll_write(context, rest))?;
@@ -172,20 +180,31 @@ impl<S: AsyncWrite + Unpin> Watched<S> {
     }
 }
 
-/// hyper is told not to write in vectors: an answer is small, and one buffer costs less.
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.refusal.is_none() && self.watch.phase() == Phase::Head {
-            self.refusal = own_refusal(bytes).map(|status| refuse_unreadable(&self.app, status));
-        }
-        if self.refusal.is_some() {
+        if self.is_replaced(bytes) {
             return Poll::Ready(Ok(bytes.len()));
         }
         Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if slices.first().is_some_and(|head| self.is_replaced(head)) {
+            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
+        }
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
