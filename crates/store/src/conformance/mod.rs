@@ -171,6 +171,7 @@ macro_rules! mount_conformance {
                 live_tokens_are_limited_and_dead_ones_make_room,
                 jwts_count_like_opaque_tokens,
                 a_machine_keeps_no_more_tokens_than_it_may_hold,
+                nothing_is_deleted_where_a_sweep_made_room,
                 nobody_is_refused_while_room_is_made,
                 a_lower_limit_teaches_nothing_about_a_higher_one,
                 the_limit_holds_under_concurrency,

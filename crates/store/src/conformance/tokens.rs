@@ -1125,6 +1125,28 @@ pub async fn a_machine_keeps_no_more_tokens_than_it_may_hold(world: World) {
     assert_eq!(list(&world, &b, everything()).await.1, 1);
 }
 
+pub async fn nothing_is_deleted_where_a_sweep_made_room(world: World) {
+    let instance = world.instance().await;
+    let machine = world.machine(instance, "a").await;
+    let limited = |created_at, expires_at| NewToken {
+        max_tokens: 3,
+        created_at: at(created_at),
+        expires_at: Some(at(expires_at)),
+        ..world.new_token(&machine)
+    };
+    let swept = world.issue(limited(0, 1000)).await;
+    let kept = world.issue(limited(0, 5000)).await;
+    world.issue(limited(0, 90_000)).await;
+    let sweep = world.store.sweep_tokens(None, 100, at(2000)).await.unwrap();
+    assert_eq!(sweep.deleted, 1);
+    world.issue(limited(6000, 90_000)).await;
+    assert!(world.find(instance, swept).await.is_none());
+    assert!(world.find(instance, kept).await.is_some());
+    // Now it is full, and what is over goes.
+    world.issue(limited(6000, 90_000)).await;
+    assert!(world.find(instance, kept).await.is_none());
+}
+
 pub async fn nobody_is_refused_while_room_is_made(world: World) {
     let instance = world.instance().await;
     let machine = world.machine(instance, "a").await;

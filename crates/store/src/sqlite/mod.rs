@@ -266,8 +266,8 @@ impl SqliteStore {
         }
     }
 
-    /// Deletes the oldest tokens of a machine that are over, and counts the rest. They are searched for beside the writer, for
-    /// that may take a second. Where few were found a short while ago, nothing is done.
+    /// Counts the tokens of a machine, and where they are too many, deletes the oldest that are over. They are searched for
+    /// beside the writer, for that may take a second. Where few were found a short while ago, nothing is done.
     async fn make_room(&self, token: &NewToken, since: CountedUpTo) -> Result<()> {
         let (machine, limit, now) = (token.machine.number, token.max_tokens, token.created_at);
         let search = self.search(machine, limit, now);
@@ -279,26 +279,32 @@ impl SqliteStore {
         if stands(*last, now) {
             return Ok(());
         }
-        let over = self
-            .list(move |connection, _| held::over(connection, machine, now, Self::ROOM))
-            .await?;
-        if over.len() < Self::ROOM {
-            *last = Some(now);
-        }
-        for portion in over.chunks(Self::ROOM_PORTION) {
-            let portion = portion.to_vec();
-            self.writer
-                .write(move |write| held::delete_over(write, machine, now, &portion))
+        let count = || self.list(move |connection, _| held::count(connection, machine, limit));
+        let mut counted = count().await?;
+        let mut are_few_over = false;
+        // Else others were deleted since.
+        if counted >= limit {
+            let over = self
+                .list(move |connection, _| held::over(connection, machine, now, Self::ROOM))
                 .await?;
+            for portion in over.chunks(Self::ROOM_PORTION) {
+                let portion = portion.to_vec();
+                self.writer
+                    .write(move |write| held::delete_over(write, machine, now, &portion))
+                    .await?;
+            }
+            are_few_over = over.len() < Self::ROOM;
+            counted = count().await?;
         }
-        let counted = self
-            .list(move |connection, _| held::count(connection, machine, limit))
-            .await?;
         let correct = move |write: &mut Write<'_>| {
             write.held.correct(machine, counted, since);
             Ok(())
         };
-        self.writer.write_single(correct).await
+        self.writer.write_single(correct).await?;
+        if are_few_over {
+            *last = Some(now);
+        }
+        Ok(())
     }
 
     /// The search of a machine. Those that nobody needs any more are forgotten.
