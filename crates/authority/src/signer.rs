@@ -18,7 +18,7 @@ use crate::error::Error;
 /// How many signatures may wait.
 const QUEUE: usize = 256;
 /// For how long a thread keeps what it has signed while it signs more.
-const GATHER: Duration = Duration::from_millis(10);
+const GATHER: Duration = Duration::from_millis(20);
 
 /// Signs, and returns what hands the signature over to the thread that asked.
 type Job = Box<dyn FnOnce() -> (ThreadId, Deliver) + Send>;
