@@ -163,14 +163,14 @@ fn sizes(quick: bool) -> Sizes {
             small: 1_000,
             usual: 20_000,
             large: 50_000,
-            large_index_mib: 512,
+            small_index_mib: 8,
         }
     } else {
         Sizes {
             small: 10_000,
             usual: 1_000_000,
             large: 5_000_000,
-            large_index_mib: 1280,
+            small_index_mib: 256,
         }
     }
 }

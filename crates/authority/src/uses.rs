@@ -1,7 +1,8 @@
 //! When tokens were last used, waiting to be written.
 //!
 //! A verification notes its time here and goes on. The map is bounded and nothing waits for it: where more tokens are used
-//! between two writes than it holds, the times of the rest are not written this time.
+//! between two writes than it holds, the times of the rest are not written this time. It is small, because to write one costs
+//! as much as two verifications, and others' writes wait meanwhile.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,7 +12,7 @@ use countersign_protocol::time::Timestamp;
 use countersign_store::LastUse;
 
 const SHARDS: usize = 16;
-const MAX_PER_SHARD: usize = 512;
+const MAX_PER_SHARD: usize = 64;
 
 pub(crate) struct Uses([Mutex<HashMap<Locator, Timestamp>>; SHARDS]);
 

@@ -14,12 +14,15 @@ use countersign_store::Store as _;
 use countersign_store::sqlite::{OpenError, SqliteOptions, SqliteStore};
 
 use crate::exit::{Code, Failure};
+use crate::memory;
 use crate::settings::{master_key, variable};
 
 /// The file of the store in a data folder.
 const DATABASE: &str = "countersign.db";
 /// The file of the master key in a data folder.
 const MASTER_KEY: &str = "master.key";
+/// The largest index of tokens that nobody asked for, in bytes: nine million tokens.
+const MAX_DEFAULT_INDEX: u64 = 2048 << 20;
 
 /// Refuses a file that its group or others may read or write.
 pub(crate) fn refuse_loose_mode(path: &Path) -> Result<(), Failure> {
@@ -227,14 +230,15 @@ async fn open_authority(
 }
 
 fn sqlite_options(token_index_mib: Option<u64>) -> SqliteOptions {
-    let mut options = SqliteOptions {
-        on_fatal: Box::new(end_at_once),
-        ..SqliteOptions::default()
+    let token_index_bytes = match token_index_mib {
+        Some(mib) => mib.saturating_mul(1 << 20),
+        None => memory::available().map_or(256 << 20, |bytes| (bytes / 4).min(MAX_DEFAULT_INDEX)),
     };
-    if let Some(mib) = token_index_mib {
-        options.token_index_bytes = mib.saturating_mul(1 << 20);
+    SqliteOptions {
+        on_fatal: Box::new(end_at_once),
+        token_index_bytes,
+        ..SqliteOptions::default()
     }
-    options
 }
 
 /// After a failed write or sync nobody knows what is on the disk. Only a fresh start that reads it again does.

@@ -8,6 +8,7 @@ mod dev;
 mod exit;
 mod folder;
 mod logs;
+mod memory;
 mod process;
 #[cfg(test)]
 mod reference;

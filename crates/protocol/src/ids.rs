@@ -265,8 +265,9 @@ impl fmt::Debug for TokenId {
     }
 }
 
-impl Serialize for TokenId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+impl TokenId {
+    /// The id as text, without the cost of formatting.
+    pub(crate) fn to_text(self) -> [u8; 35] {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = *b"mt_00000000000000000000000000000000";
         let number = (u128::from(self.locator.0) << 64) | u128::from(self.rest);
@@ -274,6 +275,13 @@ impl Serialize for TokenId {
             let nibble = ((number >> (4 * place)) & 0xf) as usize;
             *character = DIGITS.get(nibble).copied().unwrap_or(b'0');
         }
+        text
+    }
+}
+
+impl Serialize for TokenId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = self.to_text();
         serializer.serialize_str(std::str::from_utf8(&text).expect("hexadecimal digits are ASCII"))
     }
 }

@@ -265,9 +265,9 @@ pub(crate) fn json<T: Serialize>(status: u16, body: &T) -> Answer {
     answer(status, JSON, Bytes::from(bytes))
 }
 
-/// Success, with JSON that was made already.
-pub(crate) fn ok_with(json: Bytes) -> Answer {
-    answer(200, JSON, json)
+/// A JSON answer that was written already.
+pub(crate) fn written(status: u16, json: impl Into<Bytes>) -> Answer {
+    answer(status, JSON, json.into())
 }
 
 /// An answer that is no JSON or is ready-made.

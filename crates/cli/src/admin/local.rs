@@ -25,6 +25,9 @@ use super::target::{ListedFormat, MachinePage, NewFormat, NewToken, Target, Toke
 use crate::exit::{Code, Failure};
 use crate::folder;
 
+/// The index of tokens, in MiB: a command looks at few.
+const INDEX_MIB: u64 = 8;
+
 /// An authority that this process has opened.
 pub(crate) struct Local {
     authority: Authority,
@@ -46,7 +49,7 @@ impl Local {
             public_url: public_url.unwrap_or(defaults.public_url),
             ..defaults
         };
-        let authority = folder::open(data, master_key_file, None, options).await?;
+        let authority = folder::open(data, master_key_file, Some(INDEX_MIB), options).await?;
         let choice = choose(authority.instances().await?, instance);
         Ok(Self {
             authority,

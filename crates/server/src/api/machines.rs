@@ -21,7 +21,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::api::tokens::page;
 use crate::app::{Call, QUEUE_TIMEOUT, overloaded};
 use crate::fields::{Body, Presence, Query};
-use crate::reply::{Answer, ApiError, Habit, Place, ok, ok_with};
+use crate::reply::{Answer, ApiError, Habit, Place, ok, written};
 
 const HABIT: Habit = Habit::Parameters;
 /// How many machines are written where the request is answered.
@@ -70,7 +70,7 @@ pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
         let written = tokio::task::spawn_blocking(write).await;
         written.map_err(|_| overloaded())?
     };
-    Ok(ok_with(Bytes::from_owner(json)))
+    Ok(written(200, Bytes::from_owner(json)))
 }
 
 /// A [`countersign_protocol::body::MachineList`] that is written without being built first: each machine is made when its turn

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::app::Call;
 use crate::fields::{Body, Presence, Query};
-use crate::reply::{Answer, ApiError, Habit, Place, json, ok};
+use crate::reply::{Answer, ApiError, Habit, Place, json, ok, written};
 
 const HABIT: Habit = Habit::BadRequest;
 
@@ -37,7 +37,7 @@ pub(crate) async fn verify(call: &Call<'_>) -> Result<Answer, ApiError> {
                 subject = %verified.subject, token.id = %verified.id, verifier = actor.name(), jwt = is_jwt,
                 "token verification succeeded"
             );
-            ok(&verified)
+            Ok(written(200, verified.to_json()))
         }
         Err(error) => {
             if let Error::TokenRefused {
@@ -108,7 +108,7 @@ pub(crate) async fn create(call: &Call<'_>) -> Result<Answer, ApiError> {
             },
         ));
     }
-    Ok(json(201, &issued.body))
+    Ok(written(201, issued.body.to_json()))
 }
 
 /// `GET /m2m_tokens`
