@@ -8,6 +8,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -305,6 +306,36 @@ def test_a_flood_of_continuations_ends_the_connection(authority, folder):
             if client.is_closed:
                 break
         assert client.is_closed, "100 MB of one header block were read"
+
+
+def test_large_answers_that_nobody_reads_are_bounded_and_end_the_connection(authority, folder):
+    """With a window of 0 nothing but heads can be sent; other requests on the same connection must not renew its time."""
+    with Http2(authority, folder) as client:
+        owner = json.loads(client.request("POST", "/v1/machines", {"name": "owner"}, key=authority.secret_key)[1])
+        for _ in range(100):
+            issue = {"claims": {"x": "x" * 8000}, "seconds_until_expiration": 600}
+            assert client.request("POST", "/m2m_tokens", issue, key=owner["secret_key"])[0] == 201
+    with Http2(authority, folder) as client:
+        client.state.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 0})
+        client.request("HEAD", "/healthz")
+        machines = [client.open("GET", "/v1/machines?limit=500", authority.secret_key) for _ in range(2)]
+        client.wait(lambda: client.statuses.keys() >= set(machines))
+        path = f"/v1/m2m_tokens?limit=100&subject={owner['id']}"
+        lists = [client.open("GET", path, authority.secret_key) for _ in range(60)]
+        client.wait(lambda: client.statuses.keys() >= set(lists))
+        statuses = [client.statuses[stream] for stream in lists]
+        assert set(statuses) == {200, 503} and 30 <= statuses.count(200) <= 42, statuses
+        # The lists of machines are small: they hold nothing, however much they ask for.
+        with Http2(authority, folder) as other:
+            assert other.request("GET", "/v1/machines?limit=500", key=authority.secret_key)[0] == 200
+        began = time.monotonic()
+        while not client.is_closed and time.monotonic() - began < 45:
+            again = client.open("HEAD", "/healthz")
+            client.wait(lambda: again in client.ended)
+            time.sleep(1)
+        assert client.is_closed, "answers that nobody reads are kept for ever"
+    with Http2(authority, folder) as other:
+        assert other.request("GET", path, key=authority.secret_key)[0] == 200
 
 
 # Certificates.

@@ -186,7 +186,10 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     watch.begin_http2();
     let service = service_fn(move |request: Request<Incoming>| {
         let (app, stream) = (Arc::clone(&app), watch.begin_stream());
-        async move { Ok::<_, std::convert::Infallible>(answer(&app, request, peer, &stream.0).await) }
+        async move {
+            let answer = answer(&app, request, peer, &stream.watch).await;
+            Ok::<_, std::convert::Infallible>(stream.write(answer))
+        }
     });
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())

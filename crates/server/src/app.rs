@@ -23,6 +23,7 @@ use tracing::Instrument as _;
 use crate::api;
 use crate::api::docs::Docs;
 use crate::body::{BodyProblem, read_body};
+use crate::budget::Budget;
 use crate::connection::{Phase, Watch};
 use crate::metrics::Metrics;
 use crate::reply::{Answer, ApiError, Habit};
@@ -47,8 +48,10 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) random: Arc<dyn Random>,
     pub(crate) turns: Arc<Semaphore>,
-    /// The machines that lists may still show at a time.
-    pub(crate) listed: Arc<Semaphore>,
+    /// The machines in large pages that are being made.
+    pub(crate) listed: Arc<Budget>,
+    /// The KiB of large answers on their way.
+    pub(crate) large: Arc<Budget>,
     pub(crate) trusted_proxies: Vec<IpAddr>,
     /// What this listener answers.
     pub(crate) exposure: Exposure,
@@ -227,7 +230,12 @@ async fn serve(
         address,
         actor,
     };
-    api::handle(&call).await
+    let answer = api::handle(&call).await?;
+    match &call.actor {
+        Some(actor) => app.large.hold(actor.instance().id, answer).await,
+        // What everybody may read is small, or is in memory once.
+        None => Ok(answer),
+    }
 }
 
 impl App {

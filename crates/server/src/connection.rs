@@ -1,14 +1,18 @@
 //! One connection's clock: what it is doing, since when, and how hyper's own refusals are worded.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
+use http_body_util::Full;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::app::{App, refuse_unreadable};
+use crate::reply::Answer;
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +56,8 @@ impl Phase {
 pub(crate) struct Watch {
     /// How many streams of an HTTP/2 connection are open; they, not the bytes, make its phase.
     streams: AtomicUsize,
+    /// Since when answers on streams are written, and how many of each age; the oldest has a limit whatever else happens.
+    writing: Mutex<BTreeMap<u64, usize>>,
     is_http2: AtomicBool,
     phase: AtomicU8,
     since: AtomicU64,
@@ -63,6 +69,7 @@ impl Watch {
         let since = AtomicU64::new(now.load(Ordering::Relaxed));
         Self {
             streams: AtomicUsize::new(0),
+            writing: Mutex::default(),
             is_http2: AtomicBool::new(false),
             phase: AtomicU8::new(Phase::Head as u8),
             since,
@@ -93,7 +100,10 @@ impl Watch {
     pub(crate) fn begin_stream(self: &Arc<Self>) -> Stream {
         self.streams.fetch_add(1, Ordering::Relaxed);
         self.set(Phase::Handling);
-        Stream(Arc::clone(self))
+        Stream {
+            watch: Arc::clone(self),
+            written_since: None,
+        }
     }
 
     fn phase(&self) -> Phase {
@@ -101,22 +111,72 @@ impl Watch {
     }
 
     pub(crate) fn is_overdue(&self) -> bool {
-        let age = self
-            .now
-            .load(Ordering::Relaxed)
-            .saturating_sub(self.since.load(Ordering::Relaxed));
-        age > self.phase().max_ticks()
+        let now = self.now.load(Ordering::Relaxed);
+        let age = |since| now.saturating_sub(since);
+        age(self.since.load(Ordering::Relaxed)) > self.phase().max_ticks()
+            || self
+                .writing()
+                .first_key_value()
+                .is_some_and(|(&since, _)| age(since) > Phase::Writing.max_ticks())
+    }
+
+    fn writing(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, usize>> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// An open stream of an HTTP/2 connection.
-pub(crate) struct Stream(pub(crate) Arc<Watch>);
+/// An open stream of an HTTP/2 connection, until the last byte of its answer is written.
+pub(crate) struct Stream {
+    pub(crate) watch: Arc<Watch>,
+    /// When its answer was ready.
+    written_since: Option<u64>,
+}
+
+impl Stream {
+    /// The same answer, whose bytes keep the stream open. Flow control may hold them back long after hyper let go of the body.
+    pub(crate) fn write(mut self, answer: Answer) -> Answer {
+        let now = self.watch.now.load(Ordering::Relaxed);
+        self.written_since = Some(now);
+        *self.watch.writing().entry(now).or_default() += 1;
+        answer.map(|body| {
+            let bytes = body.into_inner().unwrap_or_default();
+            if bytes.is_empty() {
+                return Full::new(bytes);
+            }
+            Full::new(Bytes::from_owner(Held {
+                bytes,
+                _stream: self,
+            }))
+        })
+    }
+}
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        if self.0.streams.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.set(Phase::Idle);
+        if let Some(since) = self.written_since {
+            let mut writing = self.watch.writing();
+            if let Some(count) = writing.get_mut(&since) {
+                *count -= 1;
+                if *count == 0 {
+                    writing.remove(&since);
+                }
+            }
         }
+        if self.watch.streams.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.watch.set(Phase::Idle);
+        }
+    }
+}
+
+/// The bytes of an answer and its stream.
+struct Held {
+    bytes: Bytes,
+    _stream: Stream,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -223,4 +283,26 @@ fn own_refusal(bytes: &[u8]) -> Option<u16> {
     let text = std::str::from_utf8(bytes).ok()?;
     let status = text.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
     (status >= 400 && !text.contains("content-type:")).then_some(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reply::written;
+
+    #[test]
+    fn an_answer_over_http_2_that_nobody_reads_is_overdue_whatever_else_is_asked() {
+        let now = Arc::new(AtomicU64::new(0));
+        let watch = Arc::new(Watch::new(Arc::clone(&now)));
+        watch.begin_http2();
+        let unread = watch.begin_stream().write(written(200, "unread"));
+        for second in 1..=31 {
+            now.store(second, Ordering::Relaxed);
+            assert_eq!(watch.is_overdue(), second > 30, "{second}");
+            drop(watch.begin_stream().write(written(200, "read at once")));
+        }
+        drop(unread);
+        assert!(!watch.is_overdue(), "nothing is written any more");
+        assert_eq!(watch.phase(), Phase::Idle);
+    }
 }

@@ -8,6 +8,7 @@ mod accept;
 mod api;
 mod app;
 mod body;
+mod budget;
 mod connection;
 mod fields;
 #[cfg(feature = "fuzzing")]
@@ -34,13 +35,16 @@ use tokio_rustls::TlsAcceptor;
 use crate::accept::Listener;
 use crate::api::docs::Docs;
 use crate::app::{App, Exposure};
+use crate::budget::Budget;
 use crate::metrics::Metrics;
 
 /// How many requests are worked on at once.
 const MAX_IN_FLIGHT: usize = 1_024;
-/// How many machines are shown at a time, in all lists that are made or on their way: one has up to 150 others inside, so that
-/// a page of 500 may be 30 MB.
-const MAX_LISTED_MACHINES: usize = 1000;
+/// How many machines of one instance may stand in large pages that are made at a time, and twice as many of all: one has up to
+/// 150 others inside, so that a page of 500 may be 30 MB.
+const MAX_LISTED_MACHINES: u32 = 500;
+/// How many KiB of large answers may be on their way for one instance, and twice as many for all.
+const MAX_LARGE_KIB: u32 = 32 * 1024;
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 4_096;
 
@@ -141,7 +145,10 @@ impl Server {
         let metrics = Arc::new(Metrics::new());
         let docs = Arc::new(Docs::new());
         let turns = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
-        let listed = Arc::new(Semaphore::new(MAX_LISTED_MACHINES));
+        // Whoever waits to make a page costs nothing yet; an answer that waits is made already.
+        let listed = Budget::new(MAX_LISTED_MACHINES, 32 * MAX_LISTED_MACHINES as usize);
+        let large = Budget::new(MAX_LARGE_KIB, MAX_LARGE_KIB as usize);
+        let (listed, large) = (Arc::new(listed), Arc::new(large));
         let app = |exposure| {
             Arc::new(App {
                 authority: Arc::clone(&authority),
@@ -149,6 +156,7 @@ impl Server {
                 random: Arc::clone(&random),
                 turns: Arc::clone(&turns),
                 listed: Arc::clone(&listed),
+                large: Arc::clone(&large),
                 trusted_proxies: options.trusted_proxies.clone(),
                 exposure,
                 docs: Arc::clone(&docs),

@@ -147,7 +147,7 @@ impl ApiError {
                 retry_after_seconds: Some(retry_after_seconds),
                 ..Self::new(ErrorCode::TooManyRequests)
             },
-            Error::Overloaded => Self {
+            Error::Overloaded | Error::Store(StoreError::Busy(_)) => Self {
                 retry_after_seconds: Some(1),
                 ..Self::new(ErrorCode::ServiceUnavailable)
             },
@@ -284,4 +284,18 @@ pub(crate) fn answer(status: u16, content_type: HeaderValue, body: Bytes) -> Ans
 /// Success.
 pub(crate) fn ok<T: Serialize>(body: &T) -> Result<Answer, ApiError> {
     Ok(json(200, body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_store_is_no_fault_for_the_log() {
+        let busy = Error::Store(StoreError::Busy("too many lists are read"));
+        let error = ApiError::from_authority(Habit::Parameters, busy);
+        assert_eq!(error.code, ErrorCode::ServiceUnavailable);
+        assert_eq!(error.retry_after_seconds, Some(1));
+        assert_eq!(error.source, None, "what has a source is logged as an error");
+    }
 }

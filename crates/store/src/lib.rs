@@ -50,6 +50,9 @@ pub enum StoreError {
     /// The store cannot answer now, or it is unknown whether a change took effect. Never success.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
+    /// Too many ask for what takes long. Nothing is wrong with the store, and nothing was changed.
+    #[error("the store is busy: {0}")]
+    Busy(&'static str),
     /// What is stored cannot be read.
     #[error("the store is damaged: {0}")]
     Corrupt(String),

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use countersign_authority::{
     Invalid, MachineOrder, MachineQuery, MachineRequest, MachineUpdate, MachineWithScopes, Problem,
     SortBy, machine_body,
@@ -16,10 +15,9 @@ use countersign_protocol::ids::MachineId;
 use countersign_protocol::limits::{DEFAULT_TOKEN_TTL_SECONDS, MAX_MACHINES_PAGE, MAX_SCOPES};
 
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::api::tokens::page;
-use crate::app::{Call, QUEUE_TIMEOUT, overloaded};
+use crate::app::{Call, overloaded};
 use crate::fields::{Body, Presence, Query};
 use crate::reply::{Answer, ApiError, Habit, Place, ok, written};
 
@@ -45,32 +43,38 @@ pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
         })?,
     };
     let page = page(&mut query, MAX_MACHINES_PAGE)?;
-    let share = Arc::clone(&call.app.listed).acquire_many_owned(page.limit);
-    let Ok(Ok(share)) = tokio::time::timeout(QUEUE_TIMEOUT, share).await else {
-        return Err(overloaded());
+    let (actor, limit) = (call.actor()?, page.limit);
+    let is_small = limit <= SMALL_PAGE;
+    let share = if is_small {
+        None
+    } else {
+        Some(call.app.listed.take(actor.instance().id, limit).await?)
     };
     let listed = call
         .app
         .authority
-        .list_machines(call.actor()?, MachineQuery { text, order, page })
+        .list_machines(actor, MachineQuery { text, order, page })
         .await;
     let (machines, total) = listed.map_err(|error| call.refused(error))?;
     let list = List {
         machines,
         total_count: i64::try_from(total).unwrap_or(i64::MAX),
     };
-    let write = move || ListJson {
-        json: serde_json::to_vec(&list).unwrap_or_default(),
-        _share: share,
+    let write = move || {
+        let json = serde_json::to_vec(&list).unwrap_or_default();
+        (json, share)
     };
     // A large one takes longer than others on this thread should have to wait.
-    let json = if page.limit <= SMALL_PAGE {
+    let (json, share) = if is_small {
         write()
     } else {
         let written = tokio::task::spawn_blocking(write).await;
         written.map_err(|_| overloaded())?
     };
-    Ok(written(200, Bytes::from_owner(json)))
+    let mut list = written(200, json);
+    // Until it counts among the large answers it counts among those that are made.
+    list.extensions_mut().insert(Arc::new(share));
+    Ok(list)
 }
 
 /// A [`countersign_protocol::body::MachineList`] that is written without being built first: each machine is made when its turn
@@ -92,18 +96,6 @@ impl Serialize for List {
         list.serialize_field("data", &Data(&self.machines))?;
         list.serialize_field("total_count", &self.total_count)?;
         list.end()
-    }
-}
-
-/// A list on its way. Its share of what may be shown at a time is free again when the last byte is written.
-struct ListJson {
-    json: Vec<u8>,
-    _share: OwnedSemaphorePermit,
-}
-
-impl AsRef<[u8]> for ListJson {
-    fn as_ref(&self) -> &[u8] {
-        &self.json
     }
 }
 

@@ -224,7 +224,7 @@ impl SqliteStore {
         };
         match tokio::time::timeout(limit, read).await {
             Ok(result) => result,
-            Err(_) => Err(StoreError::Unavailable("a list took too long".to_owned())),
+            Err(_) => Err(StoreError::Busy("a list took too long")),
         }
     }
 

@@ -17,6 +17,10 @@ use crate::{Result, StoreError};
 /// How many lists are read at a time.
 const LISTS: usize = 4;
 
+/// How many more wait for that, each with a request's place among those in flight; and how long.
+const WAITING_LISTS: usize = 32;
+const LIST_PATIENCE: Duration = Duration::from_secs(1);
+
 /// How many steps of SQLite's machine a list goes on after it is given up: a fraction of a millisecond.
 const STEPS: i32 = 10_000;
 
@@ -52,6 +56,7 @@ pub(super) struct Readers {
     pool: Mutex<Pool>,
     returned: Condvar,
     lists: Arc<Semaphore>,
+    waiting_lists: Semaphore,
 }
 
 #[derive(Debug, Default)]
@@ -69,6 +74,7 @@ impl Readers {
             pool: Mutex::default(),
             returned: Condvar::new(),
             lists: Arc::new(Semaphore::new(LISTS)),
+            waiting_lists: Semaphore::new(WAITING_LISTS),
         }
     }
 
@@ -107,12 +113,20 @@ impl Readers {
         read().map_err(|error| store_error(&error))
     }
 
-    /// Waits until a list may be read.
+    /// Waits a moment until a list may be read.
     pub(super) async fn list_permit(&self) -> Result<OwnedSemaphorePermit> {
-        Arc::clone(&self.lists)
-            .acquire_owned()
-            .await
-            .map_err(|_| StoreError::Unavailable("the store is closed".to_owned()))
+        let lists = Arc::clone(&self.lists);
+        if let Ok(permit) = Arc::clone(&lists).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let too_many = StoreError::Busy("too many lists are read");
+        let Ok(_place) = self.waiting_lists.try_acquire() else {
+            return Err(too_many);
+        };
+        match tokio::time::timeout(LIST_PATIENCE, lists.acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => Err(too_many),
+        }
     }
 
     fn lease(&self) -> Result<Lease<'_>> {

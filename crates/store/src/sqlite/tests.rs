@@ -631,6 +631,8 @@ mod failing {
 mod lists {
     //! Lists that nobody waits for.
 
+    use std::pin::Pin;
+    use std::task::{Context, Poll, Waker};
     use std::time::Duration;
 
     use rusqlite::Connection;
@@ -678,11 +680,42 @@ mod lists {
                     number(connection, ENDLESS)
                 })
                 .await;
-            assert!(
-                matches!(ended, Err(StoreError::Unavailable(_))),
-                "{ended:?}"
-            );
+            assert!(matches!(ended, Err(StoreError::Busy(_))), "{ended:?}");
         }
+        assert!(has_place(&store).await);
+    }
+
+    fn poll<T>(future: Pin<&mut impl Future<Output = T>>) -> Poll<T> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[tokio::test]
+    async fn few_lists_wait_for_a_place_and_not_for_long() {
+        let folder = TempDir::new().unwrap();
+        let store = create(folder.path(), SqliteOptions::default());
+        let mut places = Vec::new();
+        for _ in 0..4 {
+            places.push(store.shared.readers.list_permit().await.unwrap());
+        }
+        let mut waiting: Vec<_> = (0..32)
+            .map(|_| Box::pin(store.list(|connection, _| number(connection, "SELECT 1"))))
+            .collect();
+        for list in &mut waiting {
+            assert!(poll(list.as_mut()).is_pending());
+        }
+        // The next is turned away without waiting.
+        let mut late = Box::pin(store.list(|connection, _| number(connection, "SELECT 1")));
+        let late = poll(late.as_mut());
+        assert!(
+            matches!(late, Poll::Ready(Err(StoreError::Busy(_)))),
+            "{late:?}"
+        );
+        // And so are those who wait, when a second is over.
+        for list in waiting {
+            let ended = list.await;
+            assert!(matches!(ended, Err(StoreError::Busy(_))), "{ended:?}");
+        }
+        drop(places);
         assert!(has_place(&store).await);
     }
 }

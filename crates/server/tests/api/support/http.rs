@@ -96,6 +96,11 @@ impl Client {
         let _ = self.stream.write_all(bytes);
     }
 
+    /// Waits until an answer begins.
+    pub(crate) fn wait(&self) {
+        assert_eq!(self.stream.peek(&mut [0]).ok(), Some(1));
+    }
+
     /// Says that nothing more will come.
     pub(crate) fn finish(&self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
