@@ -1,7 +1,8 @@
 //! What an authority remembers: the [`Store`] trait and its back ends.
 //!
 //! The trait is made of whole operations: each is atomic, decides what depends on stored state inside its own transaction,
-//! and takes the entry for the change log as an argument, so that no change goes unrecorded. Not found is `None`.
+//! and takes the entry for the change log as an argument, so that no change goes unrecorded, nor is made with a key that ended
+//! while the request was under way. Not found is `None`.
 //! An answer of success means that the change is durable. Every operation names the instance it works for.
 //!
 //! Rules about who may do what live in `countersign-authority`; nothing here knows of HTTP.
@@ -23,7 +24,7 @@ use countersign_protocol::time::Timestamp;
 use std::sync::Arc;
 use thiserror::Error;
 
-pub use changes::{ChainKey, Change, ChangeKind, NewChange};
+pub use changes::{ActingKey, ChainKey, Change, ChangeKind, NewChange};
 pub use instances::{
     Instance, InstanceSettings, NewInstance, NullExpiration, RateLimit, UpdateSettings,
 };
@@ -50,6 +51,12 @@ pub enum StoreError {
     /// The store cannot answer now, or it is unknown whether a change took effect. Never success.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
+    /// The instance key that asked for a change is revoked or gone. Nothing changed.
+    #[error("the instance key that asked is not valid any more")]
+    InstanceKeyGone,
+    /// The machine key that asked for a change is over or gone. Nothing changed.
+    #[error("the machine key that asked is not valid any more")]
+    MachineKeyGone,
     /// What is stored cannot be read.
     #[error("the store is damaged: {0}")]
     Corrupt(String),

@@ -197,6 +197,9 @@ macro_rules! mount_conformance {
                 concurrent_changes_are_chained,
                 changes_are_read_in_parts,
                 entries_come_back_as_they_were,
+                a_revoked_instance_key_changes_nothing,
+                an_instance_key_may_revoke_itself,
+                a_machine_key_that_ended_changes_nothing,
             }
             durability {
                 everything_is_there_after_reopening,
