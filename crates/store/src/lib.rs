@@ -29,8 +29,8 @@ pub use instances::{
     Instance, InstanceSettings, NewInstance, NullExpiration, RateLimit, UpdateSettings,
 };
 pub use keys::{
-    DataKey, DataKeyPurpose, Digest, InstanceKeyRow, MachineKeyRow, NewMachineKey, SealedBytes,
-    SealedKey, SigningKeyRow, SigningKeyState,
+    DataKey, DataKeyPurpose, Digest, InsertSigningKey, InstanceKeyRow, MachineKeyRow,
+    NewMachineKey, SealedBytes, SealedKey, SigningKeyRow, SigningKeyState,
 };
 pub use machines::{
     InsertMachine, InsertScope, MachineOrder, MachineQuery, MachineRow, MachineUpdate,
@@ -142,8 +142,13 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// The signing keys of an instance, oldest first.
     async fn list_signing_keys(&self, instance: InstanceId) -> Result<Vec<SigningKeyRow>>;
 
-    /// Publishes a further signing key.
-    async fn insert_signing_key(&self, key: SigningKeyRow, change: NewChange) -> Result<()>;
+    /// Publishes a further signing key. At most one is published at a time, and at most `max_keys` are kept.
+    async fn insert_signing_key(
+        &self,
+        key: SigningKeyRow,
+        max_keys: usize,
+        change: NewChange,
+    ) -> Result<InsertSigningKey>;
 
     /// Makes a published key the active one and the active one verify-only. `false` where `id` is not a published key.
     async fn activate_signing_key(

@@ -222,7 +222,7 @@ pub async fn a_revoked_instance_key_changes_nothing(world: World) {
             .await
             .err(),
         store
-            .insert_signing_key(world.signing_key(instance), asked())
+            .insert_signing_key(world.signing_key(instance), 16, asked())
             .await
             .err(),
         store

@@ -79,6 +79,8 @@ macro_rules! mount_conformance {
             }
             signing_keys {
                 a_published_key_is_listed_and_not_active,
+                one_signing_key_is_published_at_a_time,
+                signing_keys_are_limited,
                 activation_makes_the_active_key_verify_only,
                 only_a_published_key_is_activated,
                 the_active_key_is_not_deleted,
