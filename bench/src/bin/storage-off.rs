@@ -19,9 +19,9 @@ use countersign_protocol::time::Timestamp;
 use countersign_server::{Server, ServerOptions};
 use countersign_store::sqlite::SqliteStore;
 use countersign_store::{
-    Change, DataKey, Digest, InsertMachine, InsertScope, InsertToken, Instance, InstanceKeyRow,
-    InstanceSettings, LastUse, MachineKeyRow, MachineQuery, MachineRow, MachineUpdate,
-    MachineWithScopes, NewChange, NewInstance, NewMachine, NewMachineKey, NewToken,
+    Change, DataKey, Digest, InsertMachine, InsertScope, InsertSigningKey, InsertToken, Instance,
+    InstanceKeyRow, InstanceSettings, LastUse, MachineKeyRow, MachineQuery, MachineRow,
+    MachineUpdate, MachineWithScopes, NewChange, NewInstance, NewMachine, NewMachineKey, NewToken,
     Result as StoreResult, Revocation, RevokeToken, SealedKey, SigningKeyRow, Statistics, Store,
     StoredToken, Sweep, TokenQuery, TokenUpdate, UpdateSettings, UpdateToken,
 };
@@ -180,8 +180,13 @@ impl Store for StorageOff {
         self.0.list_signing_keys(instance).await
     }
 
-    async fn insert_signing_key(&self, key: SigningKeyRow, change: NewChange) -> StoreResult<()> {
-        self.0.insert_signing_key(key, change).await
+    async fn insert_signing_key(
+        &self,
+        key: SigningKeyRow,
+        max_keys: usize,
+        change: NewChange,
+    ) -> StoreResult<InsertSigningKey> {
+        self.0.insert_signing_key(key, max_keys, change).await
     }
 
     async fn activate_signing_key(

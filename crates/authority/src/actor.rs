@@ -7,7 +7,7 @@ use std::sync::Arc;
 use countersign_protocol::ids::{InstanceId, MachineId};
 use countersign_protocol::secret::{InstanceKey, MAX_SECRET_LENGTH, MachineKey};
 use countersign_store::{
-    ChangeKind, Instance, InstanceKeyRow, MachineKeyRow, MachineRow, NewChange,
+    ActingKey, ChangeKind, Instance, InstanceKeyRow, MachineKeyRow, MachineRow, NewChange,
 };
 use serde_json::Value;
 
@@ -88,6 +88,15 @@ impl Actor {
         match &self.role {
             Role::Machine { key, .. } => *key,
             Role::Instance(_) | Role::Operator => None,
+        }
+    }
+
+    /// The key that must be alive when what the actor asked for is done.
+    fn acting_key(&self) -> Option<ActingKey> {
+        match &self.role {
+            Role::Instance(key) => Some(ActingKey::Instance(key.id.clone())),
+            Role::Machine { key, .. } => key.map(ActingKey::Machine),
+            Role::Operator => None,
         }
     }
 
@@ -227,6 +236,7 @@ impl Authority {
             instance: actor.instance_id(),
             at: self.now(),
             actor: actor.name().to_owned(),
+            key: actor.acting_key(),
             kind,
             subject: subject.to_string(),
             detail: detail.to_string(),

@@ -72,6 +72,7 @@ impl Authority {
             instance: actor.instance_id(),
             at: change.at,
             actor: change.actor.clone(),
+            key: None,
             kind: change.kind,
             subject: change.subject.clone(),
             detail: change.detail.clone(),

@@ -69,7 +69,17 @@ pub enum Error {
     Damaged(&'static str),
     /// The store cannot answer.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::InstanceKeyGone => Self::InstanceKeyInvalid,
+            StoreError::MachineKeyGone => Self::MachineKeyInvalid,
+            error => Self::Store(error),
+        }
+    }
 }
 
 /// Why a token does not verify.

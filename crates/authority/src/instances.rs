@@ -85,6 +85,7 @@ impl Authority {
             instance: id,
             at: now,
             actor: "operator".to_owned(),
+            key: None,
             kind: ChangeKind::InstanceCreated,
             subject: id.to_string(),
             detail: json!({"name": name, "key": key_row.id, "signing_key": signing_key.id})

@@ -10,7 +10,9 @@ use countersign_protocol::body::Jwks;
 use countersign_protocol::ids::{InstanceId, SigningKeyId};
 use countersign_protocol::jwt::{SigningKey, VerifyingKey, generate_rsa_key};
 use countersign_protocol::time::Timestamp;
-use countersign_store::{ChangeKind, SealedBytes, SigningKeyRow, SigningKeyState, Store};
+use countersign_store::{
+    ChangeKind, InsertSigningKey, SealedBytes, SigningKeyRow, SigningKeyState, Store,
+};
 use serde::Serialize;
 use serde_json::json;
 
@@ -174,6 +176,8 @@ impl Authority {
     ) -> Result<SigningKeyInfo, Error> {
         actor.require_instance()?;
         let instance = actor.instance_id();
+        // Whoever comes second sees what the first one published, and makes no key in vain.
+        let turn = self.rotations.of(instance).await;
         let rows = self.store.list_signing_keys(instance).await?;
         let next = rows
             .iter()
@@ -187,9 +191,7 @@ impl Authority {
                 )));
             }
             None if rows.len() >= MAX_SIGNING_KEYS => {
-                return Err(Error::Conflict(format!(
-                    "the instance has {MAX_SIGNING_KEYS} signing keys, which is the maximum; delete one that no JWT needs any more"
-                )));
+                return Err(too_many());
             }
             None => {
                 let row = self
@@ -207,8 +209,19 @@ impl Authority {
         });
         let store = Arc::clone(&self.store);
         self.change_keys(instance, async move {
+            let _turn = turn;
             if let Some((row, change)) = published {
-                store.insert_signing_key(row, change).await?;
+                match store
+                    .insert_signing_key(row, MAX_SIGNING_KEYS, change)
+                    .await?
+                {
+                    InsertSigningKey::Inserted => {}
+                    InsertSigningKey::NextWaits => {
+                        let text = "another process has published a signing key meanwhile";
+                        return Err(Error::Conflict(text.to_owned()));
+                    }
+                    InsertSigningKey::TooMany => return Err(too_many()),
+                }
             }
             if let Some((at, change)) = activated {
                 store.activate_signing_key(instance, id, at, change).await?;
@@ -344,14 +357,15 @@ impl Authority {
         self.rings.reload(&*self.store, &self.vault, instance).await
     }
 
-    /// Makes a key that is only published; generation is costly and runs beside the requests.
+    /// Makes a key that is only published. Generation takes a hundred times as long as a signature, so it has a thread of its
+    /// own, for which one more may wait: neither requests nor signatures stand behind it.
     pub(crate) async fn new_signing_key(
         &self,
         instance: InstanceId,
         id: SigningKeyId,
     ) -> Result<SigningKeyRow, Error> {
         let pkcs8 = self
-            .signer
+            .key_maker
             .run(generate_rsa_key)
             .await?
             .map_err(|_| Error::Damaged("a signing key that was being made"))?;
@@ -389,6 +403,12 @@ impl Authority {
         })?;
         Ok(SigningKeyInfo::from(&key.row))
     }
+}
+
+fn too_many() -> Error {
+    Error::Conflict(format!(
+        "the instance has {MAX_SIGNING_KEYS} signing keys, which is the maximum; delete one that no JWT needs any more"
+    ))
 }
 
 fn context<'a>(instance: &'a str, id: &'a str) -> SealContext<'a> {

@@ -17,6 +17,7 @@ mod random;
 mod readiness;
 mod signer;
 mod tokens;
+mod turns;
 mod uses;
 mod vault;
 
@@ -49,6 +50,7 @@ use keys::Rings;
 use limits::Limits;
 use signer::Signer;
 use tokens::Locators;
+use turns::Turns;
 use uses::Uses;
 use vault::Vault;
 
@@ -84,6 +86,8 @@ pub struct Authority {
     vault: Arc<Vault>,
     rings: Arc<Rings>,
     signer: Signer,
+    key_maker: Signer,
+    rotations: Turns,
     locators: Locators,
     uses: Uses,
     limits: Limits,
@@ -139,7 +143,8 @@ impl Authority {
     ) -> Result<Self, Error> {
         let vault = Vault::open(master, &store.data_keys().await?, Arc::clone(&random))?;
         let time = TimeKeeper::new(clock, store.clock_floor().await?);
-        let signer = Signer::start(options.signers);
+        let signer = Signer::start("signer", options.signers, signer::QUEUE);
+        let key_maker = Signer::start("key-maker", 1, 1);
         let limits = Limits::new(options.max_failures, options.max_reveals);
         let authority = Self {
             store,
@@ -148,6 +153,8 @@ impl Authority {
             vault: Arc::new(vault),
             rings: Arc::default(),
             signer,
+            key_maker,
+            rotations: Turns::default(),
             locators: Locators::default(),
             uses: Uses::default(),
             limits,

@@ -1,4 +1,4 @@
-//! The threads that sign. RSA is the one costly act, a quarter of a millisecond each, so it stays off the threads that answer
+//! The threads that sign, and the one that makes signing keys. RSA is the one costly act, a quarter of a millisecond each, so it stays off the threads that answer
 //! requests, and the queue in front of it is bounded: what does not fit is refused at once.
 //!
 //! While more jobs wait, a thread keeps what it has signed for a moment and hands it over together, one wake-up for each
@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use crate::error::Error;
 
 /// How many signatures may wait.
-const QUEUE: usize = 256;
+pub(crate) const QUEUE: usize = 256;
 /// For how long a thread keeps what it has signed while it signs more.
 const GATHER: Duration = Duration::from_millis(20);
 
@@ -40,20 +40,21 @@ pub(crate) struct Signer {
 }
 
 impl Signer {
-    pub(crate) fn start(threads: usize) -> Self {
-        let (jobs, waiting) = sync_channel::<Job>(QUEUE);
+    /// Starts threads in front of which `queue` jobs may wait.
+    pub(crate) fn start(name: &str, threads: usize, queue: usize) -> Self {
+        let (jobs, waiting) = sync_channel::<Job>(queue);
         let waiting = Arc::new(Mutex::new(waiting));
         for number in 0..threads.max(1) {
             let waiting = Arc::clone(&waiting);
             std::thread::Builder::new()
-                .name(format!("signer-{number}"))
+                .name(format!("{name}-{number}"))
                 .spawn(move || while work(&waiting).is_some() {})
                 .expect("a thread can be started at start-up");
         }
         Self { jobs }
     }
 
-    /// Runs `job` on a signing thread.
+    /// Runs `job` on one of the threads.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> T + Send + 'static,

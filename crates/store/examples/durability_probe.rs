@@ -118,6 +118,7 @@ fn change(instance: InstanceId, kind: ChangeKind, subject: &str) -> NewChange {
         instance,
         at: NOW,
         actor: "operator".to_owned(),
+        key: None,
         kind,
         subject: subject.to_owned(),
         detail: "{}".to_owned(),

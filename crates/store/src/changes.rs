@@ -143,6 +143,15 @@ impl ChangeKind {
     }
 }
 
+/// A key that asks for a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ActingKey {
+    /// An instance key, by its id.
+    Instance(String),
+    /// A machine key, by its number.
+    Machine(i64),
+}
+
 /// An entry to be appended. It holds no secret.
 #[derive(Clone, Debug)]
 pub struct NewChange {
@@ -152,6 +161,9 @@ pub struct NewChange {
     pub at: Timestamp,
     /// Who: an id of a key or machine, or `operator` for the local command line.
     pub actor: String,
+    /// The key that asked for the change; `None` for the operator. Not part of the entry: it must be alive when the change is
+    /// made, else nothing changes.
+    pub key: Option<ActingKey>,
     /// What kind of change.
     pub kind: ChangeKind,
     /// The id of what changed.

@@ -174,6 +174,17 @@ impl SigningKeyState {
     }
 }
 
+/// What came of publishing a signing key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InsertSigningKey {
+    /// It is published.
+    Inserted,
+    /// Another one is published already and not active yet.
+    NextWaits,
+    /// The instance has as many as it may.
+    TooMany,
+}
+
 /// A signing key of an instance.
 #[derive(Clone, Debug)]
 pub struct SigningKeyRow {

@@ -1,7 +1,8 @@
 //! What an authority remembers: the [`Store`] trait and its back ends.
 //!
 //! The trait is made of whole operations: each is atomic, decides what depends on stored state inside its own transaction,
-//! and takes the entry for the change log as an argument, so that no change goes unrecorded. Not found is `None`.
+//! and takes the entry for the change log as an argument, so that no change goes unrecorded, nor is made with a key that ended
+//! while the request was under way. Not found is `None`.
 //! An answer of success means that the change is durable. Every operation names the instance it works for.
 //!
 //! Rules about who may do what live in `countersign-authority`; nothing here knows of HTTP.
@@ -23,13 +24,13 @@ use countersign_protocol::time::Timestamp;
 use std::sync::Arc;
 use thiserror::Error;
 
-pub use changes::{ChainKey, Change, ChangeKind, NewChange};
+pub use changes::{ActingKey, ChainKey, Change, ChangeKind, NewChange};
 pub use instances::{
     Instance, InstanceSettings, NewInstance, NullExpiration, RateLimit, UpdateSettings,
 };
 pub use keys::{
-    DataKey, DataKeyPurpose, Digest, InstanceKeyRow, MachineKeyRow, NewMachineKey, SealedBytes,
-    SealedKey, SigningKeyRow, SigningKeyState,
+    DataKey, DataKeyPurpose, Digest, InsertSigningKey, InstanceKeyRow, MachineKeyRow,
+    NewMachineKey, SealedBytes, SealedKey, SigningKeyRow, SigningKeyState,
 };
 pub use machines::{
     InsertMachine, InsertScope, MachineOrder, MachineQuery, MachineRow, MachineUpdate,
@@ -53,6 +54,12 @@ pub enum StoreError {
     /// Too many ask for what takes long. Nothing is wrong with the store, and nothing was changed.
     #[error("the store is busy: {0}")]
     Busy(&'static str),
+    /// The instance key that asked for a change is revoked or gone. Nothing changed.
+    #[error("the instance key that asked is not valid any more")]
+    InstanceKeyGone,
+    /// The machine key that asked for a change is over or gone. Nothing changed.
+    #[error("the machine key that asked is not valid any more")]
+    MachineKeyGone,
     /// What is stored cannot be read.
     #[error("the store is damaged: {0}")]
     Corrupt(String),
@@ -138,8 +145,13 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// The signing keys of an instance, oldest first.
     async fn list_signing_keys(&self, instance: InstanceId) -> Result<Vec<SigningKeyRow>>;
 
-    /// Publishes a further signing key.
-    async fn insert_signing_key(&self, key: SigningKeyRow, change: NewChange) -> Result<()>;
+    /// Publishes a further signing key. At most one is published at a time, and at most `max_keys` are kept.
+    async fn insert_signing_key(
+        &self,
+        key: SigningKeyRow,
+        max_keys: usize,
+        change: NewChange,
+    ) -> Result<InsertSigningKey>;
 
     /// Makes a published key the active one and the active one verify-only. `false` where `id` is not a published key.
     async fn activate_signing_key(

@@ -187,6 +187,7 @@ async fn what_became_of_signing_keys_elsewhere_is_noticed_within_a_minute() {
         instance,
         at: story.authority.now(),
         actor: "another process".to_owned(),
+        key: None,
         kind: ChangeKind::SigningKeyDeleted,
         subject: old.to_string(),
         detail: "{}".to_owned(),

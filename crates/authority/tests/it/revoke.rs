@@ -19,6 +19,31 @@ async fn revoke(
 }
 
 #[tokio::test]
+async fn a_key_that_ended_while_its_request_was_under_way_changes_nothing() {
+    let story = Story::new().await;
+    let owner = story.actor(&story.home).await;
+    let authority = &story.authority;
+    let (_, id) = story.token(&story.sender, opaque()).await;
+    let machine = story.actor(&story.sender.key).await;
+    authority
+        .rotate_machine_key(&owner, story.sender.id, 0)
+        .await
+        .unwrap();
+    let refused = revoke(&story, &machine, id, "late").await;
+    assert!(matches!(refused, Err(Error::MachineKeyInvalid)));
+
+    let key = authority.create_instance_key(&owner, false).await.unwrap();
+    let ended = story.actor(key.key.expose()).await;
+    authority
+        .revoke_instance_key(&owner, &key.info.id)
+        .await
+        .unwrap();
+    let refused = revoke(&story, &ended, id, "late").await;
+    assert!(matches!(refused, Err(Error::InstanceKeyInvalid)));
+    assert!(revoke(&story, &owner, id, "in time").await.is_ok());
+}
+
+#[tokio::test]
 async fn the_first_revocation_counts_and_a_second_one_changes_nothing() {
     let story = Story::new().await;
     let owner = story.actor(&story.home).await;

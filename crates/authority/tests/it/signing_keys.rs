@@ -136,6 +136,25 @@ async fn one_key_waits_at_a_time_and_may_be_used_at_once() {
 }
 
 #[tokio::test]
+async fn concurrent_rotations_publish_one_key() {
+    let story = Story::new().await;
+    let owner = story.actor(&story.home).await;
+    let rotations = [(); 40].map(|()| {
+        let (authority, owner) = (story.authority.clone(), owner.clone());
+        tokio::spawn(async move { authority.rotate_signing_key(&owner, false).await })
+    });
+    let mut outcomes = Vec::new();
+    for rotation in rotations {
+        outcomes.push(rotation.await.unwrap());
+    }
+    let refused = outcomes
+        .iter()
+        .filter(|outcome| matches!(outcome, Err(Error::Conflict(_))));
+    assert_eq!(refused.count(), 39, "{outcomes:?}");
+    assert_eq!(story.states().await, ["active", "published"]);
+}
+
+#[tokio::test]
 async fn a_deleted_key_takes_its_jwts_with_it_and_the_active_one_stays() {
     let story = Story::new().await;
     let owner = story.actor(&story.home).await;

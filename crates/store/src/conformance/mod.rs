@@ -79,6 +79,8 @@ macro_rules! mount_conformance {
             }
             signing_keys {
                 a_published_key_is_listed_and_not_active,
+                one_signing_key_is_published_at_a_time,
+                signing_keys_are_limited,
                 activation_makes_the_active_key_verify_only,
                 only_a_published_key_is_activated,
                 the_active_key_is_not_deleted,
@@ -197,6 +199,9 @@ macro_rules! mount_conformance {
                 concurrent_changes_are_chained,
                 changes_are_read_in_parts,
                 entries_come_back_as_they_were,
+                a_revoked_instance_key_changes_nothing,
+                an_instance_key_may_revoke_itself,
+                a_machine_key_that_ended_changes_nothing,
             }
             durability {
                 everything_is_there_after_reopening,

@@ -1,14 +1,16 @@
 //! Signing keys of JWTs.
 
+use std::sync::Arc;
+
 use super::world::{World, at, some_change};
-use crate::{NewToken, SigningKeyRow, SigningKeyState, StoreError};
+use crate::{InsertSigningKey, NewToken, SigningKeyRow, SigningKeyState, StoreError};
 
 pub async fn a_published_key_is_listed_and_not_active(world: World) {
     let id = world.instance().await;
     let key = world.signing_key(id);
     world
         .store
-        .insert_signing_key(key.clone(), some_change(id))
+        .insert_signing_key(key.clone(), 16, some_change(id))
         .await
         .unwrap();
     let listed = world.store.list_signing_keys(id).await.unwrap();
@@ -28,12 +30,62 @@ pub async fn a_published_key_is_listed_and_not_active(world: World) {
     assert_eq!(world.changes(id).await.len(), 2);
 }
 
+pub async fn one_signing_key_is_published_at_a_time(world: World) {
+    let (id, other) = (world.instance().await, world.instance().await);
+    let tasks = [(); 20].map(|()| {
+        let (store, key) = (Arc::clone(&world.store), world.signing_key(id));
+        tokio::spawn(async move { store.insert_signing_key(key, 16, some_change(id)).await })
+    });
+    let mut inserted = 0;
+    for task in tasks {
+        match task.await.unwrap().unwrap() {
+            InsertSigningKey::Inserted => inserted += 1,
+            outcome => assert_eq!(outcome, InsertSigningKey::NextWaits),
+        }
+    }
+    assert_eq!(inserted, 1);
+    assert_eq!(world.store.list_signing_keys(id).await.unwrap().len(), 2);
+    assert_eq!(world.changes(id).await.len(), 2);
+    let theirs = world.signing_key(other);
+    let outcome = world
+        .store
+        .insert_signing_key(theirs, 16, some_change(other))
+        .await;
+    assert_eq!(outcome.unwrap(), InsertSigningKey::Inserted);
+}
+
+pub async fn signing_keys_are_limited(world: World) {
+    let (id, other) = (world.instance().await, world.instance().await);
+    for expected in [InsertSigningKey::Inserted, InsertSigningKey::TooMany] {
+        let key = world.signing_key(id);
+        let kid = key.id;
+        let outcome = world
+            .store
+            .insert_signing_key(key, 2, some_change(id))
+            .await;
+        assert_eq!(outcome.unwrap(), expected);
+        let activated = world
+            .store
+            .activate_signing_key(id, kid, at(5), some_change(id))
+            .await;
+        assert_eq!(activated.unwrap(), expected == InsertSigningKey::Inserted);
+    }
+    assert_eq!(world.store.list_signing_keys(id).await.unwrap().len(), 2);
+    assert_eq!(world.changes(id).await.len(), 3);
+    let theirs = world.signing_key(other);
+    let outcome = world
+        .store
+        .insert_signing_key(theirs, 2, some_change(other))
+        .await;
+    assert_eq!(outcome.unwrap(), InsertSigningKey::Inserted);
+}
+
 pub async fn activation_makes_the_active_key_verify_only(world: World) {
     let id = world.instance().await;
     let key = world.signing_key(id);
     world
         .store
-        .insert_signing_key(key.clone(), some_change(id))
+        .insert_signing_key(key.clone(), 16, some_change(id))
         .await
         .unwrap();
     assert!(
@@ -75,7 +127,7 @@ pub async fn only_a_published_key_is_activated(world: World) {
     let key = world.signing_key(id);
     world
         .store
-        .insert_signing_key(key.clone(), some_change(id))
+        .insert_signing_key(key.clone(), 16, some_change(id))
         .await
         .unwrap();
     assert!(
@@ -111,7 +163,7 @@ pub async fn the_active_key_is_not_deleted(world: World) {
     let key = world.signing_key(id);
     world
         .store
-        .insert_signing_key(key.clone(), some_change(id))
+        .insert_signing_key(key.clone(), 16, some_change(id))
         .await
         .unwrap();
     assert!(
@@ -138,7 +190,10 @@ pub async fn a_signing_key_id_is_used_once(world: World) {
         id: other.first_signing_key(),
         ..world.signing_key(mine)
     };
-    let outcome = world.store.insert_signing_key(key, some_change(mine)).await;
+    let outcome = world
+        .store
+        .insert_signing_key(key, 16, some_change(mine))
+        .await;
     assert!(
         matches!(outcome, Err(StoreError::Conflict(_))),
         "{outcome:?}"
@@ -151,7 +206,7 @@ pub async fn a_signing_key_of_another_instance_is_left_alone(world: World) {
     let key = world.signing_key(other);
     world
         .store
-        .insert_signing_key(key.clone(), some_change(other))
+        .insert_signing_key(key.clone(), 16, some_change(other))
         .await
         .unwrap();
     assert!(

@@ -264,7 +264,7 @@ pub async fn a_jwt_needs_its_signing_key(world: World) {
     let key = world.signing_key(instance);
     world
         .store
-        .insert_signing_key(key.clone(), some_change(instance))
+        .insert_signing_key(key.clone(), 16, some_change(instance))
         .await
         .unwrap();
     let jwt = || NewToken {

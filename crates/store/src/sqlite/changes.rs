@@ -1,15 +1,18 @@
 //! The change log in SQLite.
 
 use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::jobs::Write;
 use super::rows::{self, WriteError};
-use crate::changes::{Change, ChangeKind, NewChange};
+use crate::StoreError;
+use crate::changes::{ActingKey, Change, ChangeKind, NewChange};
 
 impl Write<'_> {
-    /// Appends an entry to the log of the instance with this number.
+    /// Appends an entry to the log of the instance with this number, or refuses where the key that asked is not alive any more;
+    /// then all that the operation did before is undone.
     pub(super) fn append(&self, instance: i64, change: &NewChange) -> Result<(), WriteError> {
+        self.require_alive(instance, change)?;
         let last = self
             .connection
             .prepare_cached("SELECT sequence, code FROM changes WHERE instance = ?1 ORDER BY sequence DESC LIMIT 1")?
@@ -33,6 +36,31 @@ impl Write<'_> {
             ],
         )?;
         Ok(())
+    }
+
+    fn require_alive(&self, instance: i64, change: &NewChange) -> Result<(), WriteError> {
+        let is_there = |sql, parameters: &[&dyn ToSql]| {
+            self.connection.prepare_cached(sql)?.exists(parameters)
+        };
+        let (is_alive, gone) = match &change.key {
+            None => return Ok(()),
+            Some(ActingKey::Instance(id)) => (
+                is_there(
+                    "SELECT 1 FROM instance_keys WHERE id = ?1 AND instance = ?2 AND revoked_at IS NULL",
+                    params![id, instance],
+                )?,
+                StoreError::InstanceKeyGone,
+            ),
+            Some(ActingKey::Machine(number)) => (
+                is_there(
+                    "SELECT 1 FROM machine_keys k JOIN machines m ON m.number = k.machine
+                     WHERE k.number = ?1 AND m.instance = ?2 AND (k.expires_at IS NULL OR k.expires_at > ?3)",
+                    params![number, instance, change.at.as_millis()],
+                )?,
+                StoreError::MachineKeyGone,
+            ),
+        };
+        if is_alive { Ok(()) } else { Err(gone.into()) }
     }
 }
 

@@ -284,19 +284,24 @@ pub(super) fn revoke_key(
     let digest = write
         .connection
         .prepare_cached(
-            "UPDATE instance_keys SET revoked_at = ?3 WHERE instance = ?1 AND id = ?2 AND revoked_at IS NULL
-             RETURNING digest, digest_version",
+            "SELECT digest, digest_version FROM instance_keys
+             WHERE instance = ?1 AND id = ?2 AND revoked_at IS NULL",
         )?
-        .query_row(params![instance, key_id, at.as_millis()], |row| rows::digest(row, 0))
+        .query_row(params![instance, key_id], |row| rows::digest(row, 0))
         .optional()?;
     let Some(digest) = digest else {
         return Ok(false);
     };
-    if live_keys(write, instance)? == 0 {
+    // First, because a key may revoke itself.
+    write.append(instance, change)?;
+    if live_keys(write, instance)? == 1 {
         // The transaction is undone.
         return Err(StoreError::Conflict("the last live key of the instance".to_owned()).into());
     }
-    write.append(instance, change)?;
+    write.execute(
+        "UPDATE instance_keys SET revoked_at = ?3 WHERE instance = ?1 AND id = ?2",
+        params![instance, key_id, at.as_millis()],
+    )?;
     write.effect(Effect::RemoveInstanceKey(digest));
     Ok(true)
 }

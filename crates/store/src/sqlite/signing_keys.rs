@@ -8,7 +8,7 @@ use rusqlite::{Connection, Row, params};
 use super::jobs::Write;
 use super::rows::{self, WriteError};
 use crate::changes::NewChange;
-use crate::keys::{SealedBytes, SigningKeyRow, SigningKeyState};
+use crate::keys::{InsertSigningKey, SealedBytes, SigningKeyRow, SigningKeyState};
 
 pub(super) fn list(
     connection: &Connection,
@@ -64,10 +64,24 @@ pub(super) fn insert(
     write: &Write<'_>,
     instance: i64,
     key: &SigningKeyRow,
+    max_keys: usize,
     change: &NewChange,
-) -> Result<(), WriteError> {
+) -> Result<InsertSigningKey, WriteError> {
+    let (count, next_waits) = write
+        .connection
+        .prepare_cached(
+            "SELECT count(*), coalesce(max(state = 'published'), FALSE) FROM signing_keys WHERE instance = ?1",
+        )?
+        .query_row([instance], |row| Ok((row.get::<_, u32>(0)?, row.get::<_, bool>(1)?)))?;
+    if next_waits {
+        return Ok(InsertSigningKey::NextWaits);
+    }
+    if count as usize >= max_keys {
+        return Ok(InsertSigningKey::TooMany);
+    }
     insert_row(write, instance, key)?;
-    write.append(instance, change)
+    write.append(instance, change)?;
+    Ok(InsertSigningKey::Inserted)
 }
 
 pub(super) fn activate(

@@ -13,7 +13,8 @@ use super::{
 use crate::changes::{Change, NewChange};
 use crate::instances::{Instance, InstanceSettings, NewInstance, UpdateSettings};
 use crate::keys::{
-    DataKey, Digest, InstanceKeyRow, MachineKeyRow, NewMachineKey, SealedKey, SigningKeyRow,
+    DataKey, Digest, InsertSigningKey, InstanceKeyRow, MachineKeyRow, NewMachineKey, SealedKey,
+    SigningKeyRow,
 };
 use crate::machines::{
     InsertMachine, InsertScope, MachineQuery, MachineRow, MachineUpdate, MachineWithScopes,
@@ -143,12 +144,17 @@ impl Store for SqliteStore {
             .read(|connection| signing_keys::list(connection, instance))
     }
 
-    async fn insert_signing_key(&self, key: SigningKeyRow, change: NewChange) -> Result<()> {
+    async fn insert_signing_key(
+        &self,
+        key: SigningKeyRow,
+        max_keys: usize,
+        change: NewChange,
+    ) -> Result<InsertSigningKey> {
         let number = self
             .instance_number(&key.instance)
             .ok_or_else(no_instance)?;
         self.writer
-            .write(move |write| signing_keys::insert(write, number, &key, &change))
+            .write(move |write| signing_keys::insert(write, number, &key, max_keys, &change))
             .await
     }
 

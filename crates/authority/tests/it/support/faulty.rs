@@ -8,11 +8,11 @@ use async_trait::async_trait;
 use countersign_protocol::ids::{InstanceId, Locator, MachineId, SigningKeyId, TokenId};
 use countersign_protocol::time::Timestamp;
 use countersign_store::{
-    Change, DataKey, Digest, InsertMachine, InsertScope, InsertToken, Instance, InstanceKeyRow,
-    InstanceSettings, LastUse, MachineKeyRow, MachineQuery, MachineRow, MachineUpdate,
-    MachineWithScopes, NewChange, NewInstance, NewMachine, NewMachineKey, NewToken, Result,
-    Revocation, RevokeToken, SealedKey, SigningKeyRow, Statistics, Store, StoreError, StoredToken,
-    Sweep, TokenQuery, TokenUpdate, UpdateSettings, UpdateToken,
+    Change, DataKey, Digest, InsertMachine, InsertScope, InsertSigningKey, InsertToken, Instance,
+    InstanceKeyRow, InstanceSettings, LastUse, MachineKeyRow, MachineQuery, MachineRow,
+    MachineUpdate, MachineWithScopes, NewChange, NewInstance, NewMachine, NewMachineKey, NewToken,
+    Result, Revocation, RevokeToken, SealedKey, SigningKeyRow, Statistics, Store, StoreError,
+    StoredToken, Sweep, TokenQuery, TokenUpdate, UpdateSettings, UpdateToken,
 };
 use tokio::sync::Semaphore;
 
@@ -163,7 +163,7 @@ faulty! {
     instance_key_by_digest(digest: &Digest) -> Option<Arc<InstanceKeyRow>>;
     revoke_instance_key(instance: InstanceId, key_id: &str, at: Timestamp, change: NewChange) -> bool;
     list_signing_keys(instance: InstanceId) -> Vec<SigningKeyRow>;
-    insert_signing_key(key: SigningKeyRow, change: NewChange) -> ();
+    insert_signing_key(key: SigningKeyRow, max_keys: usize, change: NewChange) -> InsertSigningKey;
     activate_signing_key(instance: InstanceId, id: SigningKeyId, at: Timestamp, change: NewChange) -> bool;
     delete_signing_key(instance: InstanceId, id: SigningKeyId, change: NewChange) -> bool;
     insert_machine(machine: NewMachine, change: NewChange) -> InsertMachine;
