@@ -296,6 +296,9 @@ mod tests {
         let error = ApiError::from_authority(Habit::Parameters, busy);
         assert_eq!(error.code, ErrorCode::ServiceUnavailable);
         assert_eq!(error.retry_after_seconds, Some(1));
-        assert_eq!(error.source, None, "what has a source is logged as an error");
+        assert_eq!(
+            error.source, None,
+            "what has a source is logged as an error"
+        );
     }
 }
