@@ -21,13 +21,15 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsAcceptor;
 
-use crate::app::{App, answer};
+use crate::app::{App, answer, refuse_unreadable};
 use crate::connection::{Watch, Watched};
 
 /// How many connections may be open at once.
 const MAX_CONNECTIONS: usize = 16_000;
 /// The longest block of headers, the request line included.
 const MAX_HEADER_BYTES: usize = 40 * 1024;
+/// The same over HTTP/2. Beyond our own limit, so that we answer in our own words; a line counts 32 bytes more there.
+const MAX_HEADER_LIST_BYTES: u32 = 40 * 1024;
 /// How often connections are looked at; the unit of the ages below.
 const TICK: Duration = Duration::from_secs(1);
 /// For how many ticks a thread that stops waits for its connections.
@@ -137,8 +139,12 @@ async fn serve(
 ) {
     let app = Arc::clone(&listener.app);
     let stop = listener.stop.clone();
+    let refuse = {
+        let app = Arc::clone(&app);
+        move |status| refuse_unreadable(&app, status)
+    };
     let Some(tls) = &listener.tls else {
-        let stream = Watched::new(stream, Arc::clone(&watch), Arc::clone(&app));
+        let stream = Watched::new(stream, Arc::clone(&watch), refuse);
         return serve_http1(app, stream, peer, watch, stop).await;
     };
     // A peer that cannot shake hands is closed without a word, like one that sends no HTTP.
@@ -146,7 +152,7 @@ async fn serve(
         return;
     };
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let stream = Watched::new(stream, Arc::clone(&watch), Arc::clone(&app));
+    let stream = Watched::new(stream, Arc::clone(&watch), refuse);
     if is_http2 {
         serve_http2(app, stream, peer, watch, stop).await
     } else {
@@ -156,7 +162,7 @@ async fn serve(
 
 async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     app: Arc<App>,
-    stream: Watched<S>,
+    stream: S,
     peer: IpAddr,
     watch: Arc<Watch>,
     stop: watch::Receiver<bool>,
@@ -178,7 +184,7 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 
 async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     app: Arc<App>,
-    stream: Watched<S>,
+    stream: S,
     peer: IpAddr,
     watch: Arc<Watch>,
     stop: watch::Receiver<bool>,
@@ -194,7 +200,7 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(128)
-        .max_header_list_size(32 * 1024)
+        .max_header_list_size(MAX_HEADER_LIST_BYTES)
         .max_pending_accept_reset_streams(20)
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(10))

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use countersign_authority::{Accepts, Actor, Authority, Error};
 use countersign_protocol::error::ErrorCode;
 use countersign_protocol::random::{Random, random_bytes};
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, USER_AGENT};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HeaderValue, USER_AGENT};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, Method, Request};
+use http::{HeaderMap, HeaderName, Method, Request, Version};
 use http_body::Body as _;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -135,6 +135,9 @@ pub(crate) async fn answer(
         http.response.status_code = tracing::field::Empty,
     );
     let takes_body = !matches!(head.method, Method::GET | Method::HEAD | Method::DELETE);
+    // A body that nobody reads. hyper would go on behind it while the answer is still being written.
+    let ends_connection =
+        !takes_body && !incoming.is_end_stream() && head.version < Version::HTTP_2;
     let body = if takes_body {
         watch.enter(Phase::Body);
         match guarded(pin!(read_body(incoming, &head.headers)), BODY_TIMEOUT).await {
@@ -166,6 +169,10 @@ pub(crate) async fn answer(
     let mut answer = outcome.unwrap_or_else(|error| app.refuse(operation, habit, error));
     if head.method == Method::HEAD {
         strip_body(&mut answer);
+    }
+    if ends_connection {
+        let close = HeaderValue::from_static("close");
+        answer.headers_mut().insert(CONNECTION, close);
     }
     let status = i64::from(answer.status().as_u16());
     span.record("http.response.status_code", status);

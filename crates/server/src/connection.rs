@@ -11,7 +11,6 @@ use bytes::Bytes;
 use http_body_util::Full;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::app::{App, refuse_unreadable};
 use crate::reply::Answer;
 
 /// What a connection is doing.
@@ -183,27 +182,30 @@ impl AsRef<[u8]> for Held {
 /// A stream that tells its watch when a head begins and when the connection is idle again.
 ///
 /// What hyper cannot read as a request it refuses by itself, with an empty body. Such a refusal is swallowed here and the usual
-/// envelope is sent in its place.
-pub(crate) struct Watched<S> {
+/// envelope, which `refuse` writes, is sent in its place.
+pub(crate) struct Watched<S, R> {
     stream: S,
     watch: Arc<Watch>,
-    app: Arc<App>,
+    refuse: R,
     /// What is left to send of our own refusal; the connection ends with it.
     refusal: Option<Vec<u8>>,
+    /// Whether not all was taken that was last to be written. hyper puts a refusal in front of what is left.
+    is_behind: bool,
 }
 
-impl<S> Watched<S> {
-    pub(crate) fn new(stream: S, watch: Arc<Watch>, app: Arc<App>) -> Self {
+impl<S, R> Watched<S, R> {
+    pub(crate) fn new(stream: S, watch: Arc<Watch>, refuse: R) -> Self {
         Self {
             stream,
             watch,
-            app,
+            refuse,
             refusal: None,
+            is_behind: false,
         }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin, R: Unpin> AsyncRead for Watched<S, R> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -219,13 +221,27 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Watched<S> {
-    /// Whether hyper refuses by itself; ours is sent in place of it.
-    fn is_replaced(&mut self, head: &[u8]) -> bool {
-        if self.refusal.is_none() && self.watch.phase() == Phase::Head {
-            self.refusal = own_refusal(head).map(|status| refuse_unreadable(&self.app, status));
+impl<S: AsyncWrite + Unpin, R: Fn(u16) -> Vec<u8> + Unpin> Watched<S, R> {
+    /// Whether hyper refuses by itself; ours is sent in place of it. An error where it would get into the middle of an answer.
+    fn is_replaced(&mut self, head: &[u8]) -> io::Result<bool> {
+        let may_be_refusal = matches!(
+            self.watch.phase(),
+            Phase::Head | Phase::Writing | Phase::Idle
+        ) && !self.watch.is_http2.load(Ordering::Relaxed);
+        if self.refusal.is_none()
+            && may_be_refusal
+            && let Some(status) = own_refusal(head)
+        {
+            if self.is_behind {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+            self.refusal = Some((self.refuse)(status));
         }
-        self.refusal.is_some()
+        Ok(self.refusal.is_some())
+    }
+
+    fn note(&mut self, written: &Poll<io::Result<usize>>, offered: usize) {
+        self.is_behind = !matches!(written, Poll::Ready(Ok(count)) if *count == offered);
     }
 
     fn poll_refusal(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -240,16 +256,18 @@ impl<S: AsyncWrite + Unpin> Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin, R: Fn(u16) -> Vec<u8> + Unpin> AsyncWrite for Watched<S, R> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.is_replaced(bytes) {
+        if self.is_replaced(bytes)? {
             return Poll::Ready(Ok(bytes.len()));
         }
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.note(&written, bytes.len());
+        written
     }
 
     fn poll_write_vectored(
@@ -257,10 +275,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if slices.first().is_some_and(|head| self.is_replaced(head)) {
-            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
+        let length = slices.iter().map(|slice| slice.len()).sum();
+        if let Some(head) = slices.first()
+            && self.is_replaced(head)?
+        {
+            return Poll::Ready(Ok(length));
         }
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.note(&written, length);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -278,17 +301,65 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 }
 
-/// The status of an answer that hyper made by itself. All of ours have a content type.
+/// The status of an answer that hyper made by itself: a head alone. All of ours have a content type, and no JSON has such an end.
 fn own_refusal(bytes: &[u8]) -> Option<u16> {
+    let status = bytes.strip_prefix(b"HTTP/1.1 ")?.get(..3)?;
+    if status < b"400".as_slice() || !bytes.ends_with(b"\r\n\r\n") {
+        return None;
+    }
     let text = std::str::from_utf8(bytes).ok()?;
-    let status = text.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
-    (status >= 400 && !text.contains("content-type:")).then_some(status)
+    let status = std::str::from_utf8(status).ok()?.parse().ok()?;
+    (!text.contains("content-type:")).then_some(status)
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
     use crate::reply::written;
+
+    const REFUSAL: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+
+    /// What `Watched` makes of hyper's refusal behind an answer of which the other end takes 20 bytes.
+    async fn refuse_behind(answer: &[u8]) -> (io::Result<()>, Vec<u8>) {
+        let (ours, mut theirs) = tokio::io::duplex(20);
+        let watch = Arc::new(Watch::new(Arc::default()));
+        watch.enter(Phase::Writing);
+        let mut watched = Watched::new(ours, watch, |status: u16| status.to_string().into_bytes());
+        let count = watched.write(answer).await.unwrap();
+        let mut said = vec![0; count];
+        theirs.read_exact(&mut said).await.unwrap();
+        let mut outcome = watched.write_all(REFUSAL).await;
+        if outcome.is_ok() {
+            outcome = watched.flush().await;
+        }
+        drop(watched);
+        theirs.read_to_end(&mut said).await.unwrap();
+        (outcome, said)
+    }
+
+    #[tokio::test]
+    async fn a_refusal_of_hyper_is_replaced_behind_an_answer_and_never_inside_of_one() {
+        let (outcome, said) = refuse_behind(b"a whole answer").await;
+        assert!(outcome.is_ok(), "{outcome:?}");
+        assert_eq!(said, b"a whole answer400");
+        let (outcome, said) = refuse_behind(b"an answer that does not fit at once").await;
+        assert!(outcome.is_err());
+        assert_eq!(said, b"an answer that does ");
+    }
+
+    #[test]
+    fn only_a_head_without_a_content_type_is_a_refusal_of_hyper() {
+        assert_eq!(own_refusal(REFUSAL), Some(400));
+        for other in [
+            "HTTP/1.1 100 Continue\r\n\r\n",
+            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n\r\n",
+            "HTTP/1.1 400 is the name of a machine\"}",
+        ] {
+            assert_eq!(own_refusal(other.as_bytes()), None, "{other}");
+        }
+    }
 
     #[test]
     fn an_answer_over_http_2_that_nobody_reads_is_overdue_whatever_else_is_asked() {

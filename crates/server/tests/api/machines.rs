@@ -393,6 +393,7 @@ fn a_deletion_is_told_once() {
     assert_snapshot!(api.send(&request), @r#"
     200
     cache-control: no-store
+    connection: close
     content-type: application/json
 
     {"object":"machine","id":"mch_37dGaqO99YcKuZAwpQtuqtW7BaO","deleted":true}

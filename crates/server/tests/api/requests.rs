@@ -343,6 +343,38 @@ fn what_is_no_http_is_refused_and_leaves_the_server_alone() {
 }
 
 #[test]
+fn nonsense_behind_a_request_is_refused_in_the_usual_words() {
+    let api = Api::start();
+    for path in ["/healthz", "/nothing"] {
+        let mut client = api.client();
+        let request = Request::new("GET", path).bytes();
+        client.write(&[&request, &b"non sense\r\n\r\n"[..]].concat());
+        client.read(false);
+        let reply = client.read(false);
+        assert_eq!(reply.status, 400);
+        let code = &reply.value()["errors"][0]["code"];
+        assert_eq!(code, "malformed_request_parameters");
+        assert!(client.is_closed());
+    }
+}
+
+#[test]
+fn a_body_that_nobody_reads_ends_the_connection_with_the_answer() {
+    let api = Api::start();
+    for method in ["GET", "HEAD", "DELETE"] {
+        let mut client = api.client();
+        let ask = |body| Request::new(method, "/machines").key(&api.sk).body(body);
+        let empty = client.send(&ask(""));
+        assert_eq!(empty.header("connection"), None, "{method}");
+        let reply = client.send(&ask("hello"));
+        assert_eq!(reply.header("connection"), Some("close"), "{method}");
+        assert_eq!(reply.status, empty.status, "{method}");
+        client.write(b"non sense\r\n\r\n");
+        assert!(client.is_closed(), "{method}");
+    }
+}
+
+#[test]
 fn a_connection_carries_many_requests_in_order() {
     let api = Api::start();
     let mut client = api.client();
