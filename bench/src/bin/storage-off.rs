@@ -203,9 +203,12 @@ impl Store for StorageOff {
         &self,
         instance: InstanceId,
         id: SigningKeyId,
+        unused_since: Option<Timestamp>,
         change: NewChange,
     ) -> StoreResult<bool> {
-        self.0.delete_signing_key(instance, id, change).await
+        self.0
+            .delete_signing_key(instance, id, unused_since, change)
+            .await
     }
 
     async fn insert_machine(

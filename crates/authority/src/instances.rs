@@ -21,7 +21,7 @@ use crate::actor::Actor;
 use crate::error::{Error, Invalid, Problem, invalid};
 
 /// How often a change of settings starts again because somebody else changed them meanwhile.
-const MAX_ATTEMPTS: usize = 8;
+const MAX_ATTEMPTS: usize = 64;
 
 /// A new instance and its first key.
 #[derive(Debug)]

@@ -253,7 +253,7 @@ impl Authority {
         // Read anew even where there is none: an earlier attempt may have deleted it without anybody knowing.
         let is_deleted = self
             .change_keys(instance, async move {
-                Ok(store.delete_signing_key(instance, id, change).await?)
+                Ok(store.delete_signing_key(instance, id, None, change).await?)
             })
             .await?;
         if is_deleted {
@@ -298,12 +298,13 @@ impl Authority {
             {
                 self.rotate_signing_key(&actor, active.is_none()).await?;
             }
+            let unused_since = now.plus_millis(-KEPT_MILLIS).unwrap_or(Timestamp::EPOCH);
             for row in rows
                 .iter()
                 .filter(|row| row.state == SigningKeyState::VerifyOnly)
             {
                 let last_use = row.last_expires_at.max(row.retired_at);
-                if since(last_use) > KEPT_MILLIS {
+                if last_use.is_some_and(|last_use| last_use < unused_since) {
                     let change = self.change(
                         &actor,
                         ChangeKind::SigningKeyDeleted,
@@ -312,7 +313,13 @@ impl Authority {
                     );
                     has_changed |= self
                         .store
-                        .delete_signing_key(actor.instance_id(), row.id, change)
+                        .delete_signing_key(
+                            actor.instance_id(),
+                            row.id,
+                            // A JWT that was under way may have arrived since the list was read.
+                            Some(unused_since),
+                            change,
+                        )
                         .await?;
                 }
             }

@@ -63,6 +63,8 @@ pub struct SealedKey {
     pub digest: Digest,
     /// The key, sealed.
     pub sealed: SealedBytes,
+    /// When it stops working; `None` for the newest.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// A data key, wrapped by the master key.

@@ -162,11 +162,13 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         change: NewChange,
     ) -> Result<bool>;
 
-    /// Deletes a key that is not the active one. `false` where there is none.
+    /// Deletes a key that is not the active one; with `unused_since` only a verify-only one that was replaced, and whose last
+    /// JWT was over, before then. `false` where there is none.
     async fn delete_signing_key(
         &self,
         instance: InstanceId,
         id: SigningKeyId,
+        unused_since: Option<Timestamp>,
         change: NewChange,
     ) -> Result<bool>;
 

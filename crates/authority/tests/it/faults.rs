@@ -196,7 +196,7 @@ async fn what_became_of_signing_keys_elsewhere_is_noticed_within_a_minute() {
     assert!(
         story
             .store
-            .delete_signing_key(instance, old, change)
+            .delete_signing_key(instance, old, None, change)
             .await
             .unwrap()
     );

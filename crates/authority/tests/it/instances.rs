@@ -76,6 +76,22 @@ async fn twenty_keys_live_at_once_and_the_last_one_cannot_be_revoked() {
 }
 
 #[tokio::test]
+async fn many_changes_of_settings_at_a_time_are_all_made() {
+    let story = Story::new().await;
+    let owner = story.actor(&story.home).await;
+    let changes = [(); 40].map(|()| {
+        let (authority, owner) = (story.authority.clone(), owner.clone());
+        let change = json!({"max_jwt_ttl": 60});
+        tokio::spawn(async move { authority.update_instance_settings(&owner, &change).await })
+    });
+    for change in changes {
+        change.await.unwrap().unwrap();
+    }
+    let now = story.actor(&story.home).await.instance().revision;
+    assert_eq!(now, owner.instance().revision + 40);
+}
+
+#[tokio::test]
 async fn settings_are_checked_one_by_one_and_nothing_changes_where_one_is_wrong() {
     let story = Story::new().await;
     let owner = story.actor(&story.home).await;

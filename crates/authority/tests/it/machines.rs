@@ -5,6 +5,7 @@ use countersign_protocol::ids::MachineId;
 use countersign_protocol::secret::has_checksum;
 use serde_json::json;
 
+use crate::support::faulty::Fault;
 use crate::support::sources::{HOUR, MINUTE, SECOND, START, SeededRandom};
 use crate::support::{Story, opaque, problem_of};
 
@@ -297,6 +298,16 @@ async fn a_reveal_shows_the_key_and_is_in_the_log() {
         story.log(&story.home).await.len(),
         usize::try_from(entry.sequence).unwrap()
     );
+}
+
+#[tokio::test]
+async fn a_reveal_is_judged_by_what_its_own_transaction_read() {
+    let story = Story::new().await;
+    // A second look would see what a rotation left that came in between.
+    for operation in ["machine_key_by_digest", "machine_with_scopes"] {
+        story.store.fail_all(operation, Fault::Before);
+    }
+    assert_eq!(story.reveal().await.unwrap(), story.sender.key);
 }
 
 #[tokio::test]

@@ -215,7 +215,11 @@ pub async fn reveal_shows_the_newest_key_and_is_logged(world: World) {
             .reveal_machine_key(instance, id, entry)
             .await
             .unwrap(),
-        Some(sealed.map(|sealed| SealedKey { digest, sealed }))
+        Some(sealed.map(|sealed| SealedKey {
+            digest,
+            sealed,
+            expires_at: None
+        }))
     );
     let changes = world.changes(instance).await;
     assert_eq!(changes.len(), 4);

@@ -84,6 +84,7 @@ macro_rules! mount_conformance {
                 activation_makes_the_active_key_verify_only,
                 only_a_published_key_is_activated,
                 the_active_key_is_not_deleted,
+                a_key_counts_as_unused_behind_its_last_jwt_only,
                 a_signing_key_id_is_used_once,
                 a_signing_key_of_another_instance_is_left_alone,
                 a_jwt_moves_the_last_expiry_of_its_key_forwards_only,

@@ -156,7 +156,7 @@ pub async fn the_active_key_is_not_deleted(world: World) {
     assert!(
         !world
             .store
-            .delete_signing_key(id, id.first_signing_key(), some_change(id))
+            .delete_signing_key(id, id.first_signing_key(), None, some_change(id))
             .await
             .unwrap()
     );
@@ -169,19 +169,57 @@ pub async fn the_active_key_is_not_deleted(world: World) {
     assert!(
         world
             .store
-            .delete_signing_key(id, key.id, some_change(id))
+            .delete_signing_key(id, key.id, None, some_change(id))
             .await
             .unwrap()
     );
     assert!(
         !world
             .store
-            .delete_signing_key(id, key.id, some_change(id))
+            .delete_signing_key(id, key.id, None, some_change(id))
             .await
             .unwrap()
     );
     assert_eq!(world.store.list_signing_keys(id).await.unwrap().len(), 1);
     assert_eq!(world.changes(id).await.len(), 3);
+}
+
+pub async fn a_key_counts_as_unused_behind_its_last_jwt_only(world: World) {
+    let id = world.instance().await;
+    let (first, key) = (id.first_signing_key(), world.signing_key(id));
+    let next = key.id;
+    let delete = async |kid, since| {
+        world
+            .store
+            .delete_signing_key(id, kid, Some(at(since)), some_change(id))
+            .await
+            .unwrap()
+    };
+    world
+        .store
+        .insert_signing_key(key, 16, some_change(id))
+        .await
+        .unwrap();
+    assert!(!delete(next, 100).await, "it is only published");
+    world
+        .store
+        .activate_signing_key(id, next, at(5), some_change(id))
+        .await
+        .unwrap();
+    assert!(!delete(first, 5).await, "it was replaced only now");
+    // A JWT of the older key arrives after somebody has found that there is none.
+    let machine = world.machine(id, "a").await;
+    let late = NewToken {
+        expires_at: Some(at(9000)),
+        ..world.new_jwt(&machine)
+    };
+    world.issue(late).await;
+    assert!(!delete(first, 6).await);
+    assert!(!delete(first, 9000).await);
+    assert!(!delete(next, 9001).await, "it is the active one");
+    assert!(delete(first, 9001).await);
+    assert_eq!(world.store.list_signing_keys(id).await.unwrap().len(), 1);
+    assert_eq!(world.changes(id).await.len(), 5);
 }
 
 pub async fn a_signing_key_id_is_used_once(world: World) {
@@ -219,7 +257,7 @@ pub async fn a_signing_key_of_another_instance_is_left_alone(world: World) {
     assert!(
         !world
             .store
-            .delete_signing_key(mine, key.id, some_change(mine))
+            .delete_signing_key(mine, key.id, None, some_change(mine))
             .await
             .unwrap()
     );

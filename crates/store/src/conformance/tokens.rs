@@ -278,7 +278,7 @@ pub async fn a_jwt_needs_its_signing_key(world: World) {
     );
     world
         .store
-        .delete_signing_key(instance, key.id, some_change(instance))
+        .delete_signing_key(instance, key.id, None, some_change(instance))
         .await
         .unwrap();
     let refused = jwt();

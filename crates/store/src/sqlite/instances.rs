@@ -131,6 +131,9 @@ pub(super) fn update_settings(
     settings: &InstanceSettings,
     change: &NewChange,
 ) -> Result<UpdateSettings, WriteError> {
+    // What is off already was erased when it was turned off.
+    let erases_keys = !settings.secret_reveal && is_on(write, id, "$.secret_reveal")?;
+    let erases_tokens = !settings.token_pooling && is_on(write, id, "$.token_pooling")?;
     let changed = write
         .connection
         .prepare_cached(
@@ -150,16 +153,15 @@ pub(super) fn update_settings(
             UpdateSettings::NotFound
         });
     };
-    let is_any_off = !settings.secret_reveal || !settings.token_pooling;
-    *write.empties_log |= is_any_off;
-    if !settings.secret_reveal {
+    *write.empties_log |= erases_keys || erases_tokens;
+    if erases_keys {
         write.execute(
             "UPDATE machine_keys SET sealed = NULL
              WHERE sealed IS NOT NULL AND machine IN (SELECT number FROM machines WHERE instance = ?1)",
             [instance.number],
         )?;
     }
-    if !settings.token_pooling {
+    if erases_tokens {
         write.execute(
             "UPDATE tokens INDEXED BY tokens_sealed SET sealed = NULL, pool_key = NULL
              WHERE sealed IS NOT NULL AND machine IN (SELECT number FROM machines WHERE instance = ?1)",

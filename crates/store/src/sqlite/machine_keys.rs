@@ -146,14 +146,19 @@ pub(super) fn reveal(
     let newest = write
         .connection
         .prepare_cached(
-            "SELECT k.sealed, k.digest, k.digest_version FROM machine_keys k JOIN machines m ON m.number = k.machine
+            "SELECT k.sealed, k.digest, k.digest_version, k.expires_at FROM machine_keys k JOIN machines m ON m.number = k.machine
              JOIN instances i ON i.number = m.instance
              WHERE i.id = ?1 AND m.id = ?2 ORDER BY k.number DESC LIMIT 1",
         )?
         .query_row(params![instance.as_str(), machine.as_str()], |row| {
             let digest = rows::digest(row, 1)?;
             let sealed = rows::optional_sealed(row, 0)?;
-            Ok(sealed.map(|sealed| SealedKey { digest, sealed }))
+            let expires_at = rows::optional_timestamp(row, 3)?;
+            Ok(sealed.map(|sealed| SealedKey {
+                digest,
+                sealed,
+                expires_at,
+            }))
         })
         .optional()?;
     if matches!(newest, Some(Some(_))) {

@@ -114,11 +114,13 @@ pub(super) fn delete(
     write: &Write<'_>,
     instance: i64,
     id: SigningKeyId,
+    unused_since: Option<Timestamp>,
     change: &NewChange,
 ) -> Result<bool, WriteError> {
     let deleted = write.execute(
-        "DELETE FROM signing_keys WHERE instance = ?1 AND kid = ?2 AND state <> 'active'",
-        params![instance, id.as_str()],
+        "DELETE FROM signing_keys WHERE instance = ?1 AND kid = ?2 AND state <> 'active'
+             AND (?3 IS NULL OR (state = 'verify_only' AND retired_at < ?3 AND coalesce(last_expires_at < ?3, TRUE)))",
+        params![instance, id.as_str(), unused_since.map(Timestamp::as_millis)],
     )?;
     if deleted == 0 {
         return Ok(false);

@@ -177,13 +177,14 @@ impl Store for SqliteStore {
         &self,
         instance: InstanceId,
         id: SigningKeyId,
+        unused_since: Option<Timestamp>,
         change: NewChange,
     ) -> Result<bool> {
         let Some(number) = self.instance_number(&instance) else {
             return Ok(false);
         };
         self.writer
-            .write(move |write| signing_keys::delete(write, number, id, &change))
+            .write(move |write| signing_keys::delete(write, number, id, unused_since, &change))
             .await
     }
 

@@ -348,6 +348,58 @@ async fn a_reopened_store_fills_its_index_with_what_is_live() {
     assert_eq!(world.store.statistics().index_misses, misses + 2);
 }
 
+mod settings {
+    use std::sync::Arc;
+
+    use rusqlite::Connection;
+    use tempfile::TempDir;
+
+    use super::super::SqliteOptions;
+    use super::super::jobs::Write;
+    use super::{InFolder, create};
+    use crate::InstanceSettings;
+    use crate::conformance::World;
+
+    #[tokio::test]
+    async fn secrets_are_erased_where_a_switch_is_turned_off_and_not_again() {
+        let folder = TempDir::new().unwrap();
+        let store = Arc::new(create(folder.path(), SqliteOptions::default()));
+        let back_end = InFolder {
+            store: Some(Arc::clone(&store)),
+            folder,
+            token_index_bytes: 1 << 20,
+        };
+        let world = World::new(Box::new(back_end)).await;
+        let instance = world.instance().await;
+        world.machine(instance, "a").await;
+        let set = async |secret_reveal| {
+            let settings = InstanceSettings {
+                secret_reveal,
+                ..InstanceSettings::default()
+            };
+            world.set(instance, settings).await;
+        };
+        let sealed = || {
+            let count = "SELECT count(*) FROM machine_keys WHERE sealed IS NOT NULL";
+            let read = |connection: &Connection| connection.query_row(count, [], |row| row.get(0));
+            store.shared.readers.read::<i64>(read).unwrap()
+        };
+        assert_eq!(sealed(), 1);
+        set(false).await;
+        assert_eq!(sealed(), 0);
+        let plant = |write: &mut Write<'_>| {
+            write.execute("UPDATE machine_keys SET sealed = x'01'", [])?;
+            Ok(())
+        };
+        store.writer.write_single(plant).await.unwrap();
+        set(false).await;
+        assert_eq!(sealed(), 1, "nobody looked again");
+        set(true).await;
+        set(false).await;
+        assert_eq!(sealed(), 0);
+    }
+}
+
 mod failing {
     //! What happens when the disk does not do as it should.
 

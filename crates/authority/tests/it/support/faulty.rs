@@ -165,7 +165,7 @@ faulty! {
     list_signing_keys(instance: InstanceId) -> Vec<SigningKeyRow>;
     insert_signing_key(key: SigningKeyRow, max_keys: usize, change: NewChange) -> InsertSigningKey;
     activate_signing_key(instance: InstanceId, id: SigningKeyId, at: Timestamp, change: NewChange) -> bool;
-    delete_signing_key(instance: InstanceId, id: SigningKeyId, change: NewChange) -> bool;
+    delete_signing_key(instance: InstanceId, id: SigningKeyId, unused_since: Option<Timestamp>, change: NewChange) -> bool;
     insert_machine(machine: NewMachine, change: NewChange) -> InsertMachine;
     machine(instance: InstanceId, id: MachineId) -> Option<Arc<MachineRow>>;
     machine_with_scopes(instance: InstanceId, id: MachineId) -> Option<MachineWithScopes>;
