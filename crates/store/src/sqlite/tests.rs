@@ -77,6 +77,7 @@ mod opening {
 
     use tempfile::TempDir;
 
+    use super::super::jobs::Write;
     use super::super::{OpenError, SqliteOptions, SqliteStore, schema};
     use super::{InFolder, create};
     use crate::conformance::{World, data_keys};
@@ -311,6 +312,41 @@ mod opening {
         world.machine(instance, "b").await;
         assert!(!is_found(&sealed_key));
         assert!(!is_found(&sealed_token));
+    }
+
+    #[tokio::test]
+    async fn a_long_log_is_moved_to_the_database_whenever_it_was_emptied() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().to_owned();
+        let store = Arc::new(create(&path, SqliteOptions::default()));
+        let back_end = InFolder {
+            store: Some(Arc::clone(&store)),
+            folder,
+            token_index_bytes: 1 << 20,
+        };
+        let world = World::new(Box::new(back_end)).await;
+        let instance = world.instance().await;
+        // Three commits each time, so that the log is emptied after every number of commits.
+        for _ in 0..32 {
+            for secret_reveal in [false, true, true] {
+                let settings = InstanceSettings {
+                    secret_reveal,
+                    ..InstanceSettings::default()
+                };
+                world.set(instance, settings).await;
+            }
+        }
+        for _ in 0..40 {
+            let grow = |write: &mut Write<'_>| {
+                write.execute("UPDATE instances SET name = hex(randomblob(1000000))", [])?;
+                Ok(())
+            };
+            store.writer.write_single(grow).await.unwrap();
+        }
+        // When the next operation is answered, the writer is done with what it does after the one before.
+        world.machine(instance, "a").await;
+        let database = fs::metadata(path.join("countersign.db")).unwrap();
+        assert!(database.len() > 1_000_000);
     }
 
     #[test]

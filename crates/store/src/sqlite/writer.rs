@@ -209,7 +209,7 @@ impl Batches {
             commits += u32::from(outcome.is_ok());
             if outcome.is_ok() && self.empties_log {
                 self.empty_log();
-            } else if commits == COMMITS_BETWEEN_LOOKS {
+            } else if commits >= COMMITS_BETWEEN_LOOKS {
                 commits = 0;
                 self.checkpoint("PASSIVE");
             }
