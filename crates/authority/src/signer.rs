@@ -1,5 +1,6 @@
-//! The threads that sign, and the one that makes signing keys. RSA is the one costly act, a quarter of a millisecond each, so it stays off the threads that answer
-//! requests, and the queue in front of it is bounded: what does not fit is refused at once.
+//! The threads that sign, and the one that makes signing keys. RSA is the one costly act, a quarter of a millisecond each, so
+//! it stays off the threads that answer requests, and the queue in front of it is bounded: what does not fit is refused at
+//! once.
 //!
 //! While more jobs wait, a thread keeps what it has signed for a moment and hands it over together, one wake-up for each
 //! thread that asked: the tokens then reach the store at once and share a commit. A lone caller is answered as soon as its

@@ -230,14 +230,15 @@ async fn open_authority(
 }
 
 fn sqlite_options(token_index_mib: Option<u64>) -> SqliteOptions {
-    let token_index_bytes = match token_index_mib {
-        Some(mib) => mib.saturating_mul(1 << 20),
-        None => memory::available().map_or(256 << 20, |bytes| (bytes / 4).min(MAX_DEFAULT_INDEX)),
-    };
+    let usual = SqliteOptions::default();
+    let by_memory = || Some((memory::available()? / 4).min(MAX_DEFAULT_INDEX));
     SqliteOptions {
         on_fatal: Box::new(end_at_once),
-        token_index_bytes,
-        ..SqliteOptions::default()
+        token_index_bytes: token_index_mib
+            .map(|mib| mib.saturating_mul(1 << 20))
+            .or_else(by_memory)
+            .unwrap_or(usual.token_index_bytes),
+        ..usual
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -150,7 +150,7 @@ pub(crate) async fn answer(
     watch.enter(Phase::Handling);
     let stopwatch = app.metrics.start();
     let outcome = match app.turn(operation).await {
-        Turn::None => Err(overloaded()),
+        Turn::None => Err(ApiError::overloaded()),
         // Pinned here, because to hand the future over by value would copy kilobytes for each request.
         _turn => match guarded(
             pin!(serve(app, &head, found, body, peer).instrument(span.clone())),
@@ -159,7 +159,7 @@ pub(crate) async fn answer(
         .await
         {
             Guarded::Done(outcome) => outcome,
-            Guarded::TimedOut => Err(overloaded()),
+            Guarded::TimedOut => Err(ApiError::overloaded()),
             Guarded::Panicked => Err(ApiError {
                 source: Some("a handler panicked".to_owned()),
                 ..ApiError::new(ErrorCode::InternalClerkError)
@@ -363,11 +363,7 @@ pub(crate) fn refuse_unreadable(app: &App, status: u16) -> Vec<u8> {
     let stopwatch = app.metrics.start();
     let (head, body) = app.refuse(None, Habit::Parameters, error).into_parts();
     app.metrics.finish(None, head.status, stopwatch);
-    let mut context = Context::from_waker(Waker::noop());
-    let body = match pin!(body).poll_frame(&mut context) {
-        Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
-        _ => Bytes::new(),
-    };
+    let body = body.into_inner().unwrap_or_default();
     let mut bytes = format!("HTTP/1.1 {}\r\nconnection: close\r\n", head.status).into_bytes();
     for (name, value) in &head.headers {
         bytes.extend_from_slice(format!("{name}: ").as_bytes());
@@ -391,13 +387,6 @@ fn habit_of_path(path: &str) -> Habit {
         Habit::BadRequest
     } else {
         Habit::Parameters
-    }
-}
-
-pub(crate) fn overloaded() -> ApiError {
-    ApiError {
-        retry_after_seconds: Some(1),
-        ..ApiError::new(ErrorCode::ServiceUnavailable)
     }
 }
 

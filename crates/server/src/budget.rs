@@ -3,17 +3,17 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use countersign_protocol::ids::InstanceId;
+use http_body::Body as _;
 use http_body_util::Full;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
-use crate::app::{QUEUE_TIMEOUT, overloaded};
-use crate::reply::{Answer, ApiError};
+use crate::app::QUEUE_TIMEOUT;
+use crate::reply::{Answer, ApiError, held};
 
-const KIB: usize = 1024;
+const KIB: u64 = 1024;
 /// Answers up to this many bytes are not counted.
-const SMALL: usize = 64 * KIB;
+const SMALL: u64 = 64 * KIB;
 
 /// An amount that instances share.
 pub(crate) struct Budget {
@@ -55,17 +55,17 @@ impl Budget {
             return Ok(share);
         }
         let Ok(_place) = self.waiting.try_acquire_many(amount) else {
-            return Err(overloaded());
+            return Err(ApiError::overloaded());
         };
         let wait = async {
-            Ok(Share {
+            Ok::<_, AcquireError>(Share {
                 _of_instance: Arc::clone(&half).acquire_many_owned(amount).await?,
                 _of_all: Arc::clone(&self.all).acquire_many_owned(amount).await?,
             })
         };
         match tokio::time::timeout(QUEUE_TIMEOUT, wait).await {
-            Ok(share) => share.map_err(|_: tokio::sync::AcquireError| overloaded()),
-            Err(_) => Err(overloaded()),
+            Ok(Ok(share)) => Ok(share),
+            Ok(Err(_)) | Err(_) => Err(ApiError::overloaded()),
         }
     }
 
@@ -83,34 +83,17 @@ impl Budget {
     pub(crate) async fn hold(
         &self,
         instance: InstanceId,
-        answer: Answer,
+        mut answer: Answer,
     ) -> Result<Answer, ApiError> {
-        let (mut head, body) = answer.into_parts();
-        let bytes = body.into_inner().unwrap_or_default();
-        let bytes = if bytes.len() <= SMALL {
-            bytes
-        } else {
-            let kib = u32::try_from(bytes.len() / KIB).unwrap_or(u32::MAX);
+        let size = answer.body().size_hint().lower();
+        if size > SMALL {
+            let kib = u32::try_from(size / KIB).unwrap_or(u32::MAX);
             let share = self.take(instance, kib).await?;
-            Bytes::from_owner(Held {
-                bytes,
-                _share: share,
-            })
-        };
-        head.extensions.clear();
-        Ok(Answer::from_parts(head, Full::new(bytes)))
-    }
-}
-
-/// The bytes of a large answer and their share.
-struct Held {
-    bytes: Bytes,
-    _share: Share,
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
+            answer =
+                answer.map(|body| Full::new(held(body.into_inner().unwrap_or_default(), share)));
+        }
+        answer.extensions_mut().clear();
+        Ok(answer)
     }
 }
 
@@ -142,7 +125,10 @@ mod tests {
     async fn large_answers_count_until_their_bytes_are_dropped() {
         let budget = Budget::new(100, 0);
         let one = instance('1');
-        let hold = |size: usize| budget.hold(one, written(200, vec![b' '; size]));
+        let hold = |size: u64| {
+            let body = vec![b' '; usize::try_from(size).unwrap()];
+            budget.hold(one, written(200, body))
+        };
         let large = hold(70 * KIB).await.unwrap();
         let bytes = large.into_body().into_inner().unwrap();
         let refused = hold(65 * KIB).await.unwrap_err();

@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use http_body_util::Full;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::reply::Answer;
+use crate::reply::{Answer, held};
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,10 +141,7 @@ impl Stream {
             if bytes.is_empty() {
                 return Full::new(bytes);
             }
-            Full::new(Bytes::from_owner(Held {
-                bytes,
-                _stream: self,
-            }))
+            Full::new(held(bytes, self))
         })
     }
 }
@@ -164,18 +160,6 @@ impl Drop for Stream {
         if self.watch.streams.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.watch.set(Phase::Idle);
         }
-    }
-}
-
-/// The bytes of an answer and its stream.
-struct Held {
-    bytes: Bytes,
-    _stream: Stream,
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
     }
 }
 

@@ -11,7 +11,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
 
 use crate::route::Operation;
 
@@ -64,7 +64,6 @@ pub(crate) struct Metrics {
 }
 
 /// Copies of the store's own counters, refreshed when somebody looks.
-#[derive(Default)]
 struct StoreGauges {
     commits: Gauge,
     operations: Gauge,
@@ -74,6 +73,13 @@ struct StoreGauges {
     indexed: Gauge,
 }
 
+/// A new metric, registered.
+fn registered<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
 /// When a request began.
 #[derive(Clone, Copy)]
 pub(crate) struct Stopwatch(Instant);
@@ -81,67 +87,48 @@ pub(crate) struct Stopwatch(Instant);
 impl Metrics {
     pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix("countersign");
-        let requests = Family::default();
-        registry.register("http_requests", "Answered requests", requests.clone());
         let durations = Histogram::new(DURATIONS);
         registry.register(
             "http_request_duration_seconds",
             "Time from the end of a request to its answer",
             durations.clone(),
         );
-        let verifications = Family::default();
-        registry.register(
-            "verifications",
-            "Verifications of tokens by outcome",
-            verifications.clone(),
-        );
-        let mints = Family::default();
-        registry.register(
-            "tokens_issued",
-            "Tokens handed out, new ones and reused ones",
-            mints.clone(),
-        );
-        let connections = Gauge::default();
-        registry.register("connections", "Open connections", connections.clone());
-        let store = StoreGauges::default();
-        registry.register(
-            "store_commits",
-            "Durable commits since the start",
-            store.commits.clone(),
-        );
-        registry.register(
-            "store_committed_operations",
-            "Operations in all commits; divided by commits it is the batch size",
-            store.operations.clone(),
-        );
-        registry.register(
-            "store_commit_microseconds",
-            "Time spent in commits since the start",
-            store.commit_micros.clone(),
-        );
-        registry.register(
-            "store_index_hits",
-            "Point reads answered from memory since the start",
-            store.hits.clone(),
-        );
-        registry.register(
-            "store_index_misses",
-            "Point reads answered from the database since the start",
-            store.misses.clone(),
-        );
-        registry.register(
-            "store_indexed_tokens",
-            "Tokens in the index in memory",
-            store.indexed.clone(),
-        );
+        let own = &mut registry;
         Self {
-            registry,
-            requests,
+            requests: registered(own, "http_requests", "Answered requests"),
             durations,
-            verifications,
-            mints,
-            connections,
-            store,
+            verifications: registered(own, "verifications", "Verifications of tokens by outcome"),
+            mints: registered(
+                own,
+                "tokens_issued",
+                "Tokens handed out, new ones and reused ones",
+            ),
+            connections: registered(own, "connections", "Open connections"),
+            store: StoreGauges {
+                commits: registered(own, "store_commits", "Durable commits since the start"),
+                operations: registered(
+                    own,
+                    "store_committed_operations",
+                    "Operations in all commits; divided by commits it is the batch size",
+                ),
+                commit_micros: registered(
+                    own,
+                    "store_commit_microseconds",
+                    "Time spent in commits since the start",
+                ),
+                hits: registered(
+                    own,
+                    "store_index_hits",
+                    "Point reads answered from memory since the start",
+                ),
+                misses: registered(
+                    own,
+                    "store_index_misses",
+                    "Point reads answered from the database since the start",
+                ),
+                indexed: registered(own, "store_indexed_tokens", "Tokens in the index in memory"),
+            },
+            registry,
         }
     }
 

@@ -66,6 +66,14 @@ impl ApiError {
         Self::of(code, ErrorItem::new(code).with_long_message(long_message))
     }
 
+    /// Too much is being done; it may work in a second.
+    pub(crate) fn overloaded() -> Self {
+        Self {
+            retry_after_seconds: Some(1),
+            ..Self::new(ErrorCode::ServiceUnavailable)
+        }
+    }
+
     fn of(code: ErrorCode, item: ErrorItem) -> Self {
         Self {
             code,
@@ -147,14 +155,11 @@ impl ApiError {
                 retry_after_seconds: Some(retry_after_seconds),
                 ..Self::new(ErrorCode::TooManyRequests)
             },
-            Error::Overloaded | Error::Store(StoreError::Busy(_)) => Self {
-                retry_after_seconds: Some(1),
-                ..Self::new(ErrorCode::ServiceUnavailable)
-            },
-            error @ Error::Store(_) if is_passing(&error) => Self {
-                retry_after_seconds: Some(1),
+            Error::Overloaded | Error::Store(StoreError::Busy(_)) => Self::overloaded(),
+            // The store could not answer; the caller may try again. Anything else about it is a fault.
+            error @ Error::Store(StoreError::Unavailable(_)) => Self {
                 source: Some(error.to_string()),
-                ..Self::new(ErrorCode::ServiceUnavailable)
+                ..Self::overloaded()
             },
             error => Self {
                 source: Some(error.to_string()),
@@ -200,11 +205,6 @@ impl ApiError {
         }
         answer
     }
-}
-
-/// Whether the caller may try again: the store could not answer. Anything else about it is a fault.
-fn is_passing(error: &Error) -> bool {
-    matches!(error, Error::Store(StoreError::Unavailable(_)))
 }
 
 /// The code and text of a problem, as the service for machines words it.
@@ -279,6 +279,17 @@ pub(crate) fn answer(status: u16, content_type: HeaderValue, body: Bytes) -> Ans
     headers.insert(CONTENT_TYPE, content_type);
     headers.insert(CACHE_CONTROL, NO_STORE);
     answer
+}
+
+/// Bytes that keep a guard until the last of them is dropped.
+pub(crate) fn held(bytes: Bytes, guard: impl Send + 'static) -> Bytes {
+    struct Held<G>(Bytes, G);
+    impl<G> AsRef<[u8]> for Held<G> {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    Bytes::from_owner(Held(bytes, guard))
 }
 
 /// Success.

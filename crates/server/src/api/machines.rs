@@ -17,7 +17,7 @@ use countersign_protocol::limits::{DEFAULT_TOKEN_TTL_SECONDS, MAX_MACHINES_PAGE,
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 
 use crate::api::tokens::page;
-use crate::app::{Call, overloaded};
+use crate::app::Call;
 use crate::fields::{Body, Presence, Query};
 use crate::reply::{Answer, ApiError, Habit, Place, ok, written};
 
@@ -69,11 +69,13 @@ pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
         write()
     } else {
         let written = tokio::task::spawn_blocking(write).await;
-        written.map_err(|_| overloaded())?
+        written.map_err(|_| ApiError::overloaded())?
     };
     let mut list = written(200, json);
     // Until it counts among the large answers it counts among those that are made.
-    list.extensions_mut().insert(Arc::new(share));
+    if let Some(share) = share {
+        list.extensions_mut().insert(Arc::new(share));
+    }
     Ok(list)
 }
 
