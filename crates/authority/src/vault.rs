@@ -8,11 +8,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 use countersign_protocol::random::{Random, random_bytes};
 use countersign_protocol::time::Timestamp;
 use countersign_store::{ChainKey, DataKey, DataKeyPurpose, Digest, SealedBytes};
-use subtle::ConstantTimeEq as _;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -223,7 +223,7 @@ impl Vault {
 
 /// Compares in constant time.
 pub(crate) fn same(one: &Digest, other: &Digest) -> bool {
-    one.version == other.version && bool::from(one.bytes.ct_eq(&other.bytes))
+    one.version == other.version && verify_slices_are_equal(&one.bytes, &other.bytes).is_ok()
 }
 
 fn wrapping(purpose: DataKeyPurpose, version: &str) -> SealContext<'_> {
