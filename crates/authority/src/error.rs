@@ -55,6 +55,17 @@ pub enum Error {
         /// How long to wait.
         retry_after_seconds: u32,
     },
+    /// The machine has caused so many entries of the change log that it must wait.
+    #[error(
+        "the machine has used up its {max} changes and revocations of tokens, of which one comes back each second; change and \
+         revoke fewer, or have an instance key do it"
+    )]
+    TooManyChanges {
+        /// How many it may make at once.
+        max: u32,
+        /// How long to wait.
+        retry_after_seconds: u32,
+    },
     /// Too much work is waiting.
     #[error("the authority is overloaded")]
     Overloaded,

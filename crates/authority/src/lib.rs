@@ -5,6 +5,7 @@
 //! verification is cached: the store answers in microseconds, and revocation needs no invalidation.
 
 mod actor;
+mod allowance;
 mod audit;
 mod clock;
 mod error;
@@ -45,6 +46,7 @@ pub use countersign_store::{
     TokenFormats,
 };
 
+use allowance::Allowances;
 use clock::TimeKeeper;
 use keys::Rings;
 use limits::Limits;
@@ -65,6 +67,8 @@ pub struct AuthorityOptions {
     pub max_failures: u32,
     /// How many secrets an instance may show in a minute.
     pub max_reveals: u32,
+    /// How many entries of the change log a machine may cause at once; one comes back each second.
+    pub max_changes: u32,
 }
 
 impl Default for AuthorityOptions {
@@ -74,6 +78,7 @@ impl Default for AuthorityOptions {
             signers: 1,
             max_failures: 20,
             max_reveals: 10,
+            max_changes: 100_000,
         }
     }
 }
@@ -91,6 +96,7 @@ pub struct Authority {
     locators: Locators,
     uses: Uses,
     limits: Limits,
+    allowances: Allowances,
     maintenance: maintenance::Progress,
     readiness: readiness::Readiness,
     options: AuthorityOptions,
@@ -158,6 +164,7 @@ impl Authority {
             locators: Locators::default(),
             uses: Uses::default(),
             limits,
+            allowances: Allowances::new(options.max_changes),
             maintenance: maintenance::Progress::default(),
             readiness: readiness::Readiness::default(),
             options,

@@ -239,7 +239,7 @@ impl Authority {
     /// Revokes a token for good. A second revocation changes nothing and succeeds.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for an unknown id, or one of another machine where the actor is a machine.
+    /// [`Error::NotFound`] for an unknown id, or one of another machine where the actor is a machine; [`Error::TooManyChanges`].
     pub async fn revoke(
         &self,
         actor: &Actor,
@@ -253,11 +253,15 @@ impl Authority {
             id,
             &json!({"reason": revocation.reason}),
         );
-        match self
+        self.take_change(actor)?;
+        let outcome = self
             .store
             .revoke_token(actor.instance_id(), actor.owner(), id, revocation, change)
-            .await?
-        {
+            .await?;
+        if !matches!(outcome, RevokeToken::Revoked(_)) {
+            self.give_change_back(actor);
+        }
+        match outcome {
             RevokeToken::Revoked(token) | RevokeToken::AlreadyRevoked(token) => {
                 Ok(self.body(&token.row, token.machine.id, self.now()))
             }
@@ -268,7 +272,8 @@ impl Authority {
     /// Changes a live opaque token (an extension of the contract).
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Invalid`], [`Error::NotChangeable`] for a JWT or a token that is over.
+    /// [`Error::NotFound`], [`Error::Invalid`], [`Error::NotChangeable`] for a JWT or a token that is over,
+    /// [`Error::TooManyChanges`].
     pub async fn update_token(
         &self,
         actor: &Actor,
@@ -322,11 +327,15 @@ impl Authority {
             expires_at,
             revoked,
         };
-        match self
+        self.take_change(actor)?;
+        let outcome = self
             .store
             .update_token(actor.instance_id(), actor.owner(), id, update, now, change)
-            .await?
-        {
+            .await?;
+        if !matches!(outcome, UpdateToken::Updated(_)) {
+            self.give_change_back(actor);
+        }
+        match outcome {
             UpdateToken::Updated(token) => Ok(self.body(&token.row, token.machine.id, now)),
             UpdateToken::NotFound => Err(token_not_found(id)),
             UpdateToken::IsJwt => Err(Error::NotChangeable(

@@ -270,7 +270,7 @@ impl From<countersign_authority::Error> for Failure {
             Error::TokenRefused { refusal, .. } => {
                 Self::new(Code::No, refusal_text(*refusal), TOKEN_HINT)
             }
-            Error::RateLimited { .. } | Error::Overloaded => {
+            Error::RateLimited { .. } | Error::TooManyChanges { .. } | Error::Overloaded => {
                 Self::new(Code::Unavailable, error, "try again a little later")
             }
             Error::NotFound { .. } => Self::new(

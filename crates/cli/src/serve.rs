@@ -38,6 +38,7 @@ pub(crate) fn authority_options(settings: &Settings, prepared: &Preparation) -> 
         signers: cores(),
         max_failures: settings.max_auth_failures.unwrap_or(defaults.max_failures),
         max_reveals: settings.max_reveals.unwrap_or(defaults.max_reveals),
+        ..defaults
     }
 }
 

@@ -169,7 +169,7 @@ pub const ERROR_TABLE: &[ErrorRow] = &[
     row(ErrorCode::FormResourceNotFound, "form_resource_not_found", 422, "is missing", "The resource associated with a supplied parameter was not found.",
         "A parameter names a machine that does not exist in this instance."),
     row(ErrorCode::TooManyRequests, "too_many_requests", 429, "Too many requests", "Too many requests in a given period of time, please retry later",
-        "A configured rate limit is exceeded, or too many requests with bad credentials came from one address. `Retry-After` gives the seconds to wait."),
+        "A configured rate limit is exceeded, too many requests with bad credentials came from one address, or a machine has used up its 100,000 changes and revocations of tokens. `Retry-After` gives the seconds to wait."),
     row(ErrorCode::RequestHeaderFieldsTooLarge, "request_header_fields_too_large", 431, "Request header fields too large", "The header must not exceed 100 lines and 32768 bytes",
         "The header block exceeds 100 lines or 32 KiB."),
     row(ErrorCode::InternalClerkError, "internal_clerk_error", 500, "Oops, an unexpected error occurred", "There was an internal error on our servers. We've been notified and are working on fixing it.",

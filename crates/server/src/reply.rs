@@ -155,6 +155,13 @@ impl ApiError {
                 retry_after_seconds: Some(retry_after_seconds),
                 ..Self::new(ErrorCode::TooManyRequests)
             },
+            Error::TooManyChanges {
+                retry_after_seconds,
+                ..
+            } => Self {
+                retry_after_seconds: Some(retry_after_seconds),
+                ..Self::saying(ErrorCode::TooManyRequests, error.to_string())
+            },
             Error::Overloaded | Error::Store(StoreError::Busy(_)) => Self::overloaded(),
             // The store could not answer; the caller may try again. Anything else about it is a fault.
             error @ Error::Store(StoreError::Unavailable(_)) => Self {

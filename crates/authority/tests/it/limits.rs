@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use countersign_authority::{Accepts, Error};
+use countersign_authority::{Accepts, Authority, AuthorityOptions, Error, UpdateRequest};
+use countersign_protocol::body::M2mToken;
 use serde_json::json;
 
-use crate::support::Story;
 use crate::support::faulty::Fault;
 use crate::support::sources::SECOND;
+use crate::support::{Story, World, jwt, opaque, revoke_it};
 
 impl Story {
     /// In how many seconds a caller may come again; `None` where it is welcome now.
@@ -134,6 +135,106 @@ async fn an_address_fails_twenty_times_in_ten_seconds() {
         assert_eq!(note(&format!("2001:db8::{number}")), None);
     }
     assert_eq!(note("2001:db8::ffff"), Some(10), "one network is one party");
+}
+
+/// In how many seconds a change is allowed; `None` where it was made.
+fn change_wait(outcome: Result<M2mToken, Error>) -> Option<u32> {
+    match outcome {
+        Ok(_) => None,
+        Err(Error::TooManyChanges {
+            retry_after_seconds,
+            ..
+        }) => Some(retry_after_seconds),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn a_machine_in_a_loop_fills_the_change_log_by_one_entry_a_second() {
+    let options = AuthorityOptions {
+        max_changes: 3,
+        ..AuthorityOptions::default()
+    };
+    let story = Story::in_world(World::with_options(options).await).await;
+    let authority: &Authority = &story.authority;
+    let mut tokens = Vec::new();
+    for request in [opaque(), jwt(), opaque(), opaque()] {
+        tokens.push(story.token(&story.sender, request).await);
+    }
+    let ids: Vec<_> = tokens.iter().map(|(_, id)| *id).collect();
+    let (_, others) = story.token(&story.receiver, opaque()).await;
+    let before = story.logged(&story.home).await.len();
+    let machine = story.actor(&story.sender.key).await;
+    let longer = || UpdateRequest {
+        seconds_until_expiration: Some(Some(600.0)),
+        ..UpdateRequest::default()
+    };
+    let update = async |id| change_wait(authority.update_token(&machine, id, longer()).await);
+    let revoke = async |id| change_wait(authority.revoke(&machine, id, None).await);
+    // What writes nothing costs nothing.
+    for _ in 0..10 {
+        let unchanged = authority.update_token(&machine, ids[0], UpdateRequest::default());
+        assert_eq!(change_wait(unchanged.await), None);
+        assert!(matches!(
+            authority.revoke(&machine, others, None).await,
+            Err(Error::NotFound { .. })
+        ));
+        let signed = authority.update_token(&machine, ids[1], longer()).await;
+        assert!(matches!(signed, Err(Error::NotChangeable(_))));
+    }
+    assert_eq!(update(ids[0]).await, None);
+    assert_eq!(revoke(ids[1]).await, None);
+    for _ in 0..10 {
+        assert_eq!(revoke(ids[1]).await, None, "revoked already");
+    }
+    let revoking = authority
+        .update_token(&machine, ids[2], revoke_it("why"))
+        .await;
+    assert_eq!(change_wait(revoking), None);
+    // All three are used up. Nothing is changed by what is refused.
+    assert_eq!(update(ids[3]).await, Some(1));
+    assert_eq!(revoke(ids[3]).await, Some(1));
+    assert!(
+        story
+            .verify(&story.receiver.key, &tokens[3].0)
+            .await
+            .is_ok()
+    );
+    assert_eq!(story.logged(&story.home).await.len(), before + 3);
+    // A new key is no way around it; other machines and whoever administers are not held up, nor are new tokens.
+    let owner = story.actor(&story.home).await;
+    let rotated = authority
+        .rotate_machine_key(&owner, story.sender.id, 60)
+        .await
+        .unwrap();
+    let renewed = story.actor(rotated.expose()).await;
+    assert_eq!(
+        change_wait(authority.revoke(&renewed, ids[3], None).await),
+        Some(1)
+    );
+    let receiver = story.actor(&story.receiver.key).await;
+    assert_eq!(
+        change_wait(authority.revoke(&receiver, others, None).await),
+        None
+    );
+    for _ in 0..10 {
+        assert_eq!(
+            change_wait(authority.update_token(&owner, ids[3], longer()).await),
+            None
+        );
+    }
+    story.token(&story.sender, opaque()).await;
+    // One comes back each second, up to three.
+    story.clock.advance(SECOND);
+    assert_eq!(update(ids[3]).await, None);
+    assert_eq!(update(ids[3]).await, Some(1));
+    story.clock.advance(30 * SECOND);
+    let (_, id) = story.token(&story.sender, opaque()).await;
+    for _ in 0..3 {
+        assert_eq!(update(id).await, None);
+    }
+    assert_eq!(revoke(id).await, Some(1));
+    assert_eq!(change_wait(authority.revoke(&owner, id, None).await), None);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Limits on how often, at the door; and on how many tokens a machine may hold.
+//! Limits on how often, at the door; and on how many tokens a machine may hold and how often it may change them.
 
 use insta::assert_snapshot;
 
@@ -139,6 +139,39 @@ fn a_machine_holds_a_million_live_tokens_and_dead_ones_make_room() {
     assert_eq!([&issue("{}")[..3], &issue("{}")[..3]], ["201", "409"]);
     api.clock.advance(50_000);
     assert_eq!([&issue("{}")[..3], &issue("{}")[..3]], ["201", "409"]);
+}
+
+#[test]
+fn a_machine_that_changes_its_tokens_in_a_loop_gets_429_and_changes_nothing() {
+    let api = Api::start_authority_with(|options| options.max_changes = 2);
+    let (sender, receiver) = api.pair();
+    let token = api.token(&sender, "{}");
+    let path = format!("/m2m_tokens/{}", token.id);
+    let body = r#"{"claims":{"a":1}}"#;
+    for _ in 0..2 {
+        assert_eq!(api.patch(&path, &sender.ak, body).status, 200);
+    }
+    assert_snapshot!(api.patch(&path, &sender.ak, r#"{"claims":{"a":2}}"#), @r#"
+    429
+    cache-control: no-store
+    clerk-trace-id: a966de0c4d6d8691bb139892d767b91e
+    content-type: application/json
+    retry-after: 1
+
+    {"errors":[{"message":"Too many requests","long_message":"the machine has used up its 2 changes and revocations of tokens, of which one comes back each second; change and revoke fewer, or have an instance key do it","code":"too_many_requests"}],"clerk_trace_id":"a966de0c4d6d8691bb139892d767b91e"}
+    "#);
+    let revoke = format!("{path}/revoke");
+    let refused = api.post(&revoke, &sender.ak, "{}");
+    assert_eq!(
+        (refused.status, refused.header("retry-after")),
+        (429, Some("1"))
+    );
+    let verified = api.verify(&receiver.ak, &token.string);
+    assert_eq!(verified.value()["claims"]["a"], 1);
+    // Whoever administers is not held up, and a second later the machine is not either.
+    assert_eq!(api.patch(&path, &api.sk, body).status, 200);
+    api.clock.advance(1000);
+    assert_eq!(api.post(&revoke, &sender.ak, "{}").status, 200);
 }
 
 /// Machines with names of full length, the last `wide` of which may call 150 others.

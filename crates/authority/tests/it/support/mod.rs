@@ -244,7 +244,10 @@ pub(crate) struct Story {
 
 impl Story {
     pub(crate) async fn new() -> Self {
-        let world = World::new().await;
+        Self::in_world(World::new().await).await
+    }
+
+    pub(crate) async fn in_world(world: World) -> Self {
         let home = world.instance("home").await;
         let receiver = world.machine(&home, "receiver", &[]).await;
         let sender = world.machine(&home, "sender", &[&receiver]).await;

@@ -55,6 +55,18 @@ impl Api {
 
     /// Starts with other options than the usual ones.
     pub(crate) fn start_with(change: impl FnOnce(&mut ServerOptions)) -> Self {
+        Self::start_by(change, |_| {})
+    }
+
+    /// Starts an authority with other options than the usual ones.
+    pub(crate) fn start_authority_with(change: impl FnOnce(&mut AuthorityOptions)) -> Self {
+        Self::start_by(|_| {}, change)
+    }
+
+    fn start_by(
+        change: impl FnOnce(&mut ServerOptions),
+        change_authority: impl FnOnce(&mut AuthorityOptions),
+    ) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -78,10 +90,11 @@ impl Api {
             Authority::initialise(&*store, &master, &*clock, &*random)
                 .await
                 .unwrap();
-            let settings = AuthorityOptions {
+            let mut settings = AuthorityOptions {
                 public_url: "https://auth.example.com".to_owned(),
                 ..AuthorityOptions::default()
             };
+            change_authority(&mut settings);
             let (dyn_store, dyn_clock) = (
                 Arc::clone(&store) as Arc<dyn Store>,
                 Arc::clone(&clock) as _,
