@@ -436,3 +436,43 @@ fn context<'a>(instance: &'a str, id: &'a str) -> SealContext<'a> {
         row: id,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use countersign_store::sqlite::{SqliteOptions, SqliteStore};
+
+    use super::*;
+    use crate::{AuthorityOptions, MasterKey, SystemClock, SystemRandom};
+
+    #[tokio::test]
+    async fn a_key_is_made_while_all_threads_that_sign_are_busy() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::create(folder.path(), SqliteOptions::default()).unwrap();
+        let (clock, random) = (Arc::new(SystemClock::default()), Arc::new(SystemRandom));
+        let master = MasterKey::generate(&*random);
+        Authority::initialise(&store, &master, &*clock, &*random)
+            .await
+            .unwrap();
+        let options = AuthorityOptions {
+            signers: 1,
+            ..AuthorityOptions::default()
+        };
+        let authority = Authority::open(Arc::new(store), &master, clock, random, options)
+            .await
+            .unwrap();
+        let (go, wait) = std::sync::mpsc::channel();
+        let signing = authority.signer.run(move || wait.recv());
+        let making = async {
+            let instance = authority.create_instance("a", false).await;
+            go.send(()).unwrap();
+            instance
+        };
+        let both = async { tokio::join!(signing, making) };
+        let (signed, made) = tokio::time::timeout(Duration::from_secs(30), both)
+            .await
+            .expect("neither waits for the other");
+        assert!(signed.unwrap().is_ok() && made.is_ok());
+    }
+}
