@@ -11,7 +11,7 @@ use countersign_protocol::ids::{InstanceId, SigningKeyId};
 use countersign_protocol::jwt::{SigningKey, VerifyingKey, generate_rsa_key};
 use countersign_protocol::time::Timestamp;
 use countersign_store::{
-    ChangeKind, InsertSigningKey, SealedBytes, SigningKeyRow, SigningKeyState, Store,
+    ChangeKind, InsertSigningKey, Instance, SealedBytes, SigningKeyRow, SigningKeyState, Store,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -266,71 +266,81 @@ impl Authority {
         }
     }
 
-    /// Moves every signing key on whose time has come.
+    /// Moves every signing key on whose time has come. An instance that fails keeps no other from its turn.
+    ///
+    /// # Errors
+    /// The first one, when all had their turns.
     pub(crate) async fn advance_signing_keys(&self) -> Result<(), Error> {
+        let mut outcome = Ok(());
         for instance in self.store.list_instances().await? {
-            let actor = Self::operator(instance);
-            let now = self.now();
-            let since = |at: Option<Timestamp>| at.map_or(i64::MIN, |at| now.millis_since(at));
-            let rows = self.store.list_signing_keys(actor.instance_id()).await?;
-            let next = rows
-                .iter()
-                .find(|row| row.state == SigningKeyState::Published);
-            let active = rows.iter().find(|row| row.state == SigningKeyState::Active);
-            let mut has_changed = false;
-            if let Some(next) =
-                next.filter(|next| since(Some(next.published_at)) >= PUBLISHED_MILLIS)
-            {
+            let id = instance.id;
+            if let Err(error) = self.advance_keys_of(instance).await {
+                tracing::warn!(instance.id = %id, %error, "signing keys were not moved on");
+                outcome = outcome.and(Err(error));
+            }
+        }
+        outcome
+    }
+
+    async fn advance_keys_of(&self, instance: Arc<Instance>) -> Result<(), Error> {
+        let actor = Self::operator(instance);
+        let now = self.now();
+        let since = |at: Option<Timestamp>| at.map_or(i64::MIN, |at| now.millis_since(at));
+        let rows = self.store.list_signing_keys(actor.instance_id()).await?;
+        let next = rows
+            .iter()
+            .find(|row| row.state == SigningKeyState::Published);
+        let active = rows.iter().find(|row| row.state == SigningKeyState::Active);
+        let mut has_changed = false;
+        if let Some(next) = next.filter(|next| since(Some(next.published_at)) >= PUBLISHED_MILLIS) {
+            let change = self.change(
+                &actor,
+                ChangeKind::SigningKeyActivated,
+                next.id,
+                &json!({"immediate": false}),
+            );
+            has_changed |= self
+                .store
+                .activate_signing_key(actor.instance_id(), next.id, now, change)
+                .await?;
+        } else if next.is_none()
+            && active
+                .is_none_or(|active| since(active.active_at) >= ROTATION_MILLIS - PUBLISHED_MILLIS)
+        {
+            self.rotate_signing_key(&actor, active.is_none()).await?;
+        }
+        let unused_since = now.plus_millis(-KEPT_MILLIS).unwrap_or(Timestamp::EPOCH);
+        for row in rows
+            .iter()
+            .filter(|row| row.state == SigningKeyState::VerifyOnly)
+        {
+            let last_use = row.last_expires_at.max(row.retired_at);
+            if last_use.is_some_and(|last_use| last_use < unused_since) {
                 let change = self.change(
                     &actor,
-                    ChangeKind::SigningKeyActivated,
-                    next.id,
-                    &json!({"immediate": false}),
+                    ChangeKind::SigningKeyDeleted,
+                    row.id,
+                    &json!({"unused": true}),
                 );
                 has_changed |= self
                     .store
-                    .activate_signing_key(actor.instance_id(), next.id, now, change)
-                    .await?;
-            } else if next.is_none()
-                && active.is_none_or(|active| {
-                    since(active.active_at) >= ROTATION_MILLIS - PUBLISHED_MILLIS
-                })
-            {
-                self.rotate_signing_key(&actor, active.is_none()).await?;
-            }
-            let unused_since = now.plus_millis(-KEPT_MILLIS).unwrap_or(Timestamp::EPOCH);
-            for row in rows
-                .iter()
-                .filter(|row| row.state == SigningKeyState::VerifyOnly)
-            {
-                let last_use = row.last_expires_at.max(row.retired_at);
-                if last_use.is_some_and(|last_use| last_use < unused_since) {
-                    let change = self.change(
-                        &actor,
-                        ChangeKind::SigningKeyDeleted,
+                    .delete_signing_key(
+                        actor.instance_id(),
                         row.id,
-                        &json!({"unused": true}),
-                    );
-                    has_changed |= self
-                        .store
-                        .delete_signing_key(
-                            actor.instance_id(),
-                            row.id,
-                            // A JWT that was under way may have arrived since the list was read.
-                            Some(unused_since),
-                            change,
-                        )
-                        .await?;
-                }
+                        // A JWT that was under way may have arrived since the list was read.
+                        Some(unused_since),
+                        change,
+                    )
+                    .await?;
             }
-            // The store may also have changed without an answer that said so.
-            let is_stale = self
-                .rings
-                .of(actor.instance_id())
-                .is_none_or(|ring| !ring.is_made_of(&rows));
-            if has_changed || is_stale {
-                self.reload_ring(actor.instance_id()).await?;
-            }
+        }
+        // The store may also have changed without an answer that said so.
+        let is_stale = self
+            .rings
+            .of(actor.instance_id())
+            .is_none_or(|ring| !ring.is_made_of(&rows));
+        if has_changed || is_stale {
+            self.reload_ring(actor.instance_id()).await?;
         }
         Ok(())
     }
@@ -424,5 +434,45 @@ fn context<'a>(instance: &'a str, id: &'a str) -> SealContext<'a> {
         instance,
         owner: instance,
         row: id,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use countersign_store::sqlite::{SqliteOptions, SqliteStore};
+
+    use super::*;
+    use crate::{AuthorityOptions, MasterKey, SystemClock, SystemRandom};
+
+    #[tokio::test]
+    async fn a_key_is_made_while_all_threads_that_sign_are_busy() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::create(folder.path(), SqliteOptions::default()).unwrap();
+        let (clock, random) = (Arc::new(SystemClock::default()), Arc::new(SystemRandom));
+        let master = MasterKey::generate(&*random);
+        Authority::initialise(&store, &master, &*clock, &*random)
+            .await
+            .unwrap();
+        let options = AuthorityOptions {
+            signers: 1,
+            ..AuthorityOptions::default()
+        };
+        let authority = Authority::open(Arc::new(store), &master, clock, random, options)
+            .await
+            .unwrap();
+        let (go, wait) = std::sync::mpsc::channel();
+        let signing = authority.signer.run(move || wait.recv());
+        let making = async {
+            let instance = authority.create_instance("a", false).await;
+            go.send(()).unwrap();
+            instance
+        };
+        let both = async { tokio::join!(signing, making) };
+        let (signed, made) = tokio::time::timeout(Duration::from_secs(30), both)
+            .await
+            .expect("neither waits for the other");
+        assert!(signed.unwrap().is_ok() && made.is_ok());
     }
 }

@@ -31,21 +31,22 @@ pub(crate) struct Progress {
 }
 
 impl Authority {
-    /// Does what is due. Call it every [`FLUSH_INTERVAL`].
+    /// Does what is due. Call it every [`FLUSH_INTERVAL`]. What fails keeps nothing else from being done.
     ///
     /// # Errors
-    /// The store's error; what could not be done is done the next time.
+    /// The first error, when all was tried; what could not be done is done the next time.
     pub async fn maintain(&self) -> Result<(), Error> {
-        self.flush().await?;
+        let mut outcome = self.flush().await;
         let now = self.time.monotonic_millis();
         if is_due(&self.maintenance.next_minute_millis, now, MINUTE_MILLIS) {
-            self.store.erase_expired_secrets(self.now()).await?;
-            self.advance_signing_keys().await?;
+            let erased = self.store.erase_expired_secrets(self.now()).await;
+            keep_first(&mut outcome, erased.map(drop).map_err(Error::from));
+            keep_first(&mut outcome, self.advance_signing_keys().await);
         }
         if now >= self.maintenance.next_sweep_millis.load(Ordering::Relaxed) {
-            self.sweep_once(now).await?;
+            keep_first(&mut outcome, self.sweep_once(now).await);
         }
-        Ok(())
+        outcome
     }
 
     /// Writes when tokens were used and how far time has come. Call it at the end, too.
@@ -97,4 +98,15 @@ fn is_due(next: &AtomicI64, now: i64, every: i64) -> bool {
         next.store(now.saturating_add(every), Ordering::Relaxed);
     }
     is_due
+}
+
+/// The caller learns of the first error; the log, of the others.
+fn keep_first(outcome: &mut Result<(), Error>, next: Result<(), Error>) {
+    match next {
+        Err(error) if outcome.is_err() => {
+            tracing::warn!(%error, "more of the maintenance is put off");
+        }
+        Err(error) => *outcome = Err(error),
+        Ok(()) => {}
+    }
 }

@@ -314,12 +314,12 @@ mod tests {
         let count = watched.write(answer).await.unwrap();
         let mut said = vec![0; count];
         theirs.read_exact(&mut said).await.unwrap();
-        let mut outcome = watched.write_all(REFUSAL).await;
-        if outcome.is_ok() {
-            outcome = watched.flush().await;
-        }
-        drop(watched);
-        theirs.read_to_end(&mut said).await.unwrap();
+        let refuse = async move {
+            watched.write_all(REFUSAL).await?;
+            watched.flush().await
+        };
+        let (outcome, read) = tokio::join!(refuse, theirs.read_to_end(&mut said));
+        read.unwrap();
         (outcome, said)
     }
 

@@ -42,7 +42,7 @@ pub use tokens::{
 };
 
 /// Why a store could not do what it was asked. Refusals that follow from stored state are not errors but outcomes.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// A row with this key exists already; the text names the constraint.

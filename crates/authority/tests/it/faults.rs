@@ -6,8 +6,8 @@ use countersign_store::{ChainKey, ChangeKind, NewChange, Store as _, StoreError}
 
 use crate::support::driver::{Act, By, Driver, Kind};
 use crate::support::faulty::Fault;
-use crate::support::sources::{HOUR, MINUTE};
-use crate::support::{Story, jwt, lasting, opaque};
+use crate::support::sources::{DAY, HOUR, MINUTE};
+use crate::support::{Story, jwt, lasting, opaque, string_of};
 
 /// Every operation at least once. Machines 0 and 2 are the senders of the two instances, 1 and 3 the receivers.
 const STORY: [Act; 34] = [
@@ -230,4 +230,78 @@ async fn a_signing_key_that_was_deleted_without_an_answer_stops_verifying() {
     let again = story.authority.delete_signing_key(&owner, old).await;
     assert!(matches!(again, Err(Error::NotFound { .. })));
     assert!(story.verify(&story.receiver.key, &token).await.is_err());
+}
+
+#[tokio::test]
+async fn a_signing_key_stays_where_its_jwt_arrives_just_before_it_would_be_deleted() {
+    let story = Story::new().await;
+    let owner = story.actor(&story.home).await;
+    let sender = story.actor(&story.sender.key).await;
+    let wait = async |operation, count| {
+        while story.store.waiting() < count {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(story.store.waiting(), count, "{operation}");
+    };
+    // Signed, and on its way to the store while its key is replaced and seems to be unused.
+    story.store.fail_all("insert_token", Fault::Wait);
+    let issuing = {
+        let (authority, request) = (story.authority.clone(), lasting(7200.0, jwt()));
+        tokio::spawn(async move { authority.issue(&sender, &request).await })
+    };
+    wait("insert_token", 1).await;
+    let rotated = story.authority.rotate_signing_key(&owner, true).await;
+    rotated.unwrap();
+    story.clock.advance(2 * MINUTE);
+    story.store.fail_all("delete_signing_key", Fault::Wait);
+    let maintaining = {
+        let authority = story.authority.clone();
+        tokio::spawn(async move { authority.maintain().await })
+    };
+    wait("delete_signing_key", 2).await;
+    // They go on in the order in which they came.
+    story.store.heal();
+    let issued = issuing.await.unwrap().unwrap();
+    maintaining.await.unwrap().unwrap();
+    let verified = story.verify(&story.receiver.key, string_of(&issued)).await;
+    assert!(verified.is_ok(), "{verified:?}");
+}
+
+#[tokio::test]
+async fn a_duty_that_fails_keeps_no_other_from_being_done() {
+    let failing = [
+        "record_uses",
+        "erase_expired_secrets",
+        "list_signing_keys",
+        "sweep_tokens",
+    ];
+    for operation in failing {
+        let story = Story::new().await;
+        let owner = story.actor(&story.home).await;
+        story.token(&story.sender, opaque()).await;
+        let rotated = story
+            .authority
+            .rotate_machine_key(&owner, story.sender.id, 60);
+        rotated.await.unwrap();
+        let start = story.store.clock_floor().await.unwrap();
+        let database = rusqlite::Connection::open(story.database()).unwrap();
+        let count = |table| -> i64 {
+            let query = format!("SELECT count(*) FROM {table}");
+            database.query_row(&query, [], |row| row.get(0)).unwrap()
+        };
+        let (keys, signing_keys) = (count("machine_keys"), count("signing_keys"));
+
+        story.clock.advance(90 * DAY);
+        story.store.fail_all(operation, Fault::Before);
+        let outcome = story.authority.maintain().await;
+        assert!(matches!(outcome, Err(Error::Store(_))), "{outcome:?}");
+        story.store.heal();
+        let done = [
+            story.store.clock_floor().await.unwrap() > start,
+            count("machine_keys") < keys,
+            count("signing_keys") > signing_keys,
+            count("tokens") == 0,
+        ];
+        assert_eq!(done, failing.map(|other| other != operation), "{operation}");
+    }
 }

@@ -438,6 +438,42 @@ async fn a_credential_counts_only_where_its_kind_is_wanted() {
 }
 
 #[tokio::test]
+async fn an_older_key_in_the_place_of_the_newest_is_not_shown() {
+    let story = Story::new().await;
+    let owner = story.actor(&story.home).await;
+    let database = rusqlite::Connection::open(story.database()).unwrap();
+    let of_sender = "machine = (SELECT number FROM machines WHERE id = ?1)";
+    let sender = story.sender.id.as_str();
+    let older: Vec<u8> = database
+        .query_row(
+            &format!("SELECT sealed FROM machine_keys WHERE {of_sender}"),
+            [sender],
+            |row| row.get(0),
+        )
+        .unwrap();
+    story
+        .authority
+        .rotate_machine_key(&owner, story.sender.id, 60)
+        .await
+        .unwrap();
+    // The newest goes, and the older one gets back what its row once held.
+    for change in [
+        format!("DELETE FROM machine_keys WHERE expires_at IS NULL AND ?2 = ?2 AND {of_sender}"),
+        format!("UPDATE machine_keys SET sealed = ?2 WHERE {of_sender}"),
+    ] {
+        let changed = database
+            .execute(&change, rusqlite::params![sender, older])
+            .unwrap();
+        assert_eq!(changed, 1);
+    }
+    let refused = story.reveal().await;
+    assert!(
+        matches!(refused, Err(Error::Damaged("a machine key"))),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_sealed_key_opens_in_its_own_row_only() {
     let story = Story::new().await;
     let owner = story.actor(&story.home).await;

@@ -123,6 +123,39 @@ async fn keys_rotate_by_themselves_after_ninety_days() {
 }
 
 #[tokio::test]
+async fn an_instance_with_a_damaged_key_keeps_no_other_from_rotation() {
+    let story = Story::new().await;
+    // The older instance, whose turn comes first.
+    let home = story.actor(&story.home).await.instance().id;
+    let damaged = rusqlite::Connection::open(story.database())
+        .unwrap()
+        .execute(
+            "UPDATE signing_keys SET sealed = x'01' WHERE kid = ?1",
+            [home.first_signing_key().as_str()],
+        )
+        .unwrap();
+    assert_eq!(damaged, 1);
+    let abroad = story.actor(&story.abroad).await;
+    let states = async || -> Vec<_> {
+        let keys = story.authority.signing_keys(&abroad).await.unwrap();
+        keys.iter().map(|key| key.state).collect()
+    };
+    for (millis, expected) in [
+        (90 * DAY - HOUR, &["active", "published"][..]),
+        (HOUR, &["verify_only", "active"]),
+    ] {
+        story.clock.advance(millis);
+        let outcome = story.authority.maintain().await;
+        assert!(matches!(outcome, Err(Error::Damaged(_))), "{outcome:?}");
+        assert_eq!(states().await, expected);
+    }
+    // By then the damaged key is not needed any more.
+    story.pass(2 * MINUTE).await;
+    assert_eq!(states().await, ["active"]);
+    assert_eq!(story.states().await, ["active"]);
+}
+
+#[tokio::test]
 async fn one_key_waits_at_a_time_and_may_be_used_at_once() {
     let story = Story::new().await;
     let (token, first) = story.signed(3600.0).await;

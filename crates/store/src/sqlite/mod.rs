@@ -36,7 +36,7 @@ use std::fmt;
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use countersign_protocol::ids::InstanceId;
@@ -99,11 +99,34 @@ pub struct SqliteStore {
     writer: Writer,
     shared: Arc<Shared>,
     /// The machines at their limits, each with its limit.
-    searches: Mutex<HashMap<(i64, u64), Arc<Search>>>,
+    searches: Mutex<Searches>,
 }
 
-/// When all tokens of a machine at its limit were last looked at, and few were over. Locked while room is made.
-type Search = tokio::sync::Mutex<Option<Timestamp>>;
+type Searches = HashMap<(i64, u64), Arc<Search>>;
+
+/// The search for a machine's tokens that are over. Locked while room is made.
+type Search = tokio::sync::Mutex<Found>;
+
+/// What a search has come to.
+#[derive(Debug, Default)]
+enum Found {
+    /// It goes on, or whoever searched went away.
+    #[default]
+    Nothing,
+    /// There is room for all who wait.
+    Room,
+    /// When all tokens were looked at, and few were over.
+    Few(Timestamp),
+    /// Told to those who waited for it.
+    Failed(StoreError),
+}
+
+impl Found {
+    /// Whether it stands that few of a machine's tokens are over: for ten seconds, and for who began a moment before.
+    fn stands(&self, now: Timestamp) -> bool {
+        matches!(self, Self::Few(at) if now.millis_since(*at) < 10_000)
+    }
+}
 
 /// What reads on other threads hold on to.
 #[derive(Debug)]
@@ -271,17 +294,42 @@ impl SqliteStore {
     async fn make_room(&self, token: &NewToken, since: CountedUpTo) -> Result<()> {
         let (machine, limit, now) = (token.machine.number, token.max_tokens, token.created_at);
         let search = self.search(machine, limit, now);
-        let Ok(mut last) = search.try_lock() else {
-            // Somebody makes room for this machine. When that is done the token has its second attempt.
-            drop(search.lock().await);
-            return Ok(());
+        let (mut found, has_waited) = match search.try_lock() {
+            Ok(found) => (found, false),
+            // Somebody makes room for this machine.
+            Err(_) => (search.lock().await, true),
         };
-        if stands(*last, now) {
-            return Ok(());
+        match &*found {
+            Found::Room if has_waited => return Ok(()),
+            Found::Failed(error) => return Err(error.clone()),
+            other if other.stands(now) => return Ok(()),
+            _ => {}
         }
+        *found = Found::Nothing;
+        match self.search_room(machine, limit, now, since).await {
+            Ok(outcome) => {
+                *found = outcome;
+                Ok(())
+            }
+            Err(error) => {
+                // Whoever comes from now on tries again.
+                self.searches().remove(&(machine, limit));
+                *found = Found::Failed(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    async fn search_room(
+        &self,
+        machine: i64,
+        limit: u64,
+        now: Timestamp,
+        since: CountedUpTo,
+    ) -> Result<Found> {
         let count = || self.list(move |connection, _| held::count(connection, machine, limit));
         let mut counted = count().await?;
-        let mut are_few_over = false;
+        let mut found = Found::Room;
         // Else others were deleted since.
         if counted >= limit {
             let over = self
@@ -293,7 +341,9 @@ impl SqliteStore {
                     .write(move |write| held::delete_over(write, machine, now, &portion))
                     .await?;
             }
-            are_few_over = over.len() < Self::ROOM;
+            if over.len() < Self::ROOM {
+                found = Found::Few(now);
+            }
             counted = count().await?;
         }
         let correct = move |write: &mut Write<'_>| {
@@ -301,20 +351,21 @@ impl SqliteStore {
             Ok(())
         };
         self.writer.write_single(correct).await?;
-        if are_few_over {
-            *last = Some(now);
-        }
-        Ok(())
+        Ok(found)
     }
 
     /// The search of a machine. Those that nobody needs any more are forgotten.
     fn search(&self, machine: i64, limit: u64, now: Timestamp) -> Arc<Search> {
-        let mut searches = self.searches.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut searches = self.searches();
+        // None is locked to look at it: somebody would take that for one who makes room.
         searches.retain(|_, search| {
-            search.try_lock().map_or(true, |last| stands(*last, now))
-                || Arc::strong_count(search) > 1
+            Arc::get_mut(search).is_none_or(|search| search.get_mut().stands(now))
         });
         Arc::clone(searches.entry((machine, limit)).or_default())
+    }
+
+    fn searches(&self) -> MutexGuard<'_, Searches> {
+        self.searches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn count_statistics(&self) -> Statistics {
@@ -328,9 +379,4 @@ impl SqliteStore {
             indexed_tokens: self.shared.index.tokens.len() as u64,
         }
     }
-}
-
-/// Whether it stands that few of a machine's tokens are over: for ten seconds.
-fn stands(last: Option<Timestamp>, now: Timestamp) -> bool {
-    last.is_some_and(|last| (0..10_000).contains(&now.millis_since(last)))
 }

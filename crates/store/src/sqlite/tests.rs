@@ -801,9 +801,159 @@ mod lists {
         // And so are those who wait, when a second is over.
         for list in waiting {
             let ended = list.await;
-            assert!(matches!(ended, Err(StoreError::Busy(_))), "{ended:?}");
+            assert!(
+                matches!(ended, Err(StoreError::Busy("too many lists are read"))),
+                "{ended:?}"
+            );
         }
         drop(places);
         assert!(has_place(&store).await);
+    }
+}
+
+mod room {
+    //! Room for more tokens, which one makes for many.
+
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use countersign_protocol::time::Timestamp;
+    use tempfile::TempDir;
+    use tokio::task::JoinHandle;
+
+    use super::super::{SqliteOptions, SqliteStore};
+    use super::{InFolder, create};
+    use crate::conformance::World;
+    use crate::machines::MachineRow;
+    use crate::tokens::{InsertToken, NewToken};
+    use crate::{Result, Store, StoreError};
+
+    const LIMIT: u64 = 3;
+
+    /// A machine at its limit, with tokens that are over at 1000.
+    async fn full() -> (Arc<SqliteStore>, World, Arc<MachineRow>) {
+        let folder = TempDir::new().unwrap();
+        let store = Arc::new(create(folder.path(), SqliteOptions::default()));
+        let back_end = InFolder {
+            store: Some(Arc::clone(&store)),
+            folder,
+            token_index_bytes: 1 << 20,
+        };
+        let world = World::new(Box::new(back_end)).await;
+        let instance = world.instance().await;
+        let machine = world.machine(instance, "a").await;
+        for _ in 0..LIMIT {
+            world.issue(new(&world, &machine, 0, 1000)).await;
+        }
+        (store, world, machine)
+    }
+
+    fn new(world: &World, machine: &Arc<MachineRow>, now: i64, expires_at: i64) -> NewToken {
+        NewToken {
+            max_tokens: LIMIT,
+            created_at: Timestamp::from_millis(now),
+            expires_at: Some(Timestamp::from_millis(expires_at)),
+            ..world.new_token(machine)
+        }
+    }
+
+    type Inserting = JoinHandle<Result<InsertToken>>;
+
+    /// A token that needs room, once so many hold on to the search for it.
+    async fn insert(
+        store: &Arc<SqliteStore>,
+        world: &World,
+        machine: &Arc<MachineRow>,
+        searchers: usize,
+    ) -> Inserting {
+        let token = new(world, machine, 1000, 90_000);
+        let inserting = {
+            let store = Arc::clone(store);
+            tokio::spawn(async move { store.insert_token(token).await })
+        };
+        let are_there = || {
+            let searches = store.searches.lock().unwrap();
+            let mut searches = searches.values();
+            searches.any(|search| Arc::strong_count(search) > searchers)
+        };
+        while !are_there() {
+            tokio::task::yield_now().await;
+        }
+        inserting
+    }
+
+    #[test]
+    fn who_looks_for_another_machine_is_not_taken_for_one_who_makes_room() {
+        let folder = TempDir::new().unwrap();
+        let store = create(folder.path(), SqliteOptions::default());
+        let is_over = AtomicBool::new(false);
+        let is_free = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    drop(store.search(1, LIMIT, Timestamp::EPOCH));
+                }
+            });
+            let search = store.search(2, LIMIT, Timestamp::EPOCH);
+            let is_free = (0..100_000).all(|_| search.try_lock().is_ok());
+            is_over.store(true, Ordering::Relaxed);
+            is_free
+        });
+        assert!(is_free);
+    }
+
+    #[tokio::test]
+    async fn where_room_could_not_be_made_those_who_waited_learn_why_and_the_next_tries_again() {
+        let (store, world, machine) = full().await;
+        // While all places for lists are taken, nobody can look for what is over.
+        let mut places = Vec::new();
+        for _ in 0..4 {
+            places.push(store.shared.readers.list_permit().await.unwrap());
+        }
+        let mut waiting = Vec::new();
+        for searchers in 1..=5 {
+            waiting.push(insert(&store, &world, &machine, searchers).await);
+        }
+        for inserting in waiting {
+            let outcome = inserting.await.unwrap();
+            assert!(matches!(outcome, Err(StoreError::Busy(_))), "{outcome:?}");
+        }
+        drop(places);
+        world.issue(new(&world, &machine, 1000, 90_000)).await;
+    }
+
+    #[tokio::test]
+    async fn where_the_maker_of_room_goes_away_the_next_who_waits_makes_it() {
+        let (store, world, machine) = full().await;
+        let mut places = Vec::new();
+        for _ in 0..4 {
+            places.push(store.shared.readers.list_permit().await.unwrap());
+        }
+        let first = insert(&store, &world, &machine, 1).await;
+        let second = insert(&store, &world, &machine, 2).await;
+        first.abort();
+        assert!(first.await.unwrap_err().is_cancelled());
+        drop(places);
+        let outcome = second.await.unwrap().unwrap();
+        assert!(matches!(outcome, InsertToken::Inserted), "{outcome:?}");
+    }
+
+    #[tokio::test]
+    async fn what_was_found_stands_for_one_who_began_a_moment_before() {
+        let (store, world, machine) = full().await;
+        let insert = async |now| {
+            let token = new(&world, &machine, now, 90_000);
+            store.insert_token(token).await.unwrap()
+        };
+        for _ in 0..LIMIT {
+            assert!(matches!(insert(1000).await, InsertToken::Inserted));
+        }
+        let found = || {
+            let searches = store.searches.lock().unwrap();
+            format!("{searches:?}")
+        };
+        let before = found();
+        assert!(before.contains("1000"), "{before}");
+        assert!(matches!(insert(999).await, InsertToken::TooMany));
+        assert_eq!(found(), before);
     }
 }
