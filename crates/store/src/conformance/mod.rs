@@ -28,7 +28,7 @@ use async_trait::async_trait;
 
 pub use world::World;
 #[cfg(test)]
-pub(crate) use world::{data_keys, some_change};
+pub(crate) use world::{at, data_keys, some_change};
 
 use crate::Store;
 

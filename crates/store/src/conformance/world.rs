@@ -342,7 +342,7 @@ pub(crate) fn data_keys() -> Vec<DataKey> {
 }
 
 /// A point in time, in milliseconds from the beginning of the story.
-pub(super) fn at(millis: i64) -> Timestamp {
+pub(crate) fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(1_767_225_600_000 + millis)
 }
 

@@ -144,6 +144,12 @@ where
         self.cache.insert(key, value);
     }
 
+    /// Puts in a row that no key led to before. A reader that was faster put in the same row, and what was read before that
+    /// is not remembered, so no epoch moves.
+    pub(super) fn add(&self, key: K, value: V) {
+        self.cache.insert(key, value);
+    }
+
     /// Takes a row out. The writer calls it after the commit and before the answer.
     pub(super) fn remove(&self, key: &K) {
         let mut epoch = self.epoch(key);
@@ -264,7 +270,9 @@ impl Weighter<DigestKey, Arc<InstanceKeyRow>> for Bytes {
 /// What a committed change means for the index.
 #[derive(Debug)]
 pub(super) enum Effect {
-    /// A token is new or changed.
+    /// A token is new.
+    AddToken(Arc<TokenRow>),
+    /// A token is changed.
     PutToken(Arc<TokenRow>),
     /// A token is gone.
     RemoveToken(Locator),
@@ -284,6 +292,16 @@ pub(super) enum Effect {
     PutInstanceKey(Arc<InstanceKeyRow>),
     /// An instance's key is gone or revoked.
     RemoveInstanceKey(Digest),
+}
+
+impl Effect {
+    /// Whether it leaves machines, instances and keys as they are.
+    pub(super) fn is_of_token(&self) -> bool {
+        matches!(
+            self,
+            Self::AddToken(_) | Self::PutToken(_) | Self::RemoveToken(_) | Self::Touch(_)
+        )
+    }
 }
 
 /// All that is kept in memory.
@@ -379,6 +397,7 @@ impl Index {
     /// Brings the index up to date. The writer calls it after each commit, in the order of commits, before any answer.
     pub(super) fn apply(&self, effect: Effect) {
         match effect {
+            Effect::AddToken(row) => self.tokens.add(row.id.locator(), row),
             Effect::PutToken(row) => {
                 // It may have been used since it was read.
                 self.copy_last_use(&row);

@@ -1,5 +1,6 @@
 //! Inserting tokens into SQLite.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use countersign_protocol::claims::Claims;
@@ -28,15 +29,21 @@ pub(super) enum Attempt {
     AtLimit(Box<NewToken>, CountedUpTo),
 }
 
-/// One statement, because each issue costs it once.
-const INSERT_ROW: &str = "
-    INSERT INTO tokens (locator, rest, machine, digest, digest_version, signing_key, scopes, claims, created_at, expires_at,
-        pool_key, sealed)
-    SELECT ?1, ?2, number, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12 FROM machines WHERE number = ?3 AND revision = ?13
-        AND (?14 IS NULL OR EXISTS (SELECT 1 FROM machine_keys k WHERE k.number = ?14 AND k.machine = ?3
-            AND (k.expires_at IS NULL OR k.expires_at > ?9)))";
+/// Which machines, at which revision, asked by which key, a transaction has found in the database, and when the key ends.
+///
+/// A batch has many tokens of few machines, and to look for each is a quarter of what its insertion costs. What was found is
+/// true until one of the transaction's operations changes a machine or a key, and each that does notes an effect.
+#[derive(Debug, Default)]
+pub(super) struct Askers(HashMap<(i64, i64, Option<i64>), Option<i64>>);
 
-/// Inserts an opaque token that asks for no other in its place: one statement.
+impl Askers {
+    /// Forgets all: a transaction begins, or changed something.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// Inserts an opaque token that asks for no other in its place.
 pub(super) fn insert_plain(write: &mut Write<'_>, new: NewToken) -> Result<Attempt, WriteError> {
     if let Some(since) = limit_reached(write, &new)? {
         return Ok(Attempt::AtLimit(Box::new(new), since));
@@ -87,15 +94,7 @@ pub(super) fn insert_pooled(
     mut new: NewToken,
 ) -> Result<Attempt, WriteError> {
     let machine = Arc::clone(&new.machine);
-    let is_current = write
-        .connection
-        .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM machines WHERE number = ?1 AND revision = ?2)",
-        )?
-        .query_row([machine.number, machine.revision], |row| {
-            row.get::<_, bool>(0)
-        })?;
-    if !is_current || !is_asked_for(write, &new)? {
+    if !is_current(write, &new)? {
         return Ok(Attempt::Decided(refusal(write, &new)?));
     }
     let Some(pool) = new.pool.take() else {
@@ -137,6 +136,31 @@ pub(super) fn insert_pooled(
     insert_plain(write, new)
 }
 
+/// Whether the machine is still what the authority saw, and the key that asked is still alive.
+fn is_current(write: &mut Write<'_>, new: &NewToken) -> Result<bool, WriteError> {
+    let (machine, revision) = (new.machine.number, new.machine.revision);
+    let asker = (machine, revision, new.key);
+    let key_end = match write.askers.0.get(&asker) {
+        Some(key_end) => *key_end,
+        None => {
+            let found = write
+                .connection
+                .prepare_cached(
+                    "SELECT k.expires_at FROM machines m LEFT JOIN machine_keys k ON k.number = ?3 AND k.machine = m.number
+                     WHERE m.number = ?1 AND m.revision = ?2 AND (?3 IS NULL OR k.number IS NOT NULL)",
+                )?
+                .query_row(params![machine, revision, new.key], |row| row.get(0))
+                .optional()?;
+            let Some(key_end) = found else {
+                return Ok(false);
+            };
+            write.askers.0.insert(asker, key_end);
+            key_end
+        }
+    };
+    Ok(key_end.is_none_or(|key_end| key_end > new.created_at.as_millis()))
+}
+
 /// Whether the key that asked for the token may still do so.
 fn is_asked_for(write: &Write<'_>, new: &NewToken) -> Result<bool, WriteError> {
     new.key.map_or(Ok(true), |key| {
@@ -156,11 +180,17 @@ fn refusal(write: &Write<'_>, new: &NewToken) -> Result<InsertToken, WriteError>
 /// Inserts the row if the machine is still what the authority saw, and the key that asked is still alive: a rotation without
 /// overlap that was acknowledged lets nothing through that began before it.
 fn insert_row(write: &mut Write<'_>, mut new: NewToken) -> Result<InsertToken, WriteError> {
+    if !is_current(write, &new)? {
+        return refusal(write, &new);
+    }
     let pool = new.pool.take();
-    let inserted = write
-        .connection
-        .prepare_cached(INSERT_ROW)?
-        .execute(params![
+    // Of values and not of a selection, of which SQLite does not know that it has one row: before each change it would copy
+    // the page, to undo the rows before one that fails.
+    write.execute(
+        "INSERT INTO tokens (locator, rest, machine, digest, digest_version, signing_key, scopes, claims, created_at,
+             expires_at, pool_key, sealed)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        params![
             rows::sql_locator(new.id.locator()),
             new.id.rest().cast_signed(),
             new.machine.number,
@@ -173,14 +203,10 @@ fn insert_row(write: &mut Write<'_>, mut new: NewToken) -> Result<InsertToken, W
             end(new.expires_at),
             pool.as_ref().map(|pool| pool.key),
             pool.as_ref().map(|pool| pool.sealed.0.as_slice()),
-            new.machine.revision,
-            new.key
-        ])?;
-    if inserted == 0 {
-        return refusal(write, &new);
-    }
+        ],
+    )?;
     write.held.inserted(new.machine.number);
-    write.effect(Effect::PutToken(Arc::new(TokenRow::new(
+    write.effect(Effect::AddToken(Arc::new(TokenRow::new(
         new.id,
         new.machine.number,
         new.digest,

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::held::HeldTokens;
 use super::index::{Effect, Index};
+use super::issue::Askers;
 use super::rows::WriteError;
 use crate::{Result, StoreError};
 
@@ -20,6 +21,7 @@ pub(super) struct Write<'a> {
     pub(super) index: &'a Index,
     /// How many tokens machines have at most. What it says after a rollback is still an upper bound.
     pub(super) held: &'a mut HeldTokens,
+    pub(super) askers: &'a mut Askers,
     pub(super) effects: &'a mut Vec<Effect>,
     /// Whether the log is to be emptied after the commit, because it has copies of what was erased.
     pub(super) empties_log: &'a mut bool,
@@ -28,6 +30,9 @@ pub(super) struct Write<'a> {
 impl Write<'_> {
     /// Notes what the index must learn once this is committed.
     pub(super) fn effect(&mut self, effect: Effect) {
+        if !effect.is_of_token() {
+            self.askers.clear();
+        }
         self.effects.push(effect);
     }
 
@@ -53,7 +58,7 @@ pub(super) enum Ended {
 
 /// An operation that waits, runs, and is answered.
 pub(super) trait Job: Send {
-    /// Whether it consists of one statement, which SQLite undoes by itself when it fails.
+    /// Whether it writes by one statement at most, which SQLite undoes by itself when it fails.
     fn is_single(&self) -> bool;
     /// The thread that asked.
     fn thread(&self) -> ThreadId;

@@ -449,7 +449,9 @@ mod failing {
     use super::super::rows::WriteError;
     use super::super::{SqliteOptions, SqliteStore};
     use super::{InFolder, create};
-    use crate::conformance::World;
+    use crate::conformance::{World, at, some_change};
+    use crate::machines::MachineUpdate;
+    use crate::tokens::{InsertToken, NewToken};
     use crate::{Store, StoreError};
     use tempfile::TempDir;
 
@@ -687,6 +689,67 @@ mod failing {
             world.reopen().await
         };
         assert_eq!(world.current(&machine).await, machine);
+    }
+
+    #[tokio::test]
+    async fn a_token_is_refused_behind_a_change_in_the_same_batch() {
+        let (store, world) = world(SqliteOptions::default()).await;
+        let instance = world.instance().await;
+        let new = world.new_machine(instance, "a");
+        let digest = new.key.digest;
+        let machine = world.insert(new).await;
+        let key = store.machine_key_by_digest(&digest).await.unwrap();
+        let token = || NewToken {
+            key: key.as_ref().map(|key| key.number),
+            ..world.new_token(&machine)
+        };
+        let issue = |token| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { store.insert_token(token).await.unwrap() })
+        };
+        let (rotated, new_key) = (Arc::clone(&store), world.machine_key());
+        let (updated, id) = (Arc::clone(&store), machine.id);
+        let rotation = async move {
+            let change = some_change(instance);
+            rotated
+                .rotate_machine_key(instance, id, new_key, at(0), 5, at(0), change)
+                .await
+                .unwrap()
+        };
+        let update = async move {
+            let update = MachineUpdate {
+                default_token_ttl: Some(7),
+                ..MachineUpdate::default()
+            };
+            updated
+                .update_machine(instance, id, update, at(0), some_change(instance))
+                .await
+                .unwrap()
+        };
+
+        // The tasks run, and so their operations wait, in the order in which they are spawned.
+        let (holder, go) = hold(&store).await;
+        let before = store.statistics();
+        let by_key = issue(token());
+        let rotation = tokio::spawn(rotation);
+        let by_gone_key = issue(token());
+        let by_operator = issue(world.new_token(&machine));
+        let update = tokio::spawn(update);
+        let of_old_machine = issue(world.new_token(&machine));
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        go.send(()).unwrap();
+        holder.await.unwrap();
+        assert!(rotation.await.unwrap() && update.await.unwrap().is_some());
+        assert!(matches!(by_key.await.unwrap(), InsertToken::Inserted));
+        assert!(matches!(by_gone_key.await.unwrap(), InsertToken::KeyGone));
+        assert!(matches!(by_operator.await.unwrap(), InsertToken::Inserted));
+        assert!(matches!(
+            of_old_machine.await.unwrap(),
+            InsertToken::Changed
+        ));
+        assert_eq!(store.statistics().commits, before.commits + 1);
     }
 
     #[tokio::test]

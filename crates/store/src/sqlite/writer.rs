@@ -15,6 +15,7 @@ use rusqlite::Connection;
 
 use super::held::HeldTokens;
 use super::index::{Effect, Index};
+use super::issue::Askers;
 use super::jobs::{Ended, Job, Task, Write, answer};
 use super::queue::Queue;
 use super::rows::WriteError;
@@ -83,6 +84,7 @@ impl Writer {
             index,
             shared: Arc::clone(&shared),
             held: HeldTokens::default(),
+            askers: Askers::default(),
             effects: Vec::new(),
             last_commit: Duration::ZERO,
             empties_log: false,
@@ -184,6 +186,7 @@ struct Batches {
     index: Arc<Index>,
     shared: Arc<Shared>,
     held: HeldTokens,
+    askers: Askers,
     effects: Vec<Effect>,
     last_commit: Duration,
     /// Whether the log has copies of secrets that were erased.
@@ -260,6 +263,7 @@ impl Batches {
 
     fn transaction(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), WriteError> {
         let before = self.connection.total_changes();
+        self.askers.clear();
         execute(&self.connection, "BEGIN IMMEDIATE")?;
         for job in &mut *jobs {
             self.job(job.as_mut())?;
@@ -299,6 +303,7 @@ impl Batches {
             connection: &self.connection,
             index: &self.index,
             held: &mut self.held,
+            askers: &mut self.askers,
             effects: &mut self.effects,
             empties_log: &mut self.empties_log,
         };
