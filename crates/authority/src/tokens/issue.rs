@@ -8,6 +8,7 @@ use countersign_protocol::claims::{Claims, RESERVED_CLAIMS};
 use countersign_protocol::ids::{MachineId, TokenId};
 use countersign_protocol::jwt::JwtClaims;
 use countersign_protocol::limits::{MAX_JWT_BYTES, MAX_TOKEN_TTL_SECONDS, MAX_TOKENS};
+use countersign_protocol::random::Drawn;
 use countersign_protocol::scopes::Scopes;
 use countersign_protocol::secret::TokenString;
 use countersign_protocol::time::Timestamp;
@@ -109,8 +110,10 @@ impl Authority {
         let lifetime =
             self.opaque_lifetime_millis(actor, machine, request.seconds_until_expiration)?;
         let locator = self.locators.next(now);
-        let id = TokenId::generate(locator, &*self.random);
-        let secret = TokenString::generate(locator, &*self.random);
+        // As much as both mostly need.
+        let random = Drawn::<72>::from(&*self.random);
+        let id = TokenId::generate(locator, &random);
+        let secret = TokenString::generate(locator, &random);
         let pool = match request.min_remaining_ttl_seconds {
             Some(seconds) => {
                 let min_remaining_millis = seconds.saturating_mul(1000);
