@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use countersign_protocol::time::Timestamp;
 use rusqlite::{Connection, params};
 
-use super::index::Effect;
+use super::index::{Effect, NumberHash};
 use super::jobs::Write;
 use super::rows::{self, WriteError};
 
@@ -15,7 +15,7 @@ use super::rows::{self, WriteError};
 /// never too small. Where it says that a machine holds too many, tokens that are over make room, and the rest are counted.
 #[derive(Debug, Default)]
 pub(super) struct HeldTokens {
-    machines: HashMap<i64, Held>,
+    machines: HashMap<i64, Held, NumberHash>,
     /// Grows when something is forgotten: a count that was begun before says nothing then.
     generation: u64,
 }

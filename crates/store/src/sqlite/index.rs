@@ -17,7 +17,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -32,17 +32,16 @@ use crate::machines::MachineRow;
 use crate::tokens::{LastUse, TokenRow};
 
 /// A bounded cache that never shows what an acknowledged change replaced.
-pub(super) struct GuardedCache<K, V, W, B = RandomState> {
-    cache: Cache<K, V, W, B>,
+pub(super) struct GuardedCache<K, V, W> {
+    cache: Cache<K, V, W, NumberHash>,
     epochs: Box<[Mutex<u64>]>,
-    hasher: B,
 }
 
 /// The epoch that a reader noted before it read the database.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Watch(u64);
 
-impl<K, V, W, B> fmt::Debug for GuardedCache<K, V, W, B> {
+impl<K, V, W> fmt::Debug for GuardedCache<K, V, W> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("GuardedCache")
@@ -50,12 +49,11 @@ impl<K, V, W, B> fmt::Debug for GuardedCache<K, V, W, B> {
     }
 }
 
-impl<K, V, W, B> GuardedCache<K, V, W, B>
+impl<K, V, W> GuardedCache<K, V, W>
 where
     K: Eq + Hash + Clone,
     V: Clone,
     W: Weighter<K, V> + Clone,
-    B: BuildHasher + Clone + Default,
 {
     const STRIPES: usize = 256;
 
@@ -71,23 +69,16 @@ where
             .shards(16)
             .build()
             .expect("both capacities are given");
-        let hasher = B::default();
-        let cache = Cache::with_options(
-            options,
-            weigher,
-            hasher.clone(),
-            DefaultLifecycle::default(),
-        );
+        let cache = Cache::with_options(options, weigher, NumberHash, DefaultLifecycle::default());
         Self {
             cache,
             epochs: (0..Self::STRIPES).map(|_| Mutex::new(0)).collect(),
-            hasher,
         }
     }
 
     fn stripe(&self, key: &K) -> usize {
         // The low bits choose the cache's bucket and the high ones its shard; any choice is right here.
-        usize::try_from(self.hasher.hash_one(key) >> 16).unwrap_or_default() % Self::STRIPES
+        usize::try_from(NumberHash.hash_one(key) >> 16).unwrap_or_default() % Self::STRIPES
     }
 
     fn epoch(&self, key: &K) -> MutexGuard<'_, u64> {
@@ -183,7 +174,8 @@ impl Hash for DigestKey {
     }
 }
 
-/// Hashes one number. Nobody outside chooses the numbers that get here: they are rows' keys or parts of keyed hashes.
+/// Hashes numbers and ids. Nobody outside chooses those that get into a map: they are rows' keys, parts of keyed hashes, or
+/// random.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct NumberHash;
 
@@ -205,8 +197,13 @@ impl Hasher for NumberHasher {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
+        for part in bytes.chunks(8) {
+            let mut number = [0; 8];
+            number
+                .iter_mut()
+                .zip(part)
+                .for_each(|(to, from)| *to = *from);
+            self.write_u64(u64::from_le_bytes(number));
         }
     }
 
@@ -307,12 +304,12 @@ impl Effect {
 /// All that is kept in memory.
 #[derive(Debug)]
 pub(super) struct Index {
-    pub(super) tokens: GuardedCache<Locator, Arc<TokenRow>, Bytes, NumberHash>,
-    pub(super) machines: GuardedCache<i64, Arc<MachineRow>, Bytes, NumberHash>,
+    pub(super) tokens: GuardedCache<Locator, Arc<TokenRow>, Bytes>,
+    pub(super) machines: GuardedCache<i64, Arc<MachineRow>, Bytes>,
     pub(super) machines_by_id: GuardedCache<MachineId, Arc<MachineRow>, Bytes>,
-    pub(super) machine_keys: GuardedCache<DigestKey, Arc<MachineKeyRow>, Bytes, NumberHash>,
-    pub(super) instance_keys: GuardedCache<DigestKey, Arc<InstanceKeyRow>, Bytes, NumberHash>,
-    instances: RwLock<HashMap<InstanceId, Arc<Instance>>>,
+    pub(super) machine_keys: GuardedCache<DigestKey, Arc<MachineKeyRow>, Bytes>,
+    pub(super) instance_keys: GuardedCache<DigestKey, Arc<InstanceKeyRow>, Bytes>,
+    instances: RwLock<HashMap<InstanceId, Arc<Instance>, NumberHash>>,
     pub(super) texts: Texts,
     pub(super) hits: AtomicU64,
     pub(super) misses: AtomicU64,
@@ -357,9 +354,9 @@ impl Index {
     }
 
     /// Answers from `cache`, or from the database through `read`.
-    pub(super) fn read_through<K, V, W, B, E>(
+    pub(super) fn read_through<K, V, W, E>(
         &self,
-        cache: &GuardedCache<K, V, W, B>,
+        cache: &GuardedCache<K, V, W>,
         key: &K,
         read: impl FnOnce() -> Result<Option<V>, E>,
     ) -> Result<Option<V>, E>
@@ -367,7 +364,6 @@ impl Index {
         K: Eq + Hash + Clone,
         V: Clone,
         W: Weighter<K, V> + Clone,
-        B: BuildHasher + Clone + Default,
     {
         if let Some(value) = cache.get(key) {
             self.hits.fetch_add(1, Ordering::Relaxed);
@@ -444,7 +440,7 @@ mod tests {
     struct Database {
         committed: [AtomicU64; KEYS],
         acknowledged: [AtomicU64; KEYS],
-        cache: GuardedCache<u64, u64, UnitWeighter, NumberHash>,
+        cache: GuardedCache<u64, u64, UnitWeighter>,
     }
 
     impl Database {
@@ -543,7 +539,7 @@ mod tests {
     #[test]
     fn what_was_read_before_a_write_is_not_kept_after_it() {
         for write in [
-            (|cache| cache.put(1, 20)) as fn(&GuardedCache<u64, u64, UnitWeighter, NumberHash>),
+            (|cache| cache.put(1, 20)) as fn(&GuardedCache<u64, u64, UnitWeighter>),
             |cache| cache.remove(&1),
         ] {
             let cache = GuardedCache::new(100, 1, UnitWeighter);
@@ -563,8 +559,7 @@ mod tests {
                 *value
             }
         }
-        let cache: GuardedCache<u64, u64, OwnWeight, NumberHash> =
-            GuardedCache::new(100, 1, OwnWeight);
+        let cache: GuardedCache<u64, u64, OwnWeight> = GuardedCache::new(100, 1, OwnWeight);
         cache.put(1, 10);
         assert_eq!(cache.get(&1), Some(10));
         cache.put(1, 100_000);

@@ -10,7 +10,7 @@ use countersign_protocol::time::Timestamp;
 use rusqlite::{OptionalExtension, params};
 
 use super::held::CountedUpTo;
-use super::index::Effect;
+use super::index::{Effect, NumberHash};
 use super::instances::is_on;
 use super::jobs::Write;
 use super::machine_keys;
@@ -34,7 +34,7 @@ pub(super) enum Attempt {
 /// A batch has many tokens of few machines, and to look for each is a quarter of what its insertion costs. What was found is
 /// true until one of the transaction's operations changes a machine or a key, and each that does notes an effect.
 #[derive(Debug, Default)]
-pub(super) struct Askers(HashMap<(i64, i64, Option<i64>), Option<i64>>);
+pub(super) struct Askers(HashMap<(i64, i64, Option<i64>), Option<i64>, NumberHash>);
 
 impl Askers {
     /// Forgets all: a transaction begins, or changed something.
