@@ -289,7 +289,7 @@ impl ErrorEnvelope {
 #[must_use]
 pub fn error_reference() -> String {
     let mut page = String::from(
-        "# Errors\n\nEvery answer that is no success has this body, and its trace id also stands in the `Clerk-Trace-Id` header and in the log:\n\n\
+        "# Errors\n\nEvery answer that is no success has this body, and its trace id also stands in the `Clerk-Trace-Id` header. The log has\nfaults of the authority under it as errors, and refusals at the level `debug`:\n\n\
          ```json\n{\"errors\":[{\"message\":\"…\",\"long_message\":\"…\",\"code\":\"…\",\"meta\":{\"param_name\":\"…\"}}],\"clerk_trace_id\":\"…\"}\n```\n\n\
          This page is generated from the table in `crates/protocol/src/error.rs`.\n\n\
          | Status | Code | Message | When, and what to do |\n|---|---|---|---|\n",
