@@ -84,7 +84,8 @@ impl Authority {
             })
     }
 
-    /// Gives back what [`Self::take_change`] took, where the store has said that nothing was to be changed.
+    /// Gives back what [`Self::take_change`] took, where the store has said that nothing was changed, or that it cannot. Whoever
+    /// does not wait for the store's answer gets nothing back, for it may have been written.
     pub(crate) fn give_change_back(&self, actor: &Actor) {
         if let Some(machine) = counted(actor) {
             self.allowances.give_back(machine);

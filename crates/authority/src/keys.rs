@@ -19,6 +19,7 @@ use serde_json::json;
 use crate::Authority;
 use crate::actor::Actor;
 use crate::error::Error;
+use crate::maintenance::keep_first;
 use crate::vault::{SealContext, Vault};
 
 /// How long a key is published before it signs: longer than any receiver's cache lives.
@@ -282,65 +283,74 @@ impl Authority {
         outcome
     }
 
+    /// What fails of it keeps nothing else from being done.
     async fn advance_keys_of(&self, instance: Arc<Instance>) -> Result<(), Error> {
         let actor = Self::operator(instance);
+        let rows = self.store.list_signing_keys(actor.instance_id()).await?;
+        // First, because unused ones may take the places that a new one needs.
+        let mut outcome = self.delete_unused_keys(&actor, &rows).await;
+        keep_first(&mut outcome, self.move_keys_on(&actor, &rows).await);
+        // The store may also have changed without an answer that said so.
+        keep_first(&mut outcome, self.renew_ring(&actor).await);
+        outcome
+    }
+
+    async fn renew_ring(&self, actor: &Actor) -> Result<(), Error> {
+        let rows = self.store.list_signing_keys(actor.instance_id()).await?;
+        let ring = self.rings.of(actor.instance_id());
+        if ring.is_none_or(|ring| !ring.is_made_of(&rows)) {
+            self.reload_ring(actor.instance_id()).await?;
+        }
+        Ok(())
+    }
+
+    async fn move_keys_on(&self, actor: &Actor, rows: &[SigningKeyRow]) -> Result<(), Error> {
         let now = self.now();
         let since = |at: Option<Timestamp>| at.map_or(i64::MIN, |at| now.millis_since(at));
-        let rows = self.store.list_signing_keys(actor.instance_id()).await?;
-        let next = rows
-            .iter()
-            .find(|row| row.state == SigningKeyState::Published);
-        let active = rows.iter().find(|row| row.state == SigningKeyState::Active);
-        let mut has_changed = false;
+        let of_state = |state| rows.iter().find(|row| row.state == state);
+        let next = of_state(SigningKeyState::Published);
+        let active = of_state(SigningKeyState::Active);
         if let Some(next) = next.filter(|next| since(Some(next.published_at)) >= PUBLISHED_MILLIS) {
             let change = self.change(
-                &actor,
+                actor,
                 ChangeKind::SigningKeyActivated,
                 next.id,
                 &json!({"immediate": false}),
             );
-            has_changed |= self
-                .store
+            self.store
                 .activate_signing_key(actor.instance_id(), next.id, now, change)
                 .await?;
         } else if next.is_none()
             && active
                 .is_none_or(|active| since(active.active_at) >= ROTATION_MILLIS - PUBLISHED_MILLIS)
         {
-            self.rotate_signing_key(&actor, active.is_none()).await?;
+            self.rotate_signing_key(actor, active.is_none()).await?;
         }
-        let unused_since = now.plus_millis(-KEPT_MILLIS).unwrap_or(Timestamp::EPOCH);
-        for row in rows
+        Ok(())
+    }
+
+    async fn delete_unused_keys(&self, actor: &Actor, rows: &[SigningKeyRow]) -> Result<(), Error> {
+        let unused_since = self
+            .now()
+            .plus_millis(-KEPT_MILLIS)
+            .unwrap_or(Timestamp::EPOCH);
+        let retired = rows
             .iter()
-            .filter(|row| row.state == SigningKeyState::VerifyOnly)
-        {
+            .filter(|row| row.state == SigningKeyState::VerifyOnly);
+        for row in retired {
             let last_use = row.last_expires_at.max(row.retired_at);
             if last_use.is_some_and(|last_use| last_use < unused_since) {
                 let change = self.change(
-                    &actor,
+                    actor,
                     ChangeKind::SigningKeyDeleted,
                     row.id,
                     &json!({"unused": true}),
                 );
-                has_changed |= self
-                    .store
-                    .delete_signing_key(
-                        actor.instance_id(),
-                        row.id,
-                        // A JWT that was under way may have arrived since the list was read.
-                        Some(unused_since),
-                        change,
-                    )
+                // A JWT that was under way may have arrived since the list was read.
+                self.store
+                    .delete_signing_key(actor.instance_id(), row.id, Some(unused_since), change)
                     .await?;
             }
-        }
-        // The store may also have changed without an answer that said so.
-        let is_stale = self
-            .rings
-            .of(actor.instance_id())
-            .is_none_or(|ring| !ring.is_made_of(&rows));
-        if has_changed || is_stale {
-            self.reload_ring(actor.instance_id()).await?;
         }
         Ok(())
     }

@@ -101,7 +101,7 @@ fn is_due(next: &AtomicI64, now: i64, every: i64) -> bool {
 }
 
 /// The caller learns of the first error; the log, of the others.
-fn keep_first(outcome: &mut Result<(), Error>, next: Result<(), Error>) {
+pub(crate) fn keep_first(outcome: &mut Result<(), Error>, next: Result<(), Error>) {
     match next {
         Err(error) if outcome.is_err() => {
             tracing::warn!(%error, "more of the maintenance is put off");

@@ -257,11 +257,11 @@ impl Authority {
         let outcome = self
             .store
             .revoke_token(actor.instance_id(), actor.owner(), id, revocation, change)
-            .await?;
-        if !matches!(outcome, RevokeToken::Revoked(_)) {
+            .await;
+        if !matches!(outcome, Ok(RevokeToken::Revoked(_))) {
             self.give_change_back(actor);
         }
-        match outcome {
+        match outcome? {
             RevokeToken::Revoked(token) | RevokeToken::AlreadyRevoked(token) => {
                 Ok(self.body(&token.row, token.machine.id, self.now()))
             }
@@ -331,11 +331,11 @@ impl Authority {
         let outcome = self
             .store
             .update_token(actor.instance_id(), actor.owner(), id, update, now, change)
-            .await?;
-        if !matches!(outcome, UpdateToken::Updated(_)) {
+            .await;
+        if !matches!(outcome, Ok(UpdateToken::Updated(_))) {
             self.give_change_back(actor);
         }
-        match outcome {
+        match outcome? {
             UpdateToken::Updated(token) => Ok(self.body(&token.row, token.machine.id, now)),
             UpdateToken::NotFound => Err(token_not_found(id)),
             UpdateToken::IsJwt => Err(Error::NotChangeable(

@@ -294,3 +294,23 @@ async fn a_flood_of_questions_after_readiness_asks_the_store_once_a_second() {
     story.store.heal();
     assert!(ask().await);
 }
+
+#[tokio::test]
+async fn a_change_that_failed_uses_up_no_allowance() {
+    let world = World::with_options(AuthorityOptions {
+        public_url: "https://auth.example.com".to_owned(),
+        max_changes: 3,
+        ..AuthorityOptions::default()
+    })
+    .await;
+    let story = Story::in_world(world).await;
+    let (_, id) = story.token(&story.sender, opaque()).await;
+    let actor = story.actor(&story.sender.key).await;
+    story.store.fail_all("revoke_token", Fault::Before);
+    for _ in 0..5 {
+        let refused = story.authority.revoke(&actor, id, None).await;
+        assert!(matches!(refused, Err(Error::Store(_))), "{refused:?}");
+    }
+    story.store.heal();
+    story.authority.revoke(&actor, id, None).await.unwrap();
+}

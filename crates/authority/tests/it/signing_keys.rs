@@ -277,3 +277,23 @@ async fn a_key_is_deleted_from_memory_too_where_the_caller_goes_away() {
     let refused = refusal_of(story.verify(&story.home, &token).await);
     assert_eq!(refused, Some((Refusal::Unknown, true)));
 }
+
+#[tokio::test]
+async fn keys_that_are_not_used_any_more_make_room_for_a_new_one() {
+    let story = Story::new().await;
+    // As many as there may be, each of which signed a JWT of 100 days.
+    for _ in 0..15 {
+        story.signed(100.0 * 86400.0).await;
+        story.rotate_signing(true).await.unwrap();
+    }
+    assert_eq!(story.states().await.len(), 16);
+    story.clock.advance(90 * DAY);
+    assert!(
+        story.authority.maintain().await.is_err(),
+        "no place is free"
+    );
+    story.clock.advance(60 * DAY);
+    story.authority.maintain().await.unwrap();
+    // The one that signed until now, and the one that is to follow.
+    assert_eq!(story.states().await.len(), 2);
+}

@@ -113,7 +113,7 @@ enum Found {
     /// It goes on, or whoever searched went away.
     #[default]
     Nothing,
-    /// There is room for all who wait.
+    /// There is room.
     Room,
     /// When all tokens were looked at, and few were over.
     Few(Timestamp),
@@ -276,14 +276,18 @@ impl SqliteStore {
             .await
     }
 
-    /// Inserts a token; where its machine seems to hold too many, makes room and tries once more.
-    async fn insert_within_limit(&self, token: NewToken) -> Result<InsertToken> {
-        let (token, since) = match self.attempt_token(token).await? {
-            Attempt::Decided(outcome) => return Ok(outcome),
-            Attempt::AtLimit(token, since) => (token, since),
-        };
-        self.make_room(&token, since).await?;
-        match self.attempt_token(*token).await? {
+    /// Inserts a token; where its machine seems to hold too many, makes room and tries again. Twice, because what there was
+    /// without a search may be taken by others who waited.
+    async fn insert_within_limit(&self, mut token: NewToken) -> Result<InsertToken> {
+        for _ in 0..2 {
+            let (refused, since) = match self.attempt_token(token).await? {
+                Attempt::Decided(outcome) => return Ok(outcome),
+                Attempt::AtLimit(refused, since) => (refused, since),
+            };
+            self.make_room(&refused, since).await?;
+            token = *refused;
+        }
+        match self.attempt_token(token).await? {
             Attempt::Decided(outcome) => Ok(outcome),
             Attempt::AtLimit(..) => Ok(InsertToken::TooMany),
         }

@@ -1019,4 +1019,25 @@ mod room {
         assert!(matches!(insert(999).await, InsertToken::TooMany));
         assert_eq!(found(), before);
     }
+
+    #[tokio::test]
+    async fn dead_ones_make_room_for_all_who_wait() {
+        let (store, world, machine) = full().await;
+        // Of three that are over one is swept, so that there is room for one alone.
+        let swept = store.sweep_tokens(None, 1, Timestamp::from_millis(2000));
+        assert_eq!(swept.await.unwrap().deleted, 1);
+        let mut places = Vec::new();
+        for _ in 0..4 {
+            places.push(store.shared.readers.list_permit().await.unwrap());
+        }
+        let mut waiting = Vec::new();
+        for number in 1..=3 {
+            waiting.push(insert(&store, &world, &machine, number).await);
+        }
+        drop(places);
+        for one in waiting {
+            let outcome = one.await.unwrap().unwrap();
+            assert!(matches!(outcome, InsertToken::Inserted), "{outcome:?}");
+        }
+    }
 }
