@@ -168,12 +168,16 @@ impl Bench {
         let server = oidc::start(&self.work)?;
         let mut theirs = oidc::introspections(&server)?;
         let mut ours = verification(deployment)?;
-        let figures = self.compare(&mut [&mut ours, &mut theirs])?;
+        let bare = self.bare("bare-introspection", ours.body_bytes()?)?;
+        let mut bare = bare_candidate(&bare, deployment.verifications()?);
+        let figures = self.compare(&mut [&mut ours, &mut theirs, &mut bare])?;
         Ok(Section {
             title: "Verify against introspection of oidc-provider",
             lead: format!(
-                "oidc-provider keeps 500 tokens in memory, ours {} on disk.",
-                deployment.stored()
+                "oidc-provider keeps 500 tokens in memory, ours {} on disk. Bare hyper, which does nothing \
+                 but answer, would be {:.1} times cheaper: more than that no work on verification can reach.",
+                deployment.stored(),
+                ratio(&figures, &theirs.name, "bare hyper"),
             ),
             tables: vec![Table::of_figures(&figures)],
             checks: vec![Check {
