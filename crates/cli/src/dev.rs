@@ -9,6 +9,7 @@ use countersign_protocol::secret::Secret;
 use crate::admin::output::print;
 use crate::exit::Failure;
 use crate::folder::{init, open, publishable_key, refuse_loose_mode, write_private};
+use crate::invocation::{program, quoted};
 use crate::serve::{Preparation, authority_options, serve};
 use crate::settings::Settings;
 
@@ -102,8 +103,10 @@ fn greet(
          curl -s {url}/v1/machines \\\n    -H 'Authorization: Bearer {key}' \\\n    -H 'Content-Type: application/json' \\\n    \
          -d '{{\"name\":\"my first machine\"}}'\n\n\
          See it from another terminal:\n\n  \
-         countersign machine list --env-file {0}\n\n\
+         {} machine list --env-file {}\n\n\
          Stop with Ctrl-C; the next start finds everything again.\n",
         env_file.display(),
+        program(),
+        quoted(env_file),
     ))
 }

@@ -7,6 +7,7 @@ mod admin;
 mod dev;
 mod exit;
 mod folder;
+mod invocation;
 mod logs;
 mod memory;
 mod process;
@@ -191,7 +192,9 @@ async fn run_init(init: &Init) -> Result<(), Failure> {
     output::print(&format!(
         "The authority in {data} is ready.\n\n  Instance         {instance_id}\n{key}  Publishable key  {publishable_key}\n\n\
          The secret key is shown this once. The master key is in {}, unless it came from the\nenvironment: without it the data \
-         cannot be opened.\nStart it with: countersign serve --data {data}",
+         cannot be opened.\nStart it with: {} serve --data {}",
         master.display(),
+        invocation::program(),
+        invocation::quoted(&init.data),
     ))
 }

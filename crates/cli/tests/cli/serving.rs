@@ -1,6 +1,7 @@
 //! `dev`, `init` and `serve`: starting, finding its state again, stopping.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use countersign_authority::{Authority, MasterKey, SystemClock, SystemRandom};
 use countersign_store::sqlite::{SqliteOptions, SqliteStore};
@@ -50,6 +51,36 @@ fn dev_makes_a_key_where_the_first_start_was_cut_off_before_it_was_written() {
         2
     );
     assert_eq!(server.stop().code, 0);
+}
+
+#[test]
+fn the_command_that_dev_prints_works_in_another_terminal() {
+    let mut place = Place::new();
+    let executable = Path::new(env!("CARGO_BIN_EXE_countersign"));
+    let folder = executable
+        .parent()
+        .and_then(Path::to_str)
+        .expect("a folder");
+    for (path, begins) in [
+        ("/usr/bin:/bin".to_owned(), executable.display().to_string()),
+        (format!("/usr/bin:{folder}"), "countersign".to_owned()),
+    ] {
+        place.set("PATH", &path);
+        let server = place.start(&["dev", "--data", "my data"]);
+        let list = |command: &str| {
+            std::process::Command::new("/bin/sh")
+                .args(["-c", command])
+                .current_dir(place.path(""))
+                .env_clear()
+                .env("PATH", &path)
+                .output()
+                .expect("a shell")
+        };
+        let command = format!("{begins} machine list --env-file 'my data/dev.env'");
+        assert!(list(&command).status.success(), "{command}");
+        let said = server.stop().stdout;
+        assert!(said.contains(&format!("\n  {command}\n")), "{said}");
+    }
 }
 
 fn dev_key(place: &Place) -> String {
