@@ -180,18 +180,7 @@ impl Settings {
 
     fn checked(self) -> Result<Self, Failure> {
         if let Some(url) = &self.public_url {
-            let rest = url
-                .strip_prefix("https://")
-                .or_else(|| url.strip_prefix("http://"));
-            if rest.is_none_or(|rest| {
-                rest.is_empty() || rest.ends_with('/') || rest.contains(['?', '#', ' '])
-            }) {
-                return Err(Failure::new(
-                    Code::Settings,
-                    format!("the public URL '{url}' cannot be used"),
-                    "write it like https://auth.example.com, without a slash at the end",
-                ));
-            }
+            check_public_url(url)?;
         }
         if self.tls_certificate.is_some() != self.tls_key.is_some() {
             return Err(Failure::new(
@@ -238,6 +227,23 @@ impl Settings {
             )
         })
     }
+}
+
+/// Refuses a public URL that no address can be made of by putting a path behind it.
+pub(crate) fn check_public_url(url: &str) -> Result<(), Failure> {
+    let rest = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"));
+    let is_wrong =
+        |rest: &str| rest.is_empty() || rest.ends_with('/') || rest.contains(['?', '#', ' ']);
+    if rest.is_none_or(is_wrong) {
+        return Err(Failure::new(
+            Code::Settings,
+            format!("the public URL '{url}' cannot be used"),
+            "write it like https://auth.example.com, without a slash at the end",
+        ));
+    }
+    Ok(())
 }
 
 /// A variable of the environment; an empty one counts as absent, and so does one that is no text.

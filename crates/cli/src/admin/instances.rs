@@ -208,8 +208,13 @@ async fn run_key(
                 output::print_json(&created)?;
                 prepared.write(&secret)?;
             } else {
+                let once = if prepared.path().is_none() {
+                    " It is shown this once."
+                } else {
+                    ""
+                };
                 output::note(&format!(
-                    "{} is a new key of the instance. It is shown this once.",
+                    "{} is a new key of the instance.{once}",
                     created.id
                 ));
                 prepared.write_or_print(&secret)?;

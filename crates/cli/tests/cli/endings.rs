@@ -252,6 +252,15 @@ fn a_wrong_setting_ends_with_11_and_is_named() {
     error: the public URL 'auth.example.com' cannot be used
     hint: write it like https://auth.example.com, without a slash at the end
     "#);
+    let init = [
+        "init",
+        "--data",
+        "data",
+        "--public-url",
+        "https://a.example/",
+    ];
+    assert!(place.run(&init).refusal().starts_with("11\n"));
+    assert!(!place.path("data").exists(), "a refusal makes nothing");
     assert_snapshot!(configured("log = \"info,=\"\n"), @r#"
     11
     error: the log filter 'info,=' cannot be understood: invalid filter directive

@@ -31,6 +31,11 @@ fn a_secret_goes_to_a_private_file_instead_of_the_terminal() {
         "--json",
     ]);
     assert!(token.json().get("token").is_none());
+    let made = place.run(&[
+        "instance", "key", "create", "--data", "data", "--output", "i.key",
+    ]);
+    assert_eq!(made.code, 0);
+    assert!(!made.stderr.contains("shown this once"), "{}", made.stderr);
     assert!(
         std::fs::read_to_string(place.path("m.token"))
             .expect("a file")

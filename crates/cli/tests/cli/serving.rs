@@ -230,6 +230,68 @@ fn init_prints_one_object_and_nothing_else() {
     );
 }
 
+/// The command that `init` printed for starting what it made.
+fn start_line(said: &str) -> String {
+    let program = format!("Start it with: {} ", env!("CARGO_BIN_EXE_countersign"));
+    said.lines()
+        .find_map(|line| line.strip_prefix(&program))
+        .unwrap_or_else(|| panic!("no line: {said}"))
+        .to_owned()
+}
+
+#[test]
+fn init_says_how_to_start_with_what_it_was_told() {
+    let place = Place::new();
+    let said = place.run(&["init", "--data", "data"]).stdout;
+    assert!(
+        said.contains("The secret key is shown this once.")
+            && said.contains("The master key is in data/master.key:"),
+        "{said}"
+    );
+    assert_eq!(start_line(&said), "serve --data data");
+
+    let told = "--data other --master-key-file elsewhere.key --public-url https://auth.example.com";
+    let init: Vec<&str> = ["init", "--output", "key"]
+        .into_iter()
+        .chain(told.split(' '))
+        .collect();
+    let said = place.run(&init).stdout;
+    assert!(
+        said.contains("The master key is in elsewhere.key:") && !said.contains("shown this once"),
+        "{said}"
+    );
+    assert_eq!(start_line(&said), format!("serve {told}"));
+    let line = start_line(&said);
+    let serve: Vec<&str> = line.split(' ').collect();
+    let server = place.start(&serve);
+    let issuer = place.run(&[
+        "instance",
+        "show",
+        "--json",
+        "--url",
+        &server.url,
+        "--secret-key-file",
+        "key",
+    ]);
+    assert_eq!(issuer.json()["issuer"], "https://auth.example.com");
+}
+
+#[test]
+fn init_says_that_the_master_key_came_from_the_environment() {
+    let mut place = Place::new();
+    place.set("COUNTERSIGN_MASTER_KEY", &"5".repeat(64));
+    let said = place.run(&["init", "--data", "data", "--master-key-file", "unused"]);
+    assert!(
+        said.stdout
+            .contains("came from COUNTERSIGN_MASTER_KEY and is kept in no file")
+            && !said.stdout.contains("The master key is in"),
+        "{}",
+        said.stdout
+    );
+    assert_eq!(start_line(&said.stdout), "serve --data data");
+    assert!(!place.path("unused").exists() && !place.path("data/master.key").exists());
+}
+
 #[test]
 fn flags_come_before_the_environment_and_that_before_the_file() {
     let (mut place, key) = Place::with_authority();
