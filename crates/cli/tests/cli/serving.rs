@@ -330,4 +330,15 @@ fn the_port_file_has_the_port() {
         std::fs::read_to_string(place.path("port")).expect("a file"),
         server.port()
     );
+    drop(server);
+    let nowhere = ["serve", "--data", "data", "--listen", "127.0.0.1:0"];
+    let refusal = |file| {
+        let arguments: Vec<&str> = nowhere.into_iter().chain(["--port-file", file]).collect();
+        place.run(&arguments).refusal()
+    };
+    assert!(
+        refusal("nowhere/port")
+            .contains("cannot write nowhere/port: the folder nowhere is missing\n")
+    );
+    assert!(refusal("port/port").contains("cannot write port/port: port is no folder\n"));
 }
