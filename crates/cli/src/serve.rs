@@ -1,5 +1,6 @@
 //! `countersign serve`, and what it shares with `dev`: run until told to stop, then end without losing anything.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -78,10 +79,23 @@ fn taken(settings: &Settings, error: &std::io::Error) -> Failure {
         .admin_listen
         .map(|address| format!(" and {address}"))
         .unwrap_or_default();
-    let hint = "stop the program that listens there, or choose another address with --listen; port 0 picks a free one";
+    let (why, hint) = match error.kind() {
+        ErrorKind::AddrInUse => (
+            error.to_string(),
+            "stop the program that listens there, or choose another address with --listen; port 0 picks a free one",
+        ),
+        ErrorKind::AddrNotAvailable => (
+            "that is no address of this machine".to_owned(),
+            "choose one that `ip address` shows, or 0.0.0.0 for all of them",
+        ),
+        _ => (
+            error.to_string(),
+            "choose another address with --listen, like 127.0.0.1:4840",
+        ),
+    };
     Failure::new(
         Code::Address,
-        format!("cannot listen on {}{admin}: {error}", settings.listen()),
+        format!("cannot listen on {}{admin}: {why}", settings.listen()),
         hint,
     )
 }

@@ -342,3 +342,22 @@ fn the_port_file_has_the_port() {
     );
     assert!(refusal("port/port").contains("cannot write port/port: port is no folder\n"));
 }
+
+#[test]
+fn an_authority_without_an_index_of_tokens_reads_the_database() {
+    let (mut place, key) = Place::with_authority();
+    place.set("CLERK_SECRET_KEY", &key);
+    let server = place.start(&["serve", "--data", "data", "--token-index-mib", "0"]);
+    place.set("CLERK_API_URL", &server.url);
+    assert_eq!(place.run(&["machine", "create", "ledger"]).code, 0);
+    let create = ["machine", "create", "billing", "--calls", "ledger"];
+    assert_eq!(place.run(&create).code, 0);
+    let token = place
+        .run(&["token", "create", "--machine", "billing"])
+        .stdout;
+    for _ in 0..2 {
+        let verify = ["token", "verify", "--machine", "ledger", "--json"];
+        let verified = place.run_with(&verify, &token);
+        assert_eq!(verified.code, 0, "{}", verified.stderr);
+    }
+}
