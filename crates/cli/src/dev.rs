@@ -28,24 +28,28 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
     let env_file = folder.join(ENV_FILE);
     let options = authority_options(&settings, &prepared);
     let master_key_file = settings.master_key_file.as_deref();
-    let (authority, key, state) =
-        match init(&folder, master_key_file, options.clone(), false).await? {
-            Some((authority, created)) => (
-                authority,
-                Secret::new(created.key.expose().to_owned()),
-                "Countersign is running, with a new authority.",
-            ),
-            None => {
-                let authority =
-                    open(&folder, master_key_file, settings.token_index_mib, options).await?;
-                let key = match read_key(&env_file)? {
-                    Some(key) => key,
-                    // The first start was interrupted, or `init` made the authority: a key of its own does no harm.
-                    None => new_key(&authority).await?,
-                };
-                (authority, key, "Countersign is running again.")
-            }
-        };
+    let (authority, key, state) = match init(&folder, master_key_file, options.clone(), false)
+        .await?
+    {
+        Some((authority, created)) => (
+            authority,
+            Secret::new(created.key.expose().to_owned()),
+            "Countersign is running, with a new authority.",
+        ),
+        None => {
+            let authority =
+                open(&folder, master_key_file, settings.token_index_mib, options).await?;
+            // Without a key the first start was interrupted, or `init` made the authority: one of its own does no harm.
+            let (key, state) = match read_key(&env_file)? {
+                Some(key) => (key, "Countersign is running again."),
+                None => (
+                    new_key(&authority).await?,
+                    "Countersign is running again, with a new secret key; those from before go on working.",
+                ),
+            };
+            (authority, key, state)
+        }
+    };
     serve(authority, &settings, prepared, |url| {
         let publishable_key = publishable_key(url, false);
         // Written at each start, because the address may be another one.

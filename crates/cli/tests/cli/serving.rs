@@ -50,7 +50,10 @@ fn dev_makes_a_key_where_the_first_start_was_cut_off_before_it_was_written() {
         place.run(&["instance", "key", "list", "--json"]).json()["total_count"],
         2
     );
-    assert_eq!(server.stop().code, 0);
+    let said = server.stop().stdout;
+    assert!(said.contains("again, with a new secret key;"), "{said}");
+    let said = place.start(&["dev"]).stop().stdout;
+    assert!(!said.contains("new secret key"), "{said}");
 }
 
 #[test]
