@@ -9,7 +9,7 @@ use countersign_server::{Server, ServerOptions, Sockets};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::{Code, Failure};
-use crate::settings::Settings;
+use crate::settings::{LogFormat, Settings};
 use crate::{folder, tls};
 
 /// Serves an authority that `init` made.
@@ -145,7 +145,7 @@ pub(crate) async fn serve(
     }
     when_ready(&authority.options().public_url)?;
     // Last, so that whoever waits for the line finds the files.
-    announce(&server, &url);
+    announce(&server, &url, settings.log_format.unwrap_or_default());
 
     let mut rounds = tokio::time::interval(FLUSH_INTERVAL);
     loop {
@@ -169,10 +169,23 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-/// The line that scripts wait for, as it is whatever the log's level and format.
-fn announce(server: &Server, url: &str) {
-    anstream::eprintln!("listening on {url}");
-    if let Some(admin) = server.admin_address() {
-        anstream::eprintln!("metrics on http://{admin}/metrics");
+/// The line that people and scripts wait for, whatever the log's level: as it is, or as one more line of JSON.
+fn announce(server: &Server, url: &str, format: LogFormat) {
+    let metrics = server
+        .admin_address()
+        .map(|admin| format!("http://{admin}/metrics"));
+    match format {
+        LogFormat::Text => {
+            anstream::eprintln!("listening on {url}");
+            if let Some(metrics) = metrics {
+                anstream::eprintln!("metrics on {metrics}");
+            }
+        }
+        LogFormat::Json => {
+            tracing::info!(target: "countersign::listening", url, "listening on {url}");
+            if let Some(metrics) = metrics {
+                tracing::info!(target: "countersign::listening", url = metrics, "metrics on {metrics}");
+            }
+        }
     }
 }

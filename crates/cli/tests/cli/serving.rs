@@ -364,3 +364,36 @@ fn an_authority_without_an_index_of_tokens_reads_the_database() {
         assert_eq!(verified.code, 0, "{}", verified.stderr);
     }
 }
+
+#[test]
+fn a_log_of_json_is_json_from_the_first_line_on() {
+    let (place, _) = Place::with_authority();
+    for level in ["info", "off"] {
+        let server = place.start(&[
+            "serve",
+            "--data",
+            "data",
+            "--log-format",
+            "json",
+            "--log",
+            level,
+            "--admin-listen",
+            "127.0.0.1:0",
+        ]);
+        let url = server.url.clone();
+        let log = server.stop().stderr;
+        let lines: Vec<serde_json::Value> = log
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")))
+            .collect();
+        assert_eq!(lines[0]["message"], format!("listening on {url}"));
+        assert_eq!(lines[0]["url"], url);
+        assert_eq!(lines[0]["level"], "INFO");
+        let metrics = lines[1]["message"].as_str().expect("a message");
+        assert!(
+            metrics.starts_with("metrics on http://127.0.0.1:"),
+            "{metrics}"
+        );
+        assert_eq!(lines.len() == 2, level == "off", "{log}");
+    }
+}
