@@ -9,6 +9,7 @@ use countersign_protocol::secret::Secret;
 use crate::admin::output::print;
 use crate::exit::Failure;
 use crate::folder::{init, open, publishable_key, refuse_loose_mode, write_private};
+use crate::invocation::{program, quoted};
 use crate::serve::{Preparation, authority_options, serve};
 use crate::settings::Settings;
 
@@ -27,24 +28,28 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
     let env_file = folder.join(ENV_FILE);
     let options = authority_options(&settings, &prepared);
     let master_key_file = settings.master_key_file.as_deref();
-    let (authority, key, state) =
-        match init(&folder, master_key_file, options.clone(), false).await? {
-            Some((authority, created)) => (
-                authority,
-                Secret::new(created.key.expose().to_owned()),
-                "Countersign is running, with a new authority.",
-            ),
-            None => {
-                let authority =
-                    open(&folder, master_key_file, settings.token_index_mib, options).await?;
-                let key = match read_key(&env_file)? {
-                    Some(key) => key,
-                    // The first start was interrupted, or `init` made the authority: a key of its own does no harm.
-                    None => new_key(&authority).await?,
-                };
-                (authority, key, "Countersign is running again.")
-            }
-        };
+    let (authority, key, state) = match init(&folder, master_key_file, options.clone(), false)
+        .await?
+    {
+        Some((authority, created)) => (
+            authority,
+            Secret::new(created.key.expose().to_owned()),
+            "Countersign is running, with a new authority.",
+        ),
+        None => {
+            let authority =
+                open(&folder, master_key_file, settings.token_index_mib, options).await?;
+            // Without a key the first start was interrupted, or `init` made the authority: one of its own does no harm.
+            let (key, state) = match read_key(&env_file)? {
+                Some(key) => (key, "Countersign is running again."),
+                None => (
+                    new_key(&authority).await?,
+                    "Countersign is running again, with a new secret key; those from before go on working.",
+                ),
+            };
+            (authority, key, state)
+        }
+    };
     serve(authority, &settings, prepared, |url| {
         let publishable_key = publishable_key(url, false);
         // Written at each start, because the address may be another one.
@@ -102,8 +107,10 @@ fn greet(
          curl -s {url}/v1/machines \\\n    -H 'Authorization: Bearer {key}' \\\n    -H 'Content-Type: application/json' \\\n    \
          -d '{{\"name\":\"my first machine\"}}'\n\n\
          See it from another terminal:\n\n  \
-         countersign machine list --env-file {0}\n\n\
+         {} machine list --env-file {}\n\n\
          Stop with Ctrl-C; the next start finds everything again.\n",
         env_file.display(),
+        program(),
+        quoted(env_file),
     ))
 }

@@ -6,6 +6,8 @@ use countersign_authority::Refusal;
 use countersign_protocol::ids::TokenId;
 use countersign_store::sqlite::OpenError;
 
+use crate::invocation::quoted;
+
 /// A situation with an exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
@@ -218,10 +220,17 @@ fn is_secret(word: &str) -> bool {
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         let (code, hint) = match &error {
-            OpenError::Missing(_) => (
-                Code::NotInitialised,
-                "make one with `countersign init --data DIR`, or start with `countersign dev`",
-            ),
+            OpenError::Missing(folder) => {
+                let hint = format!(
+                    "make one with `countersign init --data {}`, or start with `countersign dev`",
+                    quoted(folder)
+                );
+                return Self::new(Code::NotInitialised, &error, hint);
+            }
+            OpenError::Loose(path) => {
+                let hint = format!("chmod 600 {}", quoted(path));
+                return Self::new(Code::Unreadable, &error, hint);
+            }
             OpenError::InUse(_) => (
                 Code::InUse,
                 "stop the other process, or talk to it with `--url` and CLERK_SECRET_KEY",
@@ -240,7 +249,7 @@ impl From<OpenError> for Failure {
             ),
             OpenError::Unreadable(_) => (
                 Code::Unreadable,
-                "the folder must belong to the user that runs this, and nobody else may read the files: chmod 600",
+                "--data names a folder on a local disk that the user that runs this can make, or owns with its files",
             ),
             OpenError::Full => (Code::Failed, "make room on the disk"),
             _ => (Code::Failed, "look at the message above"),

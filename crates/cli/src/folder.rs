@@ -1,8 +1,8 @@
 //! The data folder: making one, opening one, and refusing files that others may read.
 
-use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use countersign_authority::{
 };
 use countersign_store::Store as _;
 use countersign_store::sqlite::{OpenError, SqliteOptions, SqliteStore};
+use tempfile::NamedTempFile;
 
 use crate::exit::{Code, Failure};
 use crate::memory;
@@ -164,8 +165,8 @@ fn refuse_foreign(folder: &Path) -> Result<(), Failure> {
     };
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotADirectory => {
             return Err(foreign(format!("{} is no folder", folder.display())));
         }
         Err(error) => return Err(unreadable(error)),
@@ -205,7 +206,7 @@ fn sync_names(folder: &Path) -> Result<(), Failure> {
             match File::open(place) {
                 Ok(place) => place.sync_all()?,
                 // Who may not read a folder did not make it.
-                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => break,
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => break,
                 Err(error) => return Err(error),
             }
         }
@@ -268,24 +269,46 @@ fn first_master_key(folder: &Path, file: Option<&Path>) -> Result<MasterKey, Fai
 /// Writes a file that only its owner can read, whole or not at all, and durable.
 pub(crate) fn write_private(path: &Path, text: &[u8]) -> Result<(), Failure> {
     let write = || -> std::io::Result<()> {
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty())
-            .unwrap_or_else(|| Path::new("."));
-        // A name that nobody can plant, and mode 0600 from the first byte on.
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(text)?;
+        let mut file = draft(path)?;
+        file.as_file_mut().write_all(text)?;
         file.as_file().sync_all()?;
         file.persist(path)?;
-        File::open(folder)?.sync_all()
+        File::open(parent(path))?.sync_all()
     };
     write().map_err(|error| {
         Failure::new(
             Code::Failed,
-            format!("cannot write {}: {error}", path.display()),
-            "check the folder's owner and free space",
+            unwritable(path, &error),
+            "name a file in a folder that you may write to, on a disk with free space",
         )
     })
+}
+
+/// A file that is to become `path`: beside it, with a name that nobody can plant, and private from the first byte on.
+pub(crate) fn draft(path: &Path) -> std::io::Result<NamedTempFile> {
+    tempfile::Builder::new().make_in(parent(path), |name| {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true).mode(0o600);
+        options.open(name)
+    })
+}
+
+/// The folder of a file.
+pub(crate) fn parent(path: &Path) -> &Path {
+    path.parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or_else(|| Path::new("."))
+}
+
+/// Why a file could not be written.
+pub(crate) fn unwritable(path: &Path, error: &std::io::Error) -> String {
+    let folder = parent(path).display();
+    let why = match error.kind() {
+        ErrorKind::NotFound => format!("the folder {folder} is missing"),
+        ErrorKind::NotADirectory => format!("{folder} is no folder"),
+        _ => error.to_string(),
+    };
+    format!("cannot write {}: {why}", path.display())
 }
 
 /// A publishable key for SDKs that insist on one: the host, as they read it, in standard base64. They want a dot in it.

@@ -14,13 +14,18 @@ use crate::telemetry::Telemetry;
 /// Begins to log. `default` is the filter where the settings name none.
 pub(crate) fn start(settings: &Settings, default: &str) -> Result<Option<Telemetry>, Failure> {
     let filter = settings.log.as_deref().unwrap_or(default);
-    let filter = EnvFilter::builder().parse(filter).map_err(|error| {
+    let mut filter = EnvFilter::builder().parse(filter).map_err(|error| {
         let hint = "write a level (error, warn, info, debug, trace) or directives like info,countersign::verification=debug";
         Failure::new(Code::Settings, format!("the log filter '{filter}' cannot be understood: {error}"), hint)
     })?;
     let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let log = match settings.log_format.unwrap_or_default() {
-        LogFormat::Json => log.json().flatten_event(true).boxed(),
+        LogFormat::Json => {
+            // Where to reach the server is said at every level.
+            let always = "countersign::listening=info".parse();
+            filter = filter.add_directive(always.expect("it is a directive"));
+            log.json().flatten_event(true).boxed()
+        }
         LogFormat::Text => log
             .with_ansi(std::io::stderr().is_terminal())
             .with_target(false)

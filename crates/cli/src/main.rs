@@ -7,6 +7,7 @@ mod admin;
 mod dev;
 mod exit;
 mod folder;
+mod invocation;
 mod logs;
 mod memory;
 mod process;
@@ -17,6 +18,7 @@ mod settings;
 mod telemetry;
 mod tls;
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -73,14 +75,10 @@ struct Init {
     /// stand in the environment as COUNTERSIGN_MASTER_KEY
     #[arg(long, env = "COUNTERSIGN_MASTER_KEY_FILE", value_name = "FILE")]
     master_key_file: Option<PathBuf>,
-    /// Where senders and receivers will reach this authority
-    #[arg(
-        long,
-        env = "COUNTERSIGN_PUBLIC_URL",
-        value_name = "URL",
-        default_value = "http://127.0.0.1:4840"
-    )]
-    public_url: String,
+    /// Where senders and receivers will reach this authority [default: http://127.0.0.1:4840]. It goes into the publishable key
+    /// and into the line that says how to start; the data do not keep it, so `serve` is told again
+    #[arg(long, env = "COUNTERSIGN_PUBLIC_URL", value_name = "URL")]
+    public_url: Option<String>,
     /// Prints one JSON object and nothing else
     #[arg(long)]
     json: bool,
@@ -149,9 +147,14 @@ async fn logged(
 }
 
 async fn run_init(init: &Init) -> Result<(), Failure> {
+    let defaults = AuthorityOptions::default();
+    if let Some(url) = &init.public_url {
+        settings::check_public_url(url)?;
+    }
+    let public_url = init.public_url.clone().unwrap_or(defaults.public_url);
     let options = AuthorityOptions {
-        public_url: init.public_url.clone(),
-        ..AuthorityOptions::default()
+        public_url: public_url.clone(),
+        ..defaults
     };
     let output = init.output.prepare()?;
     let Some((authority, created)) =
@@ -173,7 +176,7 @@ async fn run_init(init: &Init) -> Result<(), Failure> {
             .context("the authority is ready")
             .with_hint("`countersign instance key create --data DIR` makes another key")
     })?;
-    let publishable_key = folder::publishable_key(&init.public_url, true);
+    let publishable_key = folder::publishable_key(&public_url, true);
     let instance_id = created.instance.id;
     if init.json {
         return output::print_json(&NewInstanceBody {
@@ -183,15 +186,45 @@ async fn run_init(init: &Init) -> Result<(), Failure> {
         });
     }
     let data = init.data.display();
-    let key = shown.map_or_else(String::new, |key| format!("  Secret key       {}\n", key.0));
-    let master = init
-        .master_key_file
-        .clone()
-        .unwrap_or_else(|| init.data.join("master.key"));
+    let (key, once) = shown.map_or_else(Default::default, |key| {
+        (
+            format!("  Secret key       {}\n", key.0),
+            "The secret key is shown this once. ",
+        )
+    });
+    let master = match init.master_key_place() {
+        None => "The master key came from COUNTERSIGN_MASTER_KEY and is kept in no file:\n`serve` needs it there, too, and without it".to_owned(),
+        Some(file) => format!("The master key is in {}:\nwithout it", file.display()),
+    };
     output::print(&format!(
         "The authority in {data} is ready.\n\n  Instance         {instance_id}\n{key}  Publishable key  {publishable_key}\n\n\
-         The secret key is shown this once. The master key is in {}, unless it came from the\nenvironment: without it the data \
-         cannot be opened.\nStart it with: countersign serve --data {data}",
-        master.display(),
+         {once}{master} the data cannot be opened.\nStart it with: {}",
+        init.serve_command(),
     ))
+}
+
+impl Init {
+    /// The file of the master key; `None` where the environment holds the key itself, which comes before any file.
+    fn master_key_place(&self) -> Option<PathBuf> {
+        let is_in_environment = settings::variable("COUNTERSIGN_MASTER_KEY").is_some();
+        let file = self.master_key_file.clone();
+        (!is_in_environment).then(|| file.unwrap_or_else(|| self.data.join("master.key")))
+    }
+
+    /// What starts this authority: all that was said here and that the data do not keep.
+    fn serve_command(&self) -> String {
+        let mut command = format!(
+            "{} serve --data {}",
+            invocation::program(),
+            invocation::quoted(&self.data)
+        );
+        let file = self.master_key_file.as_ref().and(self.master_key_place());
+        if let Some(file) = file {
+            let _ = write!(command, " --master-key-file {}", invocation::quoted(file));
+        }
+        if let Some(url) = &self.public_url {
+            let _ = write!(command, " --public-url {}", invocation::quoted(url));
+        }
+        command
+    }
 }

@@ -1,5 +1,6 @@
 //! `countersign serve`, and what it shares with `dev`: run until told to stop, then end without losing anything.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use countersign_server::{Server, ServerOptions, Sockets};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::{Code, Failure};
-use crate::settings::Settings;
+use crate::settings::{LogFormat, Settings};
 use crate::{folder, tls};
 
 /// Serves an authority that `init` made.
@@ -78,10 +79,23 @@ fn taken(settings: &Settings, error: &std::io::Error) -> Failure {
         .admin_listen
         .map(|address| format!(" and {address}"))
         .unwrap_or_default();
-    let hint = "stop the program that listens there, or choose another address with --listen; port 0 picks a free one";
+    let (why, hint) = match error.kind() {
+        ErrorKind::AddrInUse => (
+            error.to_string(),
+            "stop the program that listens there, or choose another address with --listen; port 0 picks a free one",
+        ),
+        ErrorKind::AddrNotAvailable => (
+            "that is no address of this machine".to_owned(),
+            "choose one that `ip address` shows, or 0.0.0.0 for all of them",
+        ),
+        _ => (
+            error.to_string(),
+            "choose another address with --listen, like 127.0.0.1:4840",
+        ),
+    };
     Failure::new(
         Code::Address,
-        format!("cannot listen on {}{admin}: {error}", settings.listen()),
+        format!("cannot listen on {}{admin}: {why}", settings.listen()),
         hint,
     )
 }
@@ -131,7 +145,7 @@ pub(crate) async fn serve(
     }
     when_ready(&authority.options().public_url)?;
     // Last, so that whoever waits for the line finds the files.
-    announce(&server, &url);
+    announce(&server, &url, settings.log_format.unwrap_or_default());
 
     let mut rounds = tokio::time::interval(FLUSH_INTERVAL);
     loop {
@@ -155,10 +169,23 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-/// The line that scripts wait for, as it is whatever the log's level and format.
-fn announce(server: &Server, url: &str) {
-    anstream::eprintln!("listening on {url}");
-    if let Some(admin) = server.admin_address() {
-        anstream::eprintln!("metrics on http://{admin}/metrics");
+/// The line that people and scripts wait for, whatever the log's level: as it is, or as one more line of JSON.
+fn announce(server: &Server, url: &str, format: LogFormat) {
+    let metrics = server
+        .admin_address()
+        .map(|admin| format!("http://{admin}/metrics"));
+    match format {
+        LogFormat::Text => {
+            anstream::eprintln!("listening on {url}");
+            if let Some(metrics) = metrics {
+                anstream::eprintln!("metrics on {metrics}");
+            }
+        }
+        LogFormat::Json => {
+            tracing::info!(target: "countersign::listening", url, "listening on {url}");
+            if let Some(metrics) = metrics {
+                tracing::info!(target: "countersign::listening", url = metrics, "metrics on {metrics}");
+            }
+        }
     }
 }

@@ -1,17 +1,24 @@
 //! The settings of `serve` and `dev`: defaults < file < environment < flag. This is the only module that reads the environment.
 //! Secrets come from the environment or from files, never from the command line, which every user of the machine can read.
 
+use std::fmt;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde::Deserialize;
+use serde::de::{self, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::exit::{Code, Failure};
 
 /// Where a server listens unless told otherwise.
 const DEFAULT_LISTEN: &str = "127.0.0.1:4840";
+
+/// More threads than any machine has cores for.
+const MAX_THREADS: usize = 1024;
+/// What a wrong address should have been.
+const ADDRESS_FORM: &str = "an IP address and a port, like 127.0.0.1:4840";
 
 /// What can be set by flag, environment and file; the same names everywhere (`--public-url`, `COUNTERSIGN_PUBLIC_URL`,
 /// `public_url`).
@@ -19,7 +26,8 @@ const DEFAULT_LISTEN: &str = "127.0.0.1:4840";
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Settings {
     /// The address to listen on; port 0 picks a free one [default: 127.0.0.1:4840]
-    #[arg(long, env = "COUNTERSIGN_LISTEN", value_name = "ADDRESS")]
+    #[arg(long, env = "COUNTERSIGN_LISTEN", value_name = "ADDRESS", value_parser = parse_address)]
+    #[serde(deserialize_with = "address_in_file")]
     pub(crate) listen: Option<SocketAddr>,
 
     /// The folder of the embedded store and, unless given elsewhere, the master key
@@ -36,7 +44,8 @@ pub(crate) struct Settings {
     pub(crate) public_url: Option<String>,
 
     /// The address for /metrics [default: the listening address where that is loopback, else none]
-    #[arg(long, env = "COUNTERSIGN_ADMIN_LISTEN", value_name = "ADDRESS")]
+    #[arg(long, env = "COUNTERSIGN_ADMIN_LISTEN", value_name = "ADDRESS", value_parser = parse_address)]
+    #[serde(deserialize_with = "address_in_file")]
     pub(crate) admin_listen: Option<SocketAddr>,
 
     /// The certificate chain for TLS, PEM
@@ -74,7 +83,7 @@ pub(crate) struct Settings {
     #[arg(long, env = "COUNTERSIGN_THREADS", value_name = "N")]
     pub(crate) threads: Option<usize>,
 
-    /// How much memory the index of tokens may take, in MiB; it takes what the stored tokens need, 230 MiB a million [default: a quarter of the memory, at most 2048]
+    /// How much memory the index of tokens may take, in MiB; it takes what the stored tokens need, 230 MiB a million, and with 0 each look-up reads the database [default: a quarter of the memory, at most 2048]
     #[arg(long, env = "COUNTERSIGN_TOKEN_INDEX_MIB", value_name = "MIB")]
     pub(crate) token_index_mib: Option<u64>,
 
@@ -82,7 +91,7 @@ pub(crate) struct Settings {
     #[arg(long, env = "COUNTERSIGN_MAX_AUTH_FAILURES", value_name = "N")]
     pub(crate) max_auth_failures: Option<u32>,
 
-    /// How many machine keys an instance may show again in a minute before it answers 429 [default: 10]
+    /// How many machine keys an instance may show again in a minute before it answers 429; 0 shows none [default: 10]
     #[arg(long, env = "COUNTERSIGN_MAX_REVEALS", value_name = "N")]
     pub(crate) max_reveals: Option<u32>,
 
@@ -180,24 +189,28 @@ impl Settings {
 
     fn checked(self) -> Result<Self, Failure> {
         if let Some(url) = &self.public_url {
-            let rest = url
-                .strip_prefix("https://")
-                .or_else(|| url.strip_prefix("http://"));
-            if rest.is_none_or(|rest| {
-                rest.is_empty() || rest.ends_with('/') || rest.contains(['?', '#', ' '])
-            }) {
-                return Err(Failure::new(
-                    Code::Settings,
-                    format!("the public URL '{url}' cannot be used"),
-                    "write it like https://auth.example.com, without a slash at the end",
-                ));
-            }
+            check_public_url(url)?;
         }
         if self.tls_certificate.is_some() != self.tls_key.is_some() {
             return Err(Failure::new(
                 Code::Settings,
                 "TLS needs a certificate and its key, and only one of them was given",
                 "give both tls_certificate and tls_key, or neither",
+            ));
+        }
+        let threads = self.threads.unwrap_or(1);
+        if !(1..=MAX_THREADS).contains(&threads) {
+            return Err(Failure::new(
+                Code::Settings,
+                format!("threads cannot be {threads}"),
+                format!("give 1 to {MAX_THREADS}, or leave it out for one per core"),
+            ));
+        }
+        if self.max_auth_failures == Some(0) {
+            return Err(Failure::new(
+                Code::Settings,
+                "max_auth_failures cannot be 0: then nobody would learn that a key is wrong",
+                "give 1 or more, or leave it out for 20",
             ));
         }
         let is_open = !self.listen().ip().is_loopback() && self.tls_certificate.is_none();
@@ -238,6 +251,45 @@ impl Settings {
             )
         })
     }
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("write {ADDRESS_FORM}"))
+}
+
+/// An address in the file, where somebody may have written a bare port.
+fn address_in_file<'de, D: Deserializer<'de>>(value: D) -> Result<Option<SocketAddr>, D::Error> {
+    struct Address;
+    impl Visitor<'_> for Address {
+        type Value = SocketAddr;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str(ADDRESS_FORM)
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<SocketAddr, E> {
+            text.parse()
+                .map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+        }
+    }
+    value.deserialize_str(Address).map(Some)
+}
+
+/// Refuses a public URL that no address can be made of by putting a path behind it.
+pub(crate) fn check_public_url(url: &str) -> Result<(), Failure> {
+    let rest = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"));
+    let is_wrong =
+        |rest: &str| rest.is_empty() || rest.ends_with('/') || rest.contains(['?', '#', ' ']);
+    if rest.is_none_or(is_wrong) {
+        return Err(Failure::new(
+            Code::Settings,
+            format!("the public URL '{url}' cannot be used"),
+            "write it like https://auth.example.com, without a slash at the end",
+        ));
+    }
+    Ok(())
 }
 
 /// A variable of the environment; an empty one counts as absent, and so does one that is no text.

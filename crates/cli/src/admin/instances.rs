@@ -200,19 +200,27 @@ async fn run_key(
                 .take()
                 .map(|key| key.0)
                 .unwrap_or_default();
+            let id = created.id.clone();
+            let not_written = |failure: Failure| {
+                failure
+                    .context(format!("{id} was made"))
+                    .with_hint(format!("`countersign instance key revoke {id}` ends it"))
+            };
             if json {
                 created.secret_key = prepared
                     .path()
                     .is_none()
                     .then(|| ExposedSecret(secret.clone()));
+                prepared.write(&secret).map_err(not_written)?;
                 output::print_json(&created)?;
-                prepared.write(&secret)?;
             } else {
-                output::note(&format!(
-                    "{} is a new key of the instance. It is shown this once.",
-                    created.id
-                ));
-                prepared.write_or_print(&secret)?;
+                let once = if prepared.path().is_none() {
+                    " It is shown this once."
+                } else {
+                    ""
+                };
+                output::note(&format!("{id} is a new key of the instance.{once}"));
+                prepared.write_or_print(&secret).map_err(not_written)?;
             }
         }
         InstanceKeyCommand::Revoke { id, yes } => {

@@ -90,7 +90,7 @@ enum MachineCommand {
     },
     /// Gives a machine a new key; the older ones go on working for a while
     #[command(
-        after_help = "Example:\n  countersign machine rotate billing --previous-ttl 1h --output billing.key"
+        after_help = "Example:\n  countersign machine rotate billing --previous-ttl 1h --output billing.next.key"
     )]
     Rotate {
         /// The machine, by id or name

@@ -10,6 +10,7 @@ use serde::Serialize;
 use tempfile::NamedTempFile;
 
 use crate::exit::{Code, Failure};
+use crate::folder::{draft, parent, unwritable};
 
 /// Writes data to standard output. A reader that has seen enough, like `head`, is no failure.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
@@ -249,18 +250,22 @@ pub(crate) fn confirm(yes: bool, question: &str) -> Result<(), Failure> {
 /// Where a secret goes.
 #[derive(Args, Debug)]
 pub(crate) struct SecretOutput {
-    /// Writes the secret to this file, which only its owner can read, instead of showing it
+    /// Writes the secret to this new file, which only its owner can read, instead of showing it
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
 impl SecretOutput {
-    /// Makes sure that the file can be written before there is a secret to lose.
+    /// Makes sure that the file can be written, and is none that exists, before there is a secret to lose.
     pub(crate) fn prepare(&self) -> Result<PreparedOutput, Failure> {
         let Some(path) = &self.output else {
             return Ok(PreparedOutput(None));
         };
-        let file = NamedTempFile::new_in(parent(path)).map_err(|error| unwritable(path, &error))?;
+        // A link that leads nowhere is something, too.
+        if path.symlink_metadata().is_ok() {
+            return Err(exists(path));
+        }
+        let file = draft(path).map_err(|error| refused(path, &error))?;
         Ok(PreparedOutput(Some((file, path.clone()))))
     }
 }
@@ -280,13 +285,14 @@ impl PreparedOutput {
             return Ok(());
         };
         let write = || -> std::io::Result<()> {
-            file.write_all(secret.as_bytes())?;
-            file.write_all(b"\n")?;
+            file.as_file_mut().write_all(secret.as_bytes())?;
+            file.as_file_mut().write_all(b"\n")?;
             file.as_file().sync_all()?;
-            file.persist(&path)?;
+            // Never over a file that appeared meanwhile.
+            file.persist_noclobber(&path)?;
             std::fs::File::open(parent(&path))?.sync_all()
         };
-        write().map_err(|error| unwritable(&path, &error))?;
+        write().map_err(|error| refused(&path, &error))?;
         note(&format!("The secret is in {}.", path.display()));
         Ok(())
     }
@@ -301,17 +307,25 @@ impl PreparedOutput {
     }
 }
 
-fn parent(path: &Path) -> &Path {
-    path.parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or_else(|| Path::new("."))
-}
-
-fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
+fn refused(path: &Path, error: &std::io::Error) -> Failure {
+    if error.kind() == ErrorKind::AlreadyExists {
+        return exists(path);
+    }
     Failure::new(
         Code::Unreadable,
-        format!("cannot write {}: {error}", path.display()),
+        unwritable(path, error),
         "--output names a file in a folder that you may write to",
+    )
+}
+
+fn exists(path: &Path) -> Failure {
+    Failure::new(
+        Code::Failed,
+        format!(
+            "{} exists already, and it may hold a secret",
+            path.display()
+        ),
+        "name another file with --output, or remove this one first",
     )
 }
 
@@ -359,6 +373,24 @@ mod tests {
         {
             assert!(parse_duration(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_file_that_appears_meanwhile_is_not_written_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("key");
+        let output = SecretOutput {
+            output: Some(path.clone()),
+        };
+        let prepared = output.prepare().expect("nothing is there");
+        std::fs::write(&path, "of somebody else").expect("written");
+        assert!(prepared.write("a secret").is_err());
+        assert_eq!(
+            std::fs::read_to_string(&path).expect("a file"),
+            "of somebody else"
+        );
+        let left = std::fs::read_dir(folder.path()).expect("a folder").count();
+        assert_eq!(left, 1, "no draft is left");
     }
 
     #[test]

@@ -139,24 +139,25 @@ pub(crate) async fn run(args: TokenArgs) -> Result<(), Failure> {
                 .take()
                 .map(|secret| secret.0)
                 .unwrap_or_default();
+            let id = token.id;
+            let not_written = |failure: Failure| {
+                failure
+                    .context(format!("{id} was issued"))
+                    .with_hint(format!("`countersign token revoke {id}` ends it"))
+            };
             if json {
                 if prepared.path().is_none() {
                     token.token = Some(countersign_protocol::body::ExposedSecret(secret.clone()));
                 }
+                prepared.write(&secret).map_err(not_written)?;
                 output::print_json(&token)?;
-                prepared.write(&secret)?;
             } else {
                 output::note(&format!(
-                    "{} of {}, until {}.",
-                    token.id,
+                    "{id} of {}, until {}.",
                     token.subject,
                     output::time_or(token.expiration, "revoked")
                 ));
-                prepared.write_or_print(&secret).map_err(|failure| {
-                    failure
-                        .context(format!("{} was issued", token.id))
-                        .with_hint(format!("`countersign token revoke {}` ends it", token.id))
-                })?;
+                prepared.write_or_print(&secret).map_err(not_written)?;
             }
         }
         TokenCommand::List {

@@ -57,8 +57,8 @@ fn a_missing_and_an_empty_folder_end_with_3() {
     let place = Place::new();
     assert_snapshot!(refused(&place, &[]), @r#"
     3
-    error: there is no authority in data; `countersign init` makes one
-    hint: make one with `countersign init --data DIR`, or start with `countersign dev`
+    error: there is no authority in data
+    hint: make one with `countersign init --data data`, or start with `countersign dev`
     "#);
     assert!(
         !place.path("data").exists(),
@@ -67,8 +67,8 @@ fn a_missing_and_an_empty_folder_end_with_3() {
     std::fs::create_dir(place.path("data")).expect("made");
     assert_snapshot!(refused(&place, &[]), @r#"
     3
-    error: there is no authority in data; `countersign init` makes one
-    hint: make one with `countersign init --data DIR`, or start with `countersign dev`
+    error: there is no authority in data
+    hint: make one with `countersign init --data data`, or start with `countersign dev`
     "#);
 }
 
@@ -188,8 +188,16 @@ fn a_file_that_others_may_read_ends_with_9() {
             refusal.starts_with("9\n") && refusal.contains(name),
             "{refusal}"
         );
+        let cure = refusal.split_once("hint: ").expect("a hint").1;
+        assert_eq!(cure, format!("chmod 600 {name}"));
         std::fs::set_permissions(place.path(name), PermissionsExt::from_mode(0o600)).expect("set");
     }
+    // Another mode would not help here, and a folder needs another one.
+    assert_snapshot!(place.run(&["init", "--data", "/proc/x"]).refusal(), @r#"
+    9
+    error: /proc/x cannot be made: No such file or directory (os error 2)
+    hint: --data names a folder on a local disk that the user that runs this can make, or owns with its files
+    "#);
 }
 
 #[test]
@@ -215,6 +223,83 @@ fn a_taken_port_ends_with_10() {
     assert!(
         !place.path(".countersign").exists(),
         "a refused start makes nothing"
+    );
+}
+
+#[test]
+fn an_address_of_another_machine_ends_with_10_and_is_called_that() {
+    let (place, _) = Place::with_authority();
+    // An address that is reserved for documentation (RFC 5737).
+    let serve = [
+        "serve",
+        "--data",
+        "data",
+        "--insecure-http",
+        "--listen",
+        "192.0.2.1:5000",
+    ];
+    assert_snapshot!(place.run(&serve).refusal(), @r#"
+    10
+    error: cannot listen on 192.0.2.1:5000: that is no address of this machine
+    hint: choose one that `ip address` shows, or 0.0.0.0 for all of them
+    "#);
+}
+
+#[test]
+fn an_address_that_is_none_is_told_from_how_one_is_written() {
+    let place = Place::new();
+    assert_snapshot!(place.run(&["serve", "--listen", "4850"]).refusal(), @r#"
+    2
+    error: invalid value '4850' for '--listen <ADDRESS>': write an IP address and a port, like 127.0.0.1:4840
+    hint: --help has an example
+    "#);
+    for text in ["localhost:0", "127.0.0.1:80000", ""] {
+        for flag in ["--listen", "--admin-listen"] {
+            let refusal = place.run(&["serve", flag, text]).refusal();
+            assert!(
+                refusal.starts_with("2\n") && refusal.contains("like 127.0.0.1:4840"),
+                "{refusal}"
+            );
+        }
+    }
+    let configured = |text: &str| {
+        std::fs::write(place.path("c.toml"), text).expect("written");
+        place.run(&["serve", "--config", "c.toml"]).refusal()
+    };
+    assert_snapshot!(configured("listen = 4850\n"), @r#"
+    11
+    error: c.toml, line 1, listen: invalid type: integer `4850`, expected an IP address and a port, like 127.0.0.1:4840
+    hint: the keys are the flags' names with underscores; see docs/reference/config.md
+    "#);
+    assert_snapshot!(configured("data = \"data\"\nadmin_listen = \"localhost:0\"\n"), @r#"
+    11
+    error: c.toml, line 2, admin_listen: invalid value: string "localhost:0", expected an IP address and a port, like 127.0.0.1:4840
+    hint: the keys are the flags' names with underscores; see docs/reference/config.md
+    "#);
+}
+
+#[test]
+fn a_number_that_makes_no_sense_ends_with_11() {
+    let place = Place::new();
+    assert_snapshot!(place.run(&["serve", "--threads", "0"]).refusal(), @r#"
+    11
+    error: threads cannot be 0
+    hint: give 1 to 1024, or leave it out for one per core
+    "#);
+    assert_snapshot!(place.run(&["dev", "--max-auth-failures", "0"]).refusal(), @r#"
+    11
+    error: max_auth_failures cannot be 0: then nobody would learn that a key is wrong
+    hint: give 1 or more, or leave it out for 20
+    "#);
+    std::fs::write(place.path("c.toml"), "threads = 1025\n").expect("written");
+    let refusal = place.run(&["serve", "--config", "c.toml"]).refusal();
+    assert!(
+        refusal.starts_with("11\nerror: threads cannot be 1025\n"),
+        "{refusal}"
+    );
+    assert!(
+        !place.path(".countersign").exists(),
+        "a refusal makes nothing"
     );
 }
 
@@ -252,6 +337,15 @@ fn a_wrong_setting_ends_with_11_and_is_named() {
     error: the public URL 'auth.example.com' cannot be used
     hint: write it like https://auth.example.com, without a slash at the end
     "#);
+    let init = [
+        "init",
+        "--data",
+        "data",
+        "--public-url",
+        "https://a.example/",
+    ];
+    assert!(place.run(&init).refusal().starts_with("11\n"));
+    assert!(!place.path("data").exists(), "a refusal makes nothing");
     assert_snapshot!(configured("log = \"info,=\"\n"), @r#"
     11
     error: the log filter 'info,=' cannot be understood: invalid filter directive

@@ -31,6 +31,11 @@ fn a_secret_goes_to_a_private_file_instead_of_the_terminal() {
         "--json",
     ]);
     assert!(token.json().get("token").is_none());
+    let made = place.run(&[
+        "instance", "key", "create", "--data", "data", "--output", "i.key",
+    ]);
+    assert_eq!(made.code, 0);
+    assert!(!made.stderr.contains("shown this once"), "{}", made.stderr);
     assert!(
         std::fs::read_to_string(place.path("m.token"))
             .expect("a file")
@@ -50,12 +55,73 @@ fn a_place_that_cannot_be_written_is_noticed_before_anything_is_made() {
         "--output",
         "nowhere/m.key",
     ]);
-    assert_eq!(refused.code, 9, "{}", refused.stderr);
+    assert_eq!(
+        refused.refusal(),
+        "9\nerror: cannot write nowhere/m.key: the folder nowhere is missing\n\
+         hint: --output names a file in a folder that you may write to"
+    );
     assert_eq!(
         place
             .run(&["machine", "list", "--data", "data", "--json"])
             .json()["total_count"],
         0
+    );
+}
+
+#[test]
+fn a_file_that_exists_is_never_written_over() {
+    let (place, _) = Place::with_authority();
+    let made = ["machine", "create", "m", "--data", "data"];
+    assert_eq!(place.run(&made).code, 0);
+    let changes = |place: &Place| {
+        place
+            .run(&["audit", "list", "--data", "data", "--json"])
+            .json()
+    };
+    let before = changes(&place);
+    std::fs::write(place.path("kept"), "a key of something else").expect("written");
+    std::os::unix::fs::symlink("nowhere", place.path("link")).expect("linked");
+    for command in [
+        vec!["init", "--data", "other"],
+        vec!["instance", "create", "staging", "--data", "data"],
+        vec!["instance", "key", "create", "--data", "data"],
+        vec!["machine", "create", "n", "--data", "data"],
+        vec!["machine", "secret", "m", "--data", "data"],
+        vec![
+            "machine",
+            "rotate",
+            "m",
+            "--previous-ttl",
+            "1h",
+            "--data",
+            "data",
+        ],
+        vec!["token", "create", "--machine", "m", "--data", "data"],
+    ] {
+        for (output, json) in [("kept", None), ("link", None), ("kept", Some("--json"))] {
+            let mut arguments = command.clone();
+            arguments.extend(["--output", output]);
+            arguments.extend(json);
+            let refusal = place.run(&arguments).refusal();
+            assert_eq!(
+                refusal,
+                format!(
+                    "1\nerror: {output} exists already, and it may hold a secret\n\
+                     hint: name another file with --output, or remove this one first"
+                ),
+                "{arguments:?}"
+            );
+        }
+    }
+    assert_eq!(
+        changes(&place),
+        before,
+        "nothing was made and nothing shown"
+    );
+    assert!(!place.path("other").exists() && !place.path("nowhere").exists());
+    assert_eq!(
+        std::fs::read_to_string(place.path("kept")).expect("a file"),
+        "a key of something else"
     );
 }
 

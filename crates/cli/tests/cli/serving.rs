@@ -1,6 +1,7 @@
 //! `dev`, `init` and `serve`: starting, finding its state again, stopping.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use countersign_authority::{Authority, MasterKey, SystemClock, SystemRandom};
 use countersign_store::sqlite::{SqliteOptions, SqliteStore};
@@ -49,7 +50,40 @@ fn dev_makes_a_key_where_the_first_start_was_cut_off_before_it_was_written() {
         place.run(&["instance", "key", "list", "--json"]).json()["total_count"],
         2
     );
-    assert_eq!(server.stop().code, 0);
+    let said = server.stop().stdout;
+    assert!(said.contains("again, with a new secret key;"), "{said}");
+    let said = place.start(&["dev"]).stop().stdout;
+    assert!(!said.contains("new secret key"), "{said}");
+}
+
+#[test]
+fn the_command_that_dev_prints_works_in_another_terminal() {
+    let mut place = Place::new();
+    let executable = Path::new(env!("CARGO_BIN_EXE_countersign"));
+    let folder = executable
+        .parent()
+        .and_then(Path::to_str)
+        .expect("a folder");
+    for (path, begins) in [
+        ("/usr/bin:/bin".to_owned(), executable.display().to_string()),
+        (format!("/usr/bin:{folder}"), "countersign".to_owned()),
+    ] {
+        place.set("PATH", &path);
+        let server = place.start(&["dev", "--data", "my data"]);
+        let list = |command: &str| {
+            std::process::Command::new("/bin/sh")
+                .args(["-c", command])
+                .current_dir(place.path(""))
+                .env_clear()
+                .env("PATH", &path)
+                .output()
+                .expect("a shell")
+        };
+        let command = format!("{begins} machine list --env-file 'my data/dev.env'");
+        assert!(list(&command).status.success(), "{command}");
+        let said = server.stop().stdout;
+        assert!(said.contains(&format!("\n  {command}\n")), "{said}");
+    }
 }
 
 fn dev_key(place: &Place) -> String {
@@ -199,6 +233,68 @@ fn init_prints_one_object_and_nothing_else() {
     );
 }
 
+/// The command that `init` printed for starting what it made.
+fn start_line(said: &str) -> String {
+    let program = format!("Start it with: {} ", env!("CARGO_BIN_EXE_countersign"));
+    said.lines()
+        .find_map(|line| line.strip_prefix(&program))
+        .unwrap_or_else(|| panic!("no line: {said}"))
+        .to_owned()
+}
+
+#[test]
+fn init_says_how_to_start_with_what_it_was_told() {
+    let place = Place::new();
+    let said = place.run(&["init", "--data", "data"]).stdout;
+    assert!(
+        said.contains("The secret key is shown this once.")
+            && said.contains("The master key is in data/master.key:"),
+        "{said}"
+    );
+    assert_eq!(start_line(&said), "serve --data data");
+
+    let told = "--data other --master-key-file elsewhere.key --public-url https://auth.example.com";
+    let init: Vec<&str> = ["init", "--output", "key"]
+        .into_iter()
+        .chain(told.split(' '))
+        .collect();
+    let said = place.run(&init).stdout;
+    assert!(
+        said.contains("The master key is in elsewhere.key:") && !said.contains("shown this once"),
+        "{said}"
+    );
+    assert_eq!(start_line(&said), format!("serve {told}"));
+    let line = start_line(&said);
+    let serve: Vec<&str> = line.split(' ').collect();
+    let server = place.start(&serve);
+    let issuer = place.run(&[
+        "instance",
+        "show",
+        "--json",
+        "--url",
+        &server.url,
+        "--secret-key-file",
+        "key",
+    ]);
+    assert_eq!(issuer.json()["issuer"], "https://auth.example.com");
+}
+
+#[test]
+fn init_says_that_the_master_key_came_from_the_environment() {
+    let mut place = Place::new();
+    place.set("COUNTERSIGN_MASTER_KEY", &"5".repeat(64));
+    let said = place.run(&["init", "--data", "data", "--master-key-file", "unused"]);
+    assert!(
+        said.stdout
+            .contains("came from COUNTERSIGN_MASTER_KEY and is kept in no file")
+            && !said.stdout.contains("The master key is in"),
+        "{}",
+        said.stdout
+    );
+    assert_eq!(start_line(&said.stdout), "serve --data data");
+    assert!(!place.path("unused").exists() && !place.path("data/master.key").exists());
+}
+
 #[test]
 fn flags_come_before_the_environment_and_that_before_the_file() {
     let (mut place, key) = Place::with_authority();
@@ -237,4 +333,67 @@ fn the_port_file_has_the_port() {
         std::fs::read_to_string(place.path("port")).expect("a file"),
         server.port()
     );
+    drop(server);
+    let nowhere = ["serve", "--data", "data", "--listen", "127.0.0.1:0"];
+    let refusal = |file| {
+        let arguments: Vec<&str> = nowhere.into_iter().chain(["--port-file", file]).collect();
+        place.run(&arguments).refusal()
+    };
+    assert!(
+        refusal("nowhere/port")
+            .contains("cannot write nowhere/port: the folder nowhere is missing\n")
+    );
+    assert!(refusal("port/port").contains("cannot write port/port: port is no folder\n"));
+}
+
+#[test]
+fn an_authority_without_an_index_of_tokens_reads_the_database() {
+    let (mut place, key) = Place::with_authority();
+    place.set("CLERK_SECRET_KEY", &key);
+    let server = place.start(&["serve", "--data", "data", "--token-index-mib", "0"]);
+    place.set("CLERK_API_URL", &server.url);
+    assert_eq!(place.run(&["machine", "create", "ledger"]).code, 0);
+    let create = ["machine", "create", "billing", "--calls", "ledger"];
+    assert_eq!(place.run(&create).code, 0);
+    let token = place
+        .run(&["token", "create", "--machine", "billing"])
+        .stdout;
+    for _ in 0..2 {
+        let verify = ["token", "verify", "--machine", "ledger", "--json"];
+        let verified = place.run_with(&verify, &token);
+        assert_eq!(verified.code, 0, "{}", verified.stderr);
+    }
+}
+
+#[test]
+fn a_log_of_json_is_json_from_the_first_line_on() {
+    let (place, _) = Place::with_authority();
+    for level in ["info", "off"] {
+        let server = place.start(&[
+            "serve",
+            "--data",
+            "data",
+            "--log-format",
+            "json",
+            "--log",
+            level,
+            "--admin-listen",
+            "127.0.0.1:0",
+        ]);
+        let url = server.url.clone();
+        let log = server.stop().stderr;
+        let lines: Vec<serde_json::Value> = log
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")))
+            .collect();
+        assert_eq!(lines[0]["message"], format!("listening on {url}"));
+        assert_eq!(lines[0]["url"], url);
+        assert_eq!(lines[0]["level"], "INFO");
+        let metrics = lines[1]["message"].as_str().expect("a message");
+        assert!(
+            metrics.starts_with("metrics on http://127.0.0.1:"),
+            "{metrics}"
+        );
+        assert_eq!(lines.len() == 2, level == "off", "{log}");
+    }
 }

@@ -123,8 +123,13 @@ impl Place {
                 panic!("the server ended with {:?}: {said}", child.wait());
             }
             said.push_str(&line);
-            if let Some(url) = line.strip_prefix("listening on ") {
-                break url.trim().to_owned();
+            let (_, after) = line.split_once("listening on ").unwrap_or_default();
+            if let Some(url) = after
+                .split(['"', '\n'])
+                .next()
+                .filter(|url| !url.is_empty())
+            {
+                break url.to_owned();
             }
         };
         // The pipe must not fill up.

@@ -24,7 +24,7 @@ pub(super) const BUSY: Duration = Duration::from_secs(2);
 #[non_exhaustive]
 pub enum OpenError {
     /// There is no database in this folder.
-    #[error("there is no authority in {}; `countersign init` makes one", .0.display())]
+    #[error("there is no authority in {}", .0.display())]
     Missing(PathBuf),
     /// Another process has the folder open.
     #[error("{} is in use by another process", .0.display())]
@@ -45,9 +45,12 @@ pub enum OpenError {
     /// The file cannot be understood.
     #[error("the database is damaged: {0}")]
     Damaged(String),
-    /// The file cannot be opened, or others can read it.
+    /// A folder or file cannot be made or opened.
     #[error("{0}")]
     Unreadable(String),
+    /// Others than its owner can read or write the file.
+    #[error("{} can be used by others than its owner", .0.display())]
+    Loose(PathBuf),
     /// There is no room.
     #[error("the disk is full")]
     Full,
@@ -227,10 +230,7 @@ fn inspect(path: &Path) -> Result<bool, OpenError> {
         return Err(OpenError::Foreign(path.to_owned()));
     }
     if metadata.permissions().mode() & 0o077 != 0 {
-        return Err(OpenError::Unreadable(format!(
-            "{0} can be read by others; `chmod 600 {0}` makes it private",
-            path.display()
-        )));
+        return Err(OpenError::Loose(path.to_owned()));
     }
     if metadata.len() == 0 {
         return Ok(true);

@@ -237,10 +237,7 @@ mod opening {
         for mode in [0o640, 0o604, 0o660] {
             fs::set_permissions(database(&folder), fs::Permissions::from_mode(mode)).unwrap();
             let error = open(folder.path());
-            assert!(
-                matches!(&error, OpenError::Unreadable(text) if text.contains("chmod 600")),
-                "{error:?}"
-            );
+            assert!(matches!(&error, OpenError::Loose(_)), "{error:?}");
         }
     }
 
