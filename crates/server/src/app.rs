@@ -322,17 +322,19 @@ impl App {
         } else {
             error
         };
+        // Absent where the path is of no operation.
+        let operation = operation.map(tracing::field::debug);
         match &error.source {
             Some(source) => tracing::error!(
                 trace_id,
-                ?operation,
+                operation,
                 code = error.code.name(),
                 source = source.as_str(),
                 "request failed"
             ),
             None => tracing::debug!(
                 trace_id,
-                ?operation,
+                operation,
                 code = error.code.name(),
                 "request refused"
             ),

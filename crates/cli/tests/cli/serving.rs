@@ -238,3 +238,34 @@ fn the_port_file_has_the_port() {
         server.port()
     );
 }
+
+#[test]
+fn a_refused_request_is_logged_with_the_plain_name_of_its_operation_or_none() {
+    let (mut place, _) = Place::with_authority();
+    let server = place.start(&[
+        "serve",
+        "--data",
+        "data",
+        "--log",
+        "debug",
+        "--log-format",
+        "json",
+    ]);
+    place.set("CLERK_SECRET_KEY", &format!("sk_live_{}", "x".repeat(42)));
+    for path in ["", "/elsewhere"] {
+        let url = format!("{}{path}", server.url);
+        assert_ne!(place.run(&["machine", "list", "--url", &url]).code, 0);
+    }
+    let log = server.stop().stderr;
+    let operations: Vec<serde_json::Value> = log
+        .lines()
+        .filter(|line| line.contains("request refused"))
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .map(|line: serde_json::Value| line["operation"].clone())
+        .collect();
+    assert_eq!(
+        operations,
+        [serde_json::json!("ListMachines"), serde_json::Value::Null],
+        "{log}"
+    );
+}
