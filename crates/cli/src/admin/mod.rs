@@ -36,7 +36,7 @@ pub(crate) enum Admin {
     /// Scopes: who may call whom
     #[command(after_help = "Example:\n  countersign scope add \"Webhook Handler\" \"tRPC API\"")]
     Scope(ScopeArgs),
-    /// Tokens: issue, list, verify, revoke
+    /// Tokens: create, list, verify, revoke
     #[command(
         after_help = "Example:\n  countersign token create --machine \"Webhook Handler\" --ttl 365d --output webhook.token"
     )]

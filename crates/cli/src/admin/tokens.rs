@@ -1,4 +1,4 @@
-//! `token`: issue, list, verify, revoke.
+//! `token`: create, list, verify, revoke.
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -33,6 +33,7 @@ pub(crate) struct TokenArgs {
 enum TokenCommand {
     /// Issues a token to a machine and shows it
     #[command(
+        alias = "issue",
         after_help = "Example:\n  countersign token create --machine webhook --ttl 365d --output webhook.token"
     )]
     Create {

@@ -172,6 +172,8 @@ fn tokens(way: &Way) {
         "the token is the only data"
     );
     assert!(plain.stdout.starts_with("mt_"));
+    let by_its_verb = way.run(&["token", "issue", "--machine", "sender", "--ttl", "0"]);
+    assert_eq!(by_its_verb.code, 13, "{}", by_its_verb.stderr);
 
     assert!(
         way.verify(token, &[])
