@@ -38,7 +38,7 @@ pub(crate) enum Admin {
     Scope(ScopeArgs),
     /// Tokens: create, list, verify, revoke
     #[command(
-        after_help = "Example:\n  countersign token create --machine \"Webhook Handler\" --ttl 365d --output webhook.token"
+        after_help = "Example:\n  countersign token create \"Webhook Handler\" --ttl 365d --output webhook.token"
     )]
     Token(TokenArgs),
     /// Signing keys of JWTs: list, rotate, delete

@@ -94,7 +94,7 @@ impl Remote {
             let hint = "leave one of them out: the key says which machine it is";
             return Err(Failure::new(
                 Code::Usage,
-                "--machine and --machine-key-file are given both",
+                "a machine and --machine-key-file are given both",
                 hint,
             ));
         }
@@ -336,7 +336,7 @@ impl Target for Remote {
             Failure::new(
                 Code::Settings,
                 "a token is issued to a machine, and no machine's key is at hand",
-                "put the key into CLERK_MACHINE_SECRET_KEY, name its file with --machine-key-file, or give --machine with the instance key",
+                "put the key into CLERK_MACHINE_SECRET_KEY, name its file with --machine-key-file, or name the machine and give the instance key",
             )
         })?;
         let body = IssueBody {

@@ -172,6 +172,13 @@ fn tokens(way: &Way) {
         "the token is the only data"
     );
     assert!(plain.stdout.starts_with("mt_"));
+    assert!(
+        way.run(&["token", "create", "sender"])
+            .stdout
+            .starts_with("mt_")
+    );
+    let twice = way.run(&["token", "create", "sender", "--machine", "receiver"]);
+    assert_eq!(twice.code, 2, "{}", twice.stderr);
     let by_its_verb = way.run(&["token", "issue", "--machine", "sender", "--ttl", "0"]);
     assert_eq!(by_its_verb.code, 13, "{}", by_its_verb.stderr);
 
@@ -202,7 +209,7 @@ fn tokens(way: &Way) {
         way.verify(text(&jwt, "token"), &["--json"]).json()["id"],
         jwt["id"]
     );
-    assert_eq!(way.json(&["token", "list", "sender"])["total_count"], 4);
+    assert_eq!(way.json(&["token", "list", "sender"])["total_count"], 5);
     assert_eq!(
         way.json(&["token", "list", "sender", "--format", "jwt"])["total_count"],
         1
@@ -223,10 +230,10 @@ fn tokens(way: &Way) {
         );
         assert_eq!(way.verify(text(one, "token"), &[]).code, 16);
     }
-    assert_eq!(way.json(&["token", "list", "sender"])["total_count"], 2);
+    assert_eq!(way.json(&["token", "list", "sender"])["total_count"], 3);
     assert_eq!(
         way.json(&["token", "list", "sender", "--revoked"])["total_count"],
-        4
+        5
     );
     assert_eq!(
         way.run(&["token", "revoke", token, "--yes"])
