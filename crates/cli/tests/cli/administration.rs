@@ -290,7 +290,21 @@ fn keys_and_instances(way: &Way) {
     );
     assert_eq!(set["settings"]["jwt_scopes_claim"], false);
     assert_eq!(way.json(&["instance", "show"]), set);
-    assert_eq!(way.run(&["instance", "set", "nonsense=1"]).code, 13);
+    let names: Vec<&str> = set["settings"]
+        .as_object()
+        .expect("an object")
+        .keys()
+        .map(String::as_str)
+        .collect();
+    let unknown = way.run(&["instance", "set", "nonsense=1"]).refusal();
+    assert!(
+        unknown.starts_with("2\n")
+            && unknown.contains("no setting 'nonsense'")
+            && names.iter().all(|name| unknown.contains(name)),
+        "{unknown}"
+    );
+    let cleared = way.json(&["instance", "set", "machine_rate_limit=none"]);
+    assert_eq!(cleared["settings"]["machine_rate_limit"], Value::Null);
     assert_eq!(way.run(&["instance", "set", "secret_reveal=off"]).code, 2);
 
     let created = way.json(&["instance", "key", "create", "--test"]);
