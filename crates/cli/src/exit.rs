@@ -142,9 +142,12 @@ impl Failure {
             .trim_start_matches("error: ")
             .to_owned();
         let rest: Vec<&str> = paragraphs.collect();
+        // The tip to pass a misspelt flag as a value, behind `--`, helps nobody: no value here begins with two dashes.
         let tip = rest
             .iter()
-            .find_map(|paragraph| paragraph.strip_prefix("tip: "));
+            .flat_map(|paragraph| paragraph.lines())
+            .filter_map(|line| line.trim().strip_prefix("tip: "))
+            .find(|tip| !tip.starts_with("to pass "));
         let usage = rest
             .iter()
             .find_map(|paragraph| paragraph.strip_prefix("Usage: "));

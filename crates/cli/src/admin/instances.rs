@@ -1,5 +1,6 @@
 //! `instance`: the tenants of an authority, their settings and their keys.
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Subcommand};
 use countersign_protocol::body::ExposedSecret;
 use serde_json::{Map, Value, json};
@@ -301,6 +302,25 @@ fn parse_setting(text: &str) -> Result<(String, Value), String> {
         .read(value)
         .ok_or_else(|| format!("{name} must be {}", kind.rule()))?;
     Ok((name.to_owned(), value))
+}
+
+/// How to write a setting that was given to `instance set` as if it were a flag.
+pub(crate) fn setting_hint(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) else {
+        return None;
+    };
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    if !usage.to_string().contains("instance set") {
+        return None;
+    }
+    let name = flag.strip_prefix("--")?.replace('-', "_");
+    let (name, kind) = SETTINGS.iter().find(|(known, _)| *known == name)?;
+    Some(format!(
+        "write {name}=VALUE, without dashes; it must be {}",
+        kind.rule()
+    ))
 }
 
 fn parse_key_id(text: &str) -> Result<String, &'static str> {

@@ -15,7 +15,7 @@ mod target;
 mod tokens;
 
 pub(crate) use audit::AuditArgs;
-pub(crate) use instances::InstanceArgs;
+pub(crate) use instances::{InstanceArgs, setting_hint};
 pub(crate) use keys::KeyArgs;
 pub(crate) use machines::MachineArgs;
 pub(crate) use scopes::{ScopeArgs, WhyArgs};

@@ -45,6 +45,16 @@ fn a_command_line_that_cannot_be_understood_ends_with_2() {
     error: invalid value 'soon' for '--ttl <DURATION>': write seconds, or a duration like 365d, 12h, 30m or 1h30m
     hint: --help has an example
     "#);
+    assert_snapshot!(place.run(&["instance", "set", "--max-jwt-ttl", "1h"]).refusal(), @r#"
+    2
+    error: unexpected argument '--max-jwt-ttl' found
+    hint: write max_jwt_ttl=VALUE, without dashes; it must be seconds, or a duration like 24h or 365d
+    "#);
+    assert_snapshot!(place.run(&["machine", "create", "x", "--token-ttl", "0"]).refusal(), @r#"
+    2
+    error: unexpected argument '--token-ttl' found
+    hint: write `countersign machine create <NAME>`; --help has an example
+    "#);
     assert_snapshot!(place.run(&["machine", "list", "--url", "https://a.example", "--data", "x"]).refusal(), @r#"
     2
     error: the argument '--url <URL>' cannot be used with '--data <DIR>'
