@@ -9,6 +9,7 @@ mod keys;
 mod local;
 mod machines;
 pub(crate) mod output;
+mod refusal;
 mod remote;
 mod scopes;
 mod target;
