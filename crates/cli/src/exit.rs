@@ -1,10 +1,12 @@
-//! How commands fail: one sentence, one hint, and an exit code of its own for each situation that a script would tell apart.
+//! How commands fail: one sentence, a hint where there is something to do, and an exit code of its own for each situation that a script would tell apart.
 
 use std::fmt;
 
 use countersign_authority::Refusal;
 use countersign_protocol::ids::TokenId;
 use countersign_store::sqlite::OpenError;
+
+use crate::admin::refusal_hint;
 
 /// A situation with an exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +119,7 @@ impl Code {
 pub(crate) struct Failure {
     pub(crate) code: Code,
     message: String,
+    /// Empty where the message says it all.
     hint: String,
 }
 
@@ -174,10 +177,12 @@ impl Failure {
         self
     }
 
-    /// Writes the two lines to standard error.
+    /// Writes the message and the hint to standard error, a line each.
     pub(crate) fn report(&self) {
         anstream::eprintln!("\x1b[1;31merror:\x1b[0m {}", one_line(&self.message));
-        anstream::eprintln!("\x1b[1;36mhint:\x1b[0m {}", one_line(&self.hint));
+        if !self.hint.is_empty() {
+            anstream::eprintln!("\x1b[1;36mhint:\x1b[0m {}", one_line(&self.hint));
+        }
     }
 }
 
@@ -281,11 +286,11 @@ impl From<countersign_authority::Error> for Failure {
                 error,
                 "list what exists with the `list` command",
             ),
-            _ => Self::new(
-                Code::Refused,
-                error,
-                "see the command's --help for what is allowed",
-            ),
+            _ => {
+                let message = error.to_string();
+                let hint = refusal_hint(&message);
+                Self::new(Code::Refused, message, hint)
+            }
         }
     }
 }
@@ -307,8 +312,8 @@ fn refusal_text(refusal: Refusal) -> &'static str {
 #[cfg(test)]
 pub(crate) fn exit_code_reference() -> String {
     let mut page = String::from(
-        "# Exit codes\n\nEvery command ends with one of these. A failure writes one line `error: …` and one line `hint: …` to standard \
-         error, and nothing to standard output.\n\nThis page is generated from `crates/cli/src/exit.rs`.\n\n| Code | When |\n|---|---|\n| 0 | Done. |\n",
+        "# Exit codes\n\nEvery command ends with one of these. A failure writes one line `error: …` to standard error and, where there is \
+         something to do about it, one line `hint: …`; nothing to standard output.\n\nThis page is generated from `crates/cli/src/exit.rs`.\n\n| Code | When |\n|---|---|\n| 0 | Done. |\n",
     );
     for (_, number, when) in CODES {
         page.push_str(&format!("| {number} | {when} |\n"));

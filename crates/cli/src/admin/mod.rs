@@ -19,6 +19,7 @@ pub(crate) use audit::AuditArgs;
 pub(crate) use instances::{InstanceArgs, setting_hint};
 pub(crate) use keys::KeyArgs;
 pub(crate) use machines::MachineArgs;
+pub(crate) use refusal::hint as refusal_hint;
 pub(crate) use scopes::{ScopeArgs, WhyArgs};
 pub(crate) use tokens::TokenArgs;
 

@@ -45,20 +45,58 @@ pub(super) fn refused(
             Code::Refused,
             "the `list` commands show what there is".to_owned(),
         ),
-        (409, _) => (
-            Code::Refused,
-            "it is there already or its number is limited; the `list` commands show what there is"
-                .to_owned(),
-        ),
         (429, _) => (Code::Unavailable, again),
         (500.., _) => (
             Code::Unavailable,
             format!("{again}; the authority's log tells more under the trace id"),
         ),
-        _ => (
-            Code::Refused,
-            "see the command's --help for what is allowed".to_owned(),
-        ),
+        _ => (Code::Refused, hint(text).to_owned()),
     };
     Failure::new(situation, message, hint)
+}
+
+/// What to type after a refusal, by what its text mentions; the texts are the same in place and over HTTP. The first that fits
+/// counts.
+const HINTS: [(&str, &str); 10] = [
+    ("not found", "`countersign machine list` shows the machines"),
+    (
+        "to_machine_id",
+        "name two machines: a machine's tokens are never for itself",
+    ),
+    (
+        "scoped_machines",
+        "`countersign scope list MACHINE` shows whom it may call",
+    ),
+    (
+        "min_remaining_ttl_seconds",
+        "--min-remaining sets it, and --ttl the lifetime of the token",
+    ),
+    ("seconds_until_expiration", LIFETIME),
+    ("default_token_ttl", LIFETIME),
+    (
+        "is the active signing key",
+        "`countersign key rotate --now` lets another key sign at once; after that, this one can be deleted",
+    ),
+    (
+        "is published already",
+        "`countersign key rotate --now` lets it sign at once",
+    ),
+    (
+        "signing keys, which is the maximum",
+        "`countersign key list` shows them, and `countersign key delete KID` deletes one",
+    ),
+    (
+        "only live key of the instance",
+        "`countersign instance key create` makes another one",
+    ),
+];
+
+const LIFETIME: &str = "--ttl sets it: seconds, or a duration like 365d, 12h or 30m";
+
+/// What to do about a value or a state that the authority refuses; nothing where its text says it all.
+pub(crate) fn hint(text: &str) -> &'static str {
+    HINTS
+        .iter()
+        .find(|(mention, _)| text.contains(mention))
+        .map_or("", |(_, hint)| hint)
 }

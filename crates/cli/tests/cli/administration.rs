@@ -64,6 +64,66 @@ impl Way {
     }
 }
 
+/// The hint of a refusal by the authority; empty where its text says it all.
+fn hint(way: &Way, arguments: &[&str]) -> String {
+    let refusal = way.run(arguments).refusal();
+    assert!(refusal.starts_with("13\nerror: "), "{refusal}");
+    let hint = refusal.split_once("\nhint: ");
+    hint.map(|(_, hint)| hint.to_owned()).unwrap_or_default()
+}
+
+fn a_refusal_is_followed_by_what_to_type(way: &Way) {
+    way.json(&["machine", "create", "a"]);
+    way.json(&["machine", "create", "b", "--calls", "a"]);
+    let lifetime = "--ttl sets it: seconds, or a duration like 365d, 12h or 30m";
+    assert_eq!(hint(way, &["scope", "add", "b", "a"]), "");
+    assert_eq!(
+        hint(way, &["scope", "add", "a", "a"]),
+        "name two machines: a machine's tokens are never for itself"
+    );
+    assert_eq!(hint(way, &["token", "create", "a", "--ttl", "0"]), lifetime);
+    assert_eq!(
+        hint(way, &["machine", "update", "a", "--ttl", "0"]),
+        lifetime
+    );
+    assert_eq!(
+        hint(
+            way,
+            &[
+                "token",
+                "create",
+                "a",
+                "--ttl",
+                "1h",
+                "--min-remaining",
+                "2h"
+            ]
+        ),
+        "--min-remaining sets it, and --ttl the lifetime of the token"
+    );
+    assert_eq!(hint(way, &["machine", "update", "a", "--name", ""]), "");
+
+    let keys = way.json(&["key", "list"]);
+    let active = text(&keys["data"][0], "kid");
+    let delete = ["key", "delete", active, "--yes"];
+    assert!(hint(way, &delete).starts_with("`countersign key rotate --now` lets another key sign"));
+    way.json(&["key", "rotate"]);
+    assert_eq!(
+        hint(way, &["key", "rotate"]),
+        "`countersign key rotate --now` lets it sign at once"
+    );
+    // What the hint says works.
+    way.json(&["key", "rotate", "--now", "--yes"]);
+    assert_eq!(way.json(&delete)["deleted"], true);
+
+    let keys = way.json(&["instance", "key", "list"]);
+    let only = text(&keys["data"][0], "id");
+    assert_eq!(
+        hint(way, &["instance", "key", "revoke", only, "--yes"]),
+        "`countersign instance key create` makes another one"
+    );
+}
+
 fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name]
         .as_str()
@@ -340,6 +400,16 @@ fn keys_and_instances(way: &Way) {
             json!({"verified": last, "first_broken": null})
         );
     }
+}
+
+#[test]
+fn a_refusal_is_followed_by_what_to_type_in_place() {
+    a_refusal_is_followed_by_what_to_type(&Way::local());
+}
+
+#[test]
+fn a_refusal_is_followed_by_what_to_type_over_http() {
+    a_refusal_is_followed_by_what_to_type(&Way::remote());
 }
 
 #[test]
