@@ -5,7 +5,7 @@ use countersign_protocol::body::{
     DeletedMachine, M2mToken, M2mTokenList, Machine, MachineList, MachineScope, MachineSecretKey,
 };
 use countersign_protocol::claims::Claims;
-use countersign_protocol::error::ErrorEnvelope;
+use countersign_protocol::error::{ErrorEnvelope, NO_SUCH_PATH};
 use countersign_protocol::ids::{MachineId, SigningKeyId, TokenId};
 use countersign_protocol::secret::Secret;
 use http::Method;
@@ -117,6 +117,10 @@ impl Remote {
         let status = answer.status().as_u16();
         let envelope: ErrorEnvelope = serde_json::from_slice(answer.body())
             .map_err(|_| self.foreign(&format!("it answered with status {status}")))?;
+        let text = envelope.errors.first().map(|item| &*item.long_message);
+        if status == 404 && text == Some(NO_SUCH_PATH) {
+            return Err(self.base.no_such_path(path));
+        }
         Err(refused(
             status,
             path,

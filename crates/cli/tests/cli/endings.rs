@@ -335,6 +335,31 @@ fn an_authority_that_cannot_be_reached_ends_with_14() {
 }
 
 #[test]
+fn a_wrong_address_of_an_authority_ends_with_14_and_is_told_from_a_wrong_id() {
+    let (mut place, key) = Place::with_authority();
+    place.set("CLERK_SECRET_KEY", &key);
+    let server = place.start(&["serve", "--data", "data"]);
+    let address = server.url.strip_prefix("http://").expect("an address");
+    let refused = |url: &str| {
+        let refusal = place.run(&["machine", "list", "--url", url]).refusal();
+        refusal.replace(address, "ADDRESS")
+    };
+    assert_snapshot!(refused(&format!("http://{address}/v2")), @r#"
+    14
+    error: the address http://ADDRESS/v2 is wrong: the authority there has no path /v2/v1/machines
+    hint: leave /v2 out of the address: http://ADDRESS, with or without /v1
+    "#);
+    let unknown = place.run(&[
+        "machine",
+        "show",
+        "mch_2GIoQhbUpy0hX7B2cVkuTMinXoD",
+        "--url",
+        &server.url,
+    ]);
+    assert_eq!(unknown.code, 13, "{}", unknown.stderr);
+}
+
+#[test]
 fn what_is_no_authority_ends_with_14_and_gets_no_second_request() {
     let mut place = Place::new();
     place.set("CLERK_SECRET_KEY", "sk_test_0123456789abcdef");
