@@ -215,6 +215,15 @@ impl Base {
     }
 
     fn untrusted(&self, error: &std::io::Error) -> Failure {
+        let fault = error.get_ref().and_then(|fault| fault.downcast_ref());
+        if matches!(fault, Some(rustls::Error::InvalidMessage(_))) {
+            return self
+                .unreachable("what answers there does not speak TLS")
+                .with_hint(format!(
+                    "plain HTTP may be spoken there: http://{}{}",
+                    self.authority, self.prefix
+                ));
+        }
         self.unreachable(error).with_hint(
             "is the certificate for this name, and is its authority known here? An own one goes to the system's certificates, or into SSL_CERT_FILE",
         )

@@ -360,6 +360,21 @@ fn a_wrong_address_of_an_authority_ends_with_14_and_is_told_from_a_wrong_id() {
 }
 
 #[test]
+fn plain_http_under_an_https_address_ends_with_14_and_is_named() {
+    let (mut place, key) = Place::with_authority();
+    place.set("CLERK_SECRET_KEY", &key);
+    let server = place.start(&["serve", "--data", "data"]);
+    let address = server.url.strip_prefix("http://").expect("an address");
+    let url = format!("https://{address}");
+    let refusal = place.run(&["machine", "list", "--url", &url]).refusal();
+    assert_snapshot!(refusal.replace(address, "ADDRESS"), @r#"
+    14
+    error: cannot reach https://ADDRESS: what answers there does not speak TLS
+    hint: plain HTTP may be spoken there: http://ADDRESS
+    "#);
+}
+
+#[test]
 fn what_is_no_authority_ends_with_14_and_gets_no_second_request() {
     let mut place = Place::new();
     place.set("CLERK_SECRET_KEY", "sk_test_0123456789abcdef");
