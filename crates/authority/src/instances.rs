@@ -261,13 +261,12 @@ fn merge(settings: &InstanceSettings, changes: &Value) -> Result<InstanceSetting
         let Some(member) = merged.get_mut(name) else {
             return Err(invalid(
                 "settings",
-                Problem::NotAllowed(format!("must be some of {}", names(&merged)).into()),
+                Problem::NotAllowed(no_setting(name, &merged).into()),
             ));
         };
-        let previous = std::mem::replace(member, value.clone());
+        *member = value.clone();
         if serde_json::from_value::<InstanceSettings>(merged.clone()).is_err() {
-            let example = format!("must be written like {previous}");
-            return Err(Invalid::new(name.clone(), Problem::WrongFormat(example.into())).into());
+            return Err(Invalid::new(name.clone(), type_problem(name)).into());
         }
     }
     let merged: InstanceSettings = serde_json::from_value(merged)
@@ -276,12 +275,39 @@ fn merge(settings: &InstanceSettings, changes: &Value) -> Result<InstanceSetting
     Ok(merged)
 }
 
-/// The names of all settings.
-fn names(settings: &Value) -> String {
-    settings
+/// What the value of a setting must be, in the words of JSON.
+fn type_problem(name: &str) -> Problem {
+    match name {
+        "jwt_scopes_claim" | "secret_reveal" | "token_pooling" => {
+            Problem::WrongType("true or false")
+        }
+        "null_expiration" => Problem::NotAllowed(r#"must be "default" or "never""#.into()),
+        "max_jwt_ttl" => Problem::WrongType("a whole number of seconds"),
+        "issuer" => Problem::WrongType("a URL, or null for none"),
+        "rate_limit" | "machine_rate_limit" => {
+            Problem::WrongType(r#"an object like {"requests":1000,"seconds":60}, or null for none"#)
+        }
+        _ => Problem::WrongFormat("has a value of the wrong type".into()),
+    }
+}
+
+/// Says which settings there are in place of `name`. Only what looks like a name is repeated.
+fn no_setting(name: &str, settings: &Value) -> String {
+    let is_name = name.len() <= 40
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let shown = if is_name {
+        format!("'{name}'")
+    } else {
+        "member of that name".to_owned()
+    };
+    let names: Vec<&str> = settings
         .as_object()
-        .map(|members| members.keys().cloned().collect::<Vec<_>>().join(", "))
-        .unwrap_or_default()
+        .into_iter()
+        .flat_map(|members| members.keys().map(String::as_str))
+        .collect();
+    format!("has no {shown}, only {}", names.join(", "))
 }
 
 fn check_settings(settings: &InstanceSettings) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! How commands fail: one sentence, one hint, and an exit code of its own for each situation that a script would tell apart.
+//! How commands fail: one sentence, a hint where there is something to do, and an exit code of its own for each situation that a script would tell apart.
 
 use std::fmt;
 
@@ -6,6 +6,7 @@ use countersign_authority::Refusal;
 use countersign_protocol::ids::TokenId;
 use countersign_store::sqlite::OpenError;
 
+use crate::admin::refusal_hint;
 use crate::invocation::quoted;
 
 /// A situation with an exit code.
@@ -119,6 +120,7 @@ impl Code {
 pub(crate) struct Failure {
     pub(crate) code: Code,
     message: String,
+    /// Empty where the message says it all.
     hint: String,
 }
 
@@ -144,9 +146,12 @@ impl Failure {
             .trim_start_matches("error: ")
             .to_owned();
         let rest: Vec<&str> = paragraphs.collect();
+        // The tip to pass a misspelt flag as a value, behind `--`, helps nobody: no value here begins with two dashes.
         let tip = rest
             .iter()
-            .find_map(|paragraph| paragraph.strip_prefix("tip: "));
+            .flat_map(|paragraph| paragraph.lines())
+            .filter_map(|line| line.trim().strip_prefix("tip: "))
+            .find(|tip| !tip.starts_with("to pass "));
         let usage = rest
             .iter()
             .find_map(|paragraph| paragraph.strip_prefix("Usage: "));
@@ -173,10 +178,12 @@ impl Failure {
         self
     }
 
-    /// Writes the two lines to standard error.
+    /// Writes the message and the hint to standard error, a line each.
     pub(crate) fn report(&self) {
         anstream::eprintln!("\x1b[1;31merror:\x1b[0m {}", one_line(&self.message));
-        anstream::eprintln!("\x1b[1;36mhint:\x1b[0m {}", one_line(&self.hint));
+        if !self.hint.is_empty() {
+            anstream::eprintln!("\x1b[1;36mhint:\x1b[0m {}", one_line(&self.hint));
+        }
     }
 }
 
@@ -287,11 +294,11 @@ impl From<countersign_authority::Error> for Failure {
                 error,
                 "list what exists with the `list` command",
             ),
-            _ => Self::new(
-                Code::Refused,
-                error,
-                "see the command's --help for what is allowed",
-            ),
+            _ => {
+                let message = error.to_string();
+                let hint = refusal_hint(&message);
+                Self::new(Code::Refused, message, hint)
+            }
         }
     }
 }
@@ -313,8 +320,8 @@ fn refusal_text(refusal: Refusal) -> &'static str {
 #[cfg(test)]
 pub(crate) fn exit_code_reference() -> String {
     let mut page = String::from(
-        "# Exit codes\n\nEvery command ends with one of these. A failure writes one line `error: …` and one line `hint: …` to standard \
-         error, and nothing to standard output.\n\nThis page is generated from `crates/cli/src/exit.rs`.\n\n| Code | When |\n|---|---|\n| 0 | Done. |\n",
+        "# Exit codes\n\nEvery command ends with one of these. A failure writes one line `error: …` to standard error and, where there is \
+         something to do about it, one line `hint: …`; nothing to standard output.\n\nThis page is generated from `crates/cli/src/exit.rs`.\n\n| Code | When |\n|---|---|\n| 0 | Done. |\n",
     );
     for (_, number, when) in CODES {
         page.push_str(&format!("| {number} | {when} |\n"));

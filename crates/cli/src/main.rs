@@ -94,7 +94,11 @@ fn main() -> ExitCode {
             if error.use_stderr()
                 && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand =>
         {
-            Err(Failure::from_clap(&error))
+            let failure = Failure::from_clap(&error);
+            Err(match admin::setting_hint(&error) {
+                Some(hint) => failure.with_hint(hint),
+                None => failure,
+            })
         }
         // The help and the version, which somebody asked for or needs.
         Err(error) => error.exit(),

@@ -65,6 +65,30 @@ fn every_command_has_an_example_and_no_argument_takes_a_secret() {
     }
 }
 
+#[test]
+fn the_help_of_a_group_names_commands_that_exist() {
+    let commands = commands();
+    for (path, command) in &commands {
+        let about = command
+            .get_about()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        // `Tokens: create, list, verify, revoke`, unlike `Scopes: who may call whom`.
+        let Some((_, list)) = about.split_once(": ").filter(|(_, list)| {
+            command.has_subcommands() && list.split(", ").all(|word| !word.contains(' '))
+        }) else {
+            continue;
+        };
+        for word in list.split(", ") {
+            let whole = format!("{path} {word}");
+            assert!(
+                commands.iter().any(|(path, _)| *path == whole),
+                "{path} promises {word}, which does not exist"
+            );
+        }
+    }
+}
+
 /// All commands, with the whole of what is typed for them.
 fn commands() -> Vec<(String, Command)> {
     let mut root = Cli::command().term_width(WIDTH);

@@ -113,6 +113,9 @@ const CLERK_KEY_INVALID: &str =
     "The provided Clerk Secret Key is invalid. Make sure that your Clerk Secret Key is correct.";
 const MACHINE_SECRET_KEY_INVALID: &str = "The provided Machine Secret Key is invalid. Make sure that your Machine Secret Key is correct.";
 
+/// The text of `resource_not_found` where it is the path that is unknown, not what it names. Clients tell a wrong address by it.
+pub const NO_SUCH_PATH: &str = "Resource not found: there is no such path";
+
 /// The table.
 #[rustfmt::skip]
 pub const ERROR_TABLE: &[ErrorRow] = &[

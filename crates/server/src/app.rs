@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use countersign_authority::{Accepts, Actor, Authority, Error};
-use countersign_protocol::error::ErrorCode;
+use countersign_protocol::error::{ErrorCode, NO_SUCH_PATH};
 use countersign_protocol::random::{Random, random_bytes};
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HeaderValue, USER_AGENT};
 use http::request::Parts;
@@ -214,10 +214,7 @@ async fn serve(
             });
         }
         Found::Operation(..) | Found::WrongMethod(_) | Found::Nothing => {
-            return Err(ApiError::saying(
-                ErrorCode::ResourceNotFound,
-                "Resource not found: there is no such path",
-            ));
+            return Err(ApiError::saying(ErrorCode::ResourceNotFound, NO_SUCH_PATH));
         }
     };
     check_api_version(&head.headers, head.uri.query())?;
@@ -322,17 +319,19 @@ impl App {
         } else {
             error
         };
+        // Absent where the path is of no operation.
+        let operation = operation.map(tracing::field::debug);
         match &error.source {
             Some(source) => tracing::error!(
                 trace_id,
-                ?operation,
+                operation,
                 code = error.code.name(),
                 source = source.as_str(),
                 "request failed"
             ),
             None => tracing::debug!(
                 trace_id,
-                ?operation,
+                operation,
                 code = error.code.name(),
                 "request refused"
             ),

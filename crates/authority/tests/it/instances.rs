@@ -92,6 +92,64 @@ async fn many_changes_of_settings_at_a_time_are_all_made() {
 }
 
 #[tokio::test]
+async fn a_setting_of_the_wrong_type_is_refused_with_what_is_allowed_whatever_it_is_now() {
+    let story = Story::new().await;
+    let limit = json!({"requests": 5, "seconds": 5});
+    let changed = json!({
+        "issuer": "https://a.example",
+        "jwt_scopes_claim": false,
+        "machine_rate_limit": limit,
+        "max_jwt_ttl": 60,
+        "null_expiration": "never",
+        "rate_limit": limit,
+        "secret_reveal": false,
+        "token_pooling": false,
+    });
+    let a_limit = r#"must be an object like {"requests":1000,"seconds":60}, or null for none"#;
+    let allowed = [
+        ("issuer", "must be a URL, or null for none"),
+        ("jwt_scopes_claim", "must be true or false"),
+        ("machine_rate_limit", a_limit),
+        ("max_jwt_ttl", "must be a whole number of seconds"),
+        ("null_expiration", r#"must be "default" or "never""#),
+        ("rate_limit", a_limit),
+        ("secret_reveal", "must be true or false"),
+        ("token_pooling", "must be true or false"),
+    ];
+    let names: Vec<&String> = changed.as_object().expect("an object").keys().collect();
+    assert_eq!(names, allowed.map(|(name, _)| name), "each setting is here");
+    for _ in 0..2 {
+        let owner = story.actor(&story.home).await;
+        for (name, rule) in allowed {
+            let refused = story
+                .authority
+                .update_instance_settings(&owner, &json!({ name: [] }))
+                .await;
+            let (refused, problem) = problem_of(refused);
+            assert_eq!(
+                (refused.as_str(), problem.to_string().as_str()),
+                (name, rule)
+            );
+        }
+        story.set(&story.home, changed.clone()).await;
+    }
+    let owner = story.actor(&story.home).await;
+    let unknown = |name: &str| {
+        let (story, owner, change) = (&story, &owner, json!({ name: 1 }));
+        async move {
+            let update = story.authority.update_instance_settings(owner, &change);
+            problem_of(update.await).1.to_string()
+        }
+    };
+    let only = format!("only {}", allowed.map(|(name, _)| name).join(", "));
+    assert_eq!(unknown("foo").await, format!("has no 'foo', {only}"));
+    assert_eq!(
+        unknown("sk_live_0123456789").await,
+        format!("has no member of that name, {only}")
+    );
+}
+
+#[tokio::test]
 async fn settings_are_checked_one_by_one_and_nothing_changes_where_one_is_wrong() {
     let story = Story::new().await;
     let owner = story.actor(&story.home).await;

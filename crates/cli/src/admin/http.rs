@@ -99,6 +99,27 @@ impl Base {
         )
     }
 
+    /// Says that an authority answers here which does not know `path`.
+    pub(crate) fn no_such_path(&self, path: &str) -> Failure {
+        let path = path.split('?').next().unwrap_or_default();
+        let (shown, prefix) = (self.shown(), &self.prefix);
+        if prefix.is_empty() {
+            return Failure::new(
+                Code::Unreachable,
+                format!("the authority at {shown} has no path /v1{path}"),
+                "it may be older than this program: compare the versions",
+            );
+        }
+        let origin = shown.strip_suffix(prefix.as_str()).unwrap_or(&shown);
+        Failure::new(
+            Code::Unreachable,
+            format!(
+                "the address {shown} is wrong: the authority there has no path {prefix}/v1{path}"
+            ),
+            format!("leave {prefix} out of the address: {origin}, with or without /v1"),
+        )
+    }
+
     fn unreachable(&self, why: impl std::fmt::Display) -> Failure {
         Failure::new(
             Code::Unreachable,
@@ -194,6 +215,15 @@ impl Base {
     }
 
     fn untrusted(&self, error: &std::io::Error) -> Failure {
+        let fault = error.get_ref().and_then(|fault| fault.downcast_ref());
+        if matches!(fault, Some(rustls::Error::InvalidMessage(_))) {
+            return self
+                .unreachable("what answers there does not speak TLS")
+                .with_hint(format!(
+                    "plain HTTP may be spoken there: http://{}{}",
+                    self.authority, self.prefix
+                ));
+        }
         self.unreachable(error).with_hint(
             "is the certificate for this name, and is its authority known here? An own one goes to the system's certificates, or into SSL_CERT_FILE",
         )

@@ -1,5 +1,6 @@
 //! `instance`: the tenants of an authority, their settings and their keys.
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Subcommand};
 use countersign_protocol::body::ExposedSecret;
 use serde_json::{Map, Value, json};
@@ -46,9 +47,9 @@ enum InstanceCommand {
         max_jwt_ttl=DURATION         the longest life of a JWT\n  \
         secret_reveal=on|off         whether machine keys can be shown again; off erases the copies\n  \
         token_pooling=on|off         whether --min-remaining hands out tokens again; off erases the copies\n  \
-        issuer=URL|null              the issuer of JWTs, where it is not the public URL\n  \
-        rate_limit=N/SECONDS|null    a limit on all requests of the instance\n  \
-        machine_rate_limit=N/SECONDS|null  a limit on the requests of each machine\n\n\
+        issuer=URL|none              the issuer of JWTs, where it is not the public URL\n  \
+        rate_limit=N/SECONDS|none    a limit on all requests of the instance\n  \
+        machine_rate_limit=N/SECONDS|none  a limit on the requests of each machine\n\n\
         Example:\n  countersign instance set max_jwt_ttl=24h machine_rate_limit=1000/60")]
     Set {
         /// What to set
@@ -239,30 +240,95 @@ async fn run_key(
     target.finish().await
 }
 
-/// `NAME=VALUE`: JSON where it is some, words for what people would write otherwise.
+/// What a setting's value is.
+#[derive(Clone, Copy)]
+enum Kind {
+    Switch,
+    Expiration,
+    Duration,
+    Url,
+    Limit,
+}
+
+/// The settings, in the order of the help.
+const SETTINGS: [(&str, Kind); 8] = [
+    ("jwt_scopes_claim", Kind::Switch),
+    ("null_expiration", Kind::Expiration),
+    ("max_jwt_ttl", Kind::Duration),
+    ("secret_reveal", Kind::Switch),
+    ("token_pooling", Kind::Switch),
+    ("issuer", Kind::Url),
+    ("rate_limit", Kind::Limit),
+    ("machine_rate_limit", Kind::Limit),
+];
+
+impl Kind {
+    /// What is allowed, behind `must be`.
+    fn rule(self) -> &'static str {
+        match self {
+            Self::Switch => "on or off",
+            Self::Expiration => "default or never",
+            Self::Duration => "seconds, or a duration like 24h or 365d",
+            Self::Url => "a URL like https://auth.example.com, or none",
+            Self::Limit => "N/SECONDS like 1000/60, or none",
+        }
+    }
+
+    /// The value as people write it, or as the API's JSON has it.
+    fn read(self, text: &str) -> Option<Value> {
+        match (self, text) {
+            (Self::Switch, "on" | "true") => Some(json!(true)),
+            (Self::Switch, "off" | "false") => Some(json!(false)),
+            (Self::Expiration, "default" | "never") => Some(json!(text)),
+            (Self::Duration, _) => output::parse_duration(text).ok().map(Value::from),
+            (Self::Url | Self::Limit, "none" | "null") => Some(Value::Null),
+            (Self::Url, _) => Some(json!(text)),
+            (Self::Limit, _) => read_limit(text),
+            (Self::Switch | Self::Expiration, _) => None,
+        }
+    }
+}
+
+fn read_limit(text: &str) -> Option<Value> {
+    let Some((requests, seconds)) = text.split_once('/') else {
+        return serde_json::from_str(text).ok().filter(Value::is_object);
+    };
+    let (requests, seconds) = (requests.parse::<u32>().ok()?, seconds.parse::<u32>().ok()?);
+    Some(json!({ "requests": requests, "seconds": seconds }))
+}
+
+/// Reads `NAME=VALUE`.
 fn parse_setting(text: &str) -> Result<(String, Value), String> {
-    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
-    let limit = || {
-        let (requests, seconds) = value.split_once('/')?;
-        let (requests, seconds) = (requests.parse::<u32>().ok()?, seconds.parse::<u32>().ok()?);
-        name.ends_with("rate_limit")
-            .then(|| json!({ "requests": requests, "seconds": seconds }))
+    let (name, value) = text
+        .split_once('=')
+        .ok_or("write NAME=VALUE, for instance max_jwt_ttl=24h")?;
+    let Some((_, kind)) = SETTINGS.iter().find(|(known, _)| *known == name) else {
+        let names = SETTINGS.map(|(name, _)| name).join(", ");
+        return Err(format!("there is no setting '{name}'; there are {names}"));
     };
-    let duration = || {
-        name.ends_with("_ttl")
-            .then(|| output::parse_duration(value).ok())
-            .flatten()
-            .map(|seconds| json!(seconds))
-    };
-    let value = match value {
-        "on" => Value::Bool(true),
-        "off" => Value::Bool(false),
-        _ => limit()
-            .or_else(duration)
-            .or_else(|| serde_json::from_str(value).ok())
-            .unwrap_or_else(|| Value::String(value.to_owned())),
-    };
+    let value = kind
+        .read(value)
+        .ok_or_else(|| format!("{name} must be {}", kind.rule()))?;
     Ok((name.to_owned(), value))
+}
+
+/// How to write a setting that was given to `instance set` as if it were a flag.
+pub(crate) fn setting_hint(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) else {
+        return None;
+    };
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    if !usage.to_string().contains("instance set") {
+        return None;
+    }
+    let name = flag.strip_prefix("--")?.replace('-', "_");
+    let (name, kind) = SETTINGS.iter().find(|(known, _)| *known == name)?;
+    Some(format!(
+        "write {name}=VALUE, without dashes; it must be {}",
+        kind.rule()
+    ))
 }
 
 fn parse_key_id(text: &str) -> Result<String, &'static str> {
@@ -357,6 +423,41 @@ mod tests {
             json!("https://a.example/x")
         );
         assert_eq!(parse("null_expiration=never"), json!("never"));
-        assert!(parse_setting("secret_reveal").is_err());
+        assert_eq!(parse("rate_limit=none"), Value::Null);
+        assert_eq!(parse("issuer=none"), Value::Null);
+    }
+
+    #[test]
+    fn a_setting_that_cannot_be_read_is_refused_with_what_is_allowed() {
+        let refused = |text: &str| parse_setting(text).expect_err(text);
+        assert_eq!(
+            refused("rate_limit=10"),
+            "rate_limit must be N/SECONDS like 1000/60, or none"
+        );
+        assert_eq!(
+            refused("machine_rate_limit=-1/60"),
+            "machine_rate_limit must be N/SECONDS like 1000/60, or none"
+        );
+        assert_eq!(
+            refused("max_jwt_ttl=abc"),
+            "max_jwt_ttl must be seconds, or a duration like 24h or 365d"
+        );
+        assert_eq!(
+            refused("jwt_scopes_claim=yes"),
+            "jwt_scopes_claim must be on or off"
+        );
+        assert_eq!(
+            refused("null_expiration=x"),
+            "null_expiration must be default or never"
+        );
+        assert_eq!(
+            refused("foo=1"),
+            "there is no setting 'foo'; there are jwt_scopes_claim, null_expiration, max_jwt_ttl, secret_reveal, token_pooling, \
+             issuer, rate_limit, machine_rate_limit"
+        );
+        assert_eq!(
+            refused("secret_reveal"),
+            "write NAME=VALUE, for instance max_jwt_ttl=24h"
+        );
     }
 }

@@ -271,7 +271,7 @@ impl Target for Local {
             Failure::new(
                 Code::Usage,
                 "a token belongs to a machine, and none was named",
-                "give --machine with its id or name",
+                "name it by id or name: countersign token create MACHINE",
             )
         })?;
         let actor = self.machine_actor(machine).await?;

@@ -9,15 +9,17 @@ mod keys;
 mod local;
 mod machines;
 pub(crate) mod output;
+mod refusal;
 mod remote;
 mod scopes;
 mod target;
 mod tokens;
 
 pub(crate) use audit::AuditArgs;
-pub(crate) use instances::InstanceArgs;
+pub(crate) use instances::{InstanceArgs, setting_hint};
 pub(crate) use keys::KeyArgs;
 pub(crate) use machines::MachineArgs;
+pub(crate) use refusal::hint as refusal_hint;
 pub(crate) use scopes::{ScopeArgs, WhyArgs};
 pub(crate) use tokens::TokenArgs;
 
@@ -36,9 +38,9 @@ pub(crate) enum Admin {
     /// Scopes: who may call whom
     #[command(after_help = "Example:\n  countersign scope add \"Webhook Handler\" \"tRPC API\"")]
     Scope(ScopeArgs),
-    /// Tokens: issue, list, verify, revoke
+    /// Tokens: create, list, verify, revoke
     #[command(
-        after_help = "Example:\n  countersign token create --machine \"Webhook Handler\" --ttl 365d --output webhook.token"
+        after_help = "Example:\n  countersign token create \"Webhook Handler\" --ttl 365d --output webhook.token"
     )]
     Token(TokenArgs),
     /// Signing keys of JWTs: list, rotate, delete

@@ -5,7 +5,7 @@ use countersign_protocol::body::{
     DeletedMachine, M2mToken, M2mTokenList, Machine, MachineList, MachineScope, MachineSecretKey,
 };
 use countersign_protocol::claims::Claims;
-use countersign_protocol::error::ErrorEnvelope;
+use countersign_protocol::error::{ErrorEnvelope, NO_SUCH_PATH};
 use countersign_protocol::ids::{MachineId, SigningKeyId, TokenId};
 use countersign_protocol::secret::Secret;
 use http::Method;
@@ -18,11 +18,9 @@ use super::bodies::{
 };
 use super::http::Base;
 use super::output;
+use super::refusal::{VERIFY, refused};
 use super::target::{ListedFormat, MachinePage, NewFormat, NewToken, Target, TokenPage};
-use crate::exit::{Code, Failure, TOKEN_HINT};
-
-/// The path whose 404 is an answer.
-const VERIFY: &str = "/m2m_tokens/verify";
+use crate::exit::{Code, Failure};
 
 /// The address and the keys at hand.
 pub(crate) struct Remote {
@@ -94,7 +92,7 @@ impl Remote {
             let hint = "leave one of them out: the key says which machine it is";
             return Err(Failure::new(
                 Code::Usage,
-                "--machine and --machine-key-file are given both",
+                "a machine and --machine-key-file are given both",
                 hint,
             ));
         }
@@ -119,6 +117,10 @@ impl Remote {
         let status = answer.status().as_u16();
         let envelope: ErrorEnvelope = serde_json::from_slice(answer.body())
             .map_err(|_| self.foreign(&format!("it answered with status {status}")))?;
+        let text = envelope.errors.first().map(|item| &*item.long_message);
+        if status == 404 && text == Some(NO_SUCH_PATH) {
+            return Err(self.base.no_such_path(path));
+        }
         Err(refused(
             status,
             path,
@@ -157,61 +159,6 @@ impl Remote {
             hint,
         )
     }
-}
-
-/// What the authority said, for a person.
-fn refused(
-    status: u16,
-    path: &str,
-    envelope: &ErrorEnvelope,
-    retry_after: Option<&str>,
-) -> Failure {
-    let item = envelope.errors.first();
-    let (code, text) = item.map_or(("unknown", "no reason was given"), |item| {
-        (&*item.code, &*item.long_message)
-    });
-    let trace = envelope.clerk_trace_id.as_deref().unwrap_or("none");
-    let message = format!(
-        "{} ({code}, trace {trace})",
-        output::visible(text).trim_end_matches('.')
-    );
-    let again = format!("try again in {} s", retry_after.unwrap_or("a few"));
-    let (situation, hint) = match (status, code) {
-        (401, "machine_secret_key_invalid") => (
-            Code::Refused,
-            "check CLERK_MACHINE_SECRET_KEY, or take the key with `countersign machine secret`"
-                .to_owned(),
-        ),
-        (401, _) => (
-            Code::Refused,
-            "check CLERK_SECRET_KEY; `countersign instance key create --data DIR` makes a new key"
-                .to_owned(),
-        ),
-        (403, _) => (
-            Code::Refused,
-            "the key that was given may not do this; the message says why".to_owned(),
-        ),
-        (404, "resource_not_found") if path == VERIFY => (Code::No, TOKEN_HINT.to_owned()),
-        (404, _) => (
-            Code::Refused,
-            "the `list` commands show what there is".to_owned(),
-        ),
-        (409, _) => (
-            Code::Refused,
-            "it is there already or its number is limited; the `list` commands show what there is"
-                .to_owned(),
-        ),
-        (429, _) => (Code::Unavailable, again),
-        (500.., _) => (
-            Code::Unavailable,
-            format!("{again}; the authority's log tells more under the trace id"),
-        ),
-        _ => (
-            Code::Refused,
-            "see the command's --help for what is allowed".to_owned(),
-        ),
-    };
-    Failure::new(situation, message, hint)
 }
 
 /// The body of an issue request; the claims keep their text.
@@ -336,7 +283,7 @@ impl Target for Remote {
             Failure::new(
                 Code::Settings,
                 "a token is issued to a machine, and no machine's key is at hand",
-                "put the key into CLERK_MACHINE_SECRET_KEY, name its file with --machine-key-file, or give --machine with the instance key",
+                "put the key into CLERK_MACHINE_SECRET_KEY, name its file with --machine-key-file, or name the machine and give the instance key",
             )
         })?;
         let body = IssueBody {

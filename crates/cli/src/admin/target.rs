@@ -23,7 +23,7 @@ use crate::exit::{Code, Failure};
 use crate::folder::refuse_loose_mode;
 use crate::settings::variable;
 
-/// The file of `dev` in the current folder, used where nothing else is named.
+/// The file of `dev` in the current folder, used where no address, key or data folder is named.
 const DEV_ENV_FILE: &str = ".countersign/dev.env";
 
 /// Which authority, and with which key.
@@ -43,8 +43,8 @@ pub(crate) struct TargetArgs {
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "data")]
     machine_key_file: Option<PathBuf>,
 
-    /// A file with these variables, which nobody else may read [default: .countersign/dev.env of `countersign dev`, where
-    /// nothing else is given]
+    /// A file with these variables, which nobody else may read [default: .countersign/dev.env of `countersign dev`, where no
+    /// address, key or data folder is given]
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "data")]
     env_file: Option<PathBuf>,
 
@@ -93,6 +93,7 @@ impl TargetArgs {
         }
         let dev = Path::new(DEV_ENV_FILE);
         if self.env_file.is_none() && dev.exists() {
+            self.refuse_key_without_address()?;
             let source = Source::read(dev)?;
             if let Some(url) = source.url() {
                 output::note(&format!("Using {url} and the key in {DEV_ENV_FILE}."));
@@ -103,6 +104,27 @@ impl TargetArgs {
             Code::Settings,
             "no authority was named",
             "give --url URL (or CLERK_API_URL) with the key in CLERK_SECRET_KEY, or --data DIR to act on a data folder in place",
+        ))
+    }
+
+    /// A key that somebody gave is neither passed over for the one of `dev` nor sent to where `dev` listens.
+    fn refuse_key_without_address(&self) -> Result<(), Failure> {
+        let (secret, machine) = ("CLERK_SECRET_KEY", "CLERK_MACHINE_SECRET_KEY");
+        let given = [
+            ("--secret-key-file", self.secret_key_file.is_some()),
+            ("--machine-key-file", self.machine_key_file.is_some()),
+            (secret, variable(secret).is_some()),
+            (machine, variable(machine).is_some()),
+        ];
+        let Some((name, _)) = given.iter().find(|(_, is_given)| *is_given) else {
+            return Ok(());
+        };
+        Err(Failure::new(
+            Code::Settings,
+            format!("{name} gives a key, and no authority was named"),
+            format!(
+                "give its address with --url or CLERK_API_URL, or use what `countersign dev` wrote: --env-file {DEV_ENV_FILE}"
+            ),
         ))
     }
 

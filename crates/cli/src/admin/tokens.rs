@@ -1,4 +1,4 @@
-//! `token`: issue, list, verify, revoke.
+//! `token`: create, list, verify, revoke.
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -33,12 +33,15 @@ pub(crate) struct TokenArgs {
 enum TokenCommand {
     /// Issues a token to a machine and shows it
     #[command(
-        after_help = "Example:\n  countersign token create --machine webhook --ttl 365d --output webhook.token"
+        alias = "issue",
+        after_help = "Example:\n  countersign token create webhook --ttl 365d --output webhook.token"
     )]
     Create {
         /// The machine, by id or name [default: the one whose key is in CLERK_MACHINE_SECRET_KEY or --machine-key-file]
-        #[arg(long, value_name = "MACHINE")]
         machine: Option<String>,
+        /// MACHINE as a flag
+        #[arg(long = "machine", value_name = "MACHINE", conflicts_with = "machine")]
+        machine_flag: Option<String>,
         /// How long it lives [default: what the machine says]
         #[arg(long, value_name = "DURATION", value_parser = output::parse_duration)]
         ttl: Option<i64>,
@@ -111,6 +114,7 @@ pub(crate) async fn run(args: TokenArgs) -> Result<(), Failure> {
     match args.command {
         TokenCommand::Create {
             machine,
+            machine_flag,
             ttl,
             claims,
             format,
@@ -118,7 +122,7 @@ pub(crate) async fn run(args: TokenArgs) -> Result<(), Failure> {
             output,
         } => {
             let claims = claims.as_deref().map(parse_claims).transpose()?.flatten();
-            let machine = match machine {
+            let machine = match machine.or(machine_flag) {
                 Some(machine) => Some(resolve(target, &machine).await?),
                 None => None,
             };

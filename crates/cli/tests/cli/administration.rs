@@ -64,6 +64,66 @@ impl Way {
     }
 }
 
+/// The hint of a refusal by the authority; empty where its text says it all.
+fn hint(way: &Way, arguments: &[&str]) -> String {
+    let refusal = way.run(arguments).refusal();
+    assert!(refusal.starts_with("13\nerror: "), "{refusal}");
+    let hint = refusal.split_once("\nhint: ");
+    hint.map(|(_, hint)| hint.to_owned()).unwrap_or_default()
+}
+
+fn a_refusal_is_followed_by_what_to_type(way: &Way) {
+    way.json(&["machine", "create", "a"]);
+    way.json(&["machine", "create", "b", "--calls", "a"]);
+    let lifetime = "--ttl sets it: seconds, or a duration like 365d, 12h or 30m";
+    assert_eq!(hint(way, &["scope", "add", "b", "a"]), "");
+    assert_eq!(
+        hint(way, &["scope", "add", "a", "a"]),
+        "name two machines: a machine's tokens are never for itself"
+    );
+    assert_eq!(hint(way, &["token", "create", "a", "--ttl", "0"]), lifetime);
+    assert_eq!(
+        hint(way, &["machine", "update", "a", "--ttl", "0"]),
+        lifetime
+    );
+    assert_eq!(
+        hint(
+            way,
+            &[
+                "token",
+                "create",
+                "a",
+                "--ttl",
+                "1h",
+                "--min-remaining",
+                "2h"
+            ]
+        ),
+        "--min-remaining sets it, and --ttl the lifetime of the token"
+    );
+    assert_eq!(hint(way, &["machine", "update", "a", "--name", ""]), "");
+
+    let keys = way.json(&["key", "list"]);
+    let active = text(&keys["data"][0], "kid");
+    let delete = ["key", "delete", active, "--yes"];
+    assert!(hint(way, &delete).starts_with("`countersign key rotate --now` lets another key sign"));
+    way.json(&["key", "rotate"]);
+    assert_eq!(
+        hint(way, &["key", "rotate"]),
+        "`countersign key rotate --now` lets it sign at once"
+    );
+    // What the hint says works.
+    way.json(&["key", "rotate", "--now", "--yes"]);
+    assert_eq!(way.json(&delete)["deleted"], true);
+
+    let keys = way.json(&["instance", "key", "list"]);
+    let only = text(&keys["data"][0], "id");
+    assert_eq!(
+        hint(way, &["instance", "key", "revoke", only, "--yes"]),
+        "`countersign instance key create` makes another one"
+    );
+}
+
 fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name]
         .as_str()
@@ -172,6 +232,15 @@ fn tokens(way: &Way) {
         "the token is the only data"
     );
     assert!(plain.stdout.starts_with("mt_"));
+    assert!(
+        way.run(&["token", "create", "sender"])
+            .stdout
+            .starts_with("mt_")
+    );
+    let twice = way.run(&["token", "create", "sender", "--machine", "receiver"]);
+    assert_eq!(twice.code, 2, "{}", twice.stderr);
+    let by_its_verb = way.run(&["token", "issue", "--machine", "sender", "--ttl", "0"]);
+    assert_eq!(by_its_verb.code, 13, "{}", by_its_verb.stderr);
 
     assert!(
         way.verify(token, &[])
@@ -200,7 +269,7 @@ fn tokens(way: &Way) {
         way.verify(text(&jwt, "token"), &["--json"]).json()["id"],
         jwt["id"]
     );
-    assert_eq!(way.json(&["token", "list", "sender"])["total_count"], 4);
+    assert_eq!(way.json(&["token", "list", "sender"])["total_count"], 5);
     assert_eq!(
         way.json(&["token", "list", "sender", "--format", "jwt"])["total_count"],
         1
@@ -221,10 +290,10 @@ fn tokens(way: &Way) {
         );
         assert_eq!(way.verify(text(one, "token"), &[]).code, 16);
     }
-    assert_eq!(way.json(&["token", "list", "sender"])["total_count"], 2);
+    assert_eq!(way.json(&["token", "list", "sender"])["total_count"], 3);
     assert_eq!(
         way.json(&["token", "list", "sender", "--revoked"])["total_count"],
-        4
+        5
     );
     assert_eq!(
         way.run(&["token", "revoke", token, "--yes"])
@@ -281,7 +350,21 @@ fn keys_and_instances(way: &Way) {
     );
     assert_eq!(set["settings"]["jwt_scopes_claim"], false);
     assert_eq!(way.json(&["instance", "show"]), set);
-    assert_eq!(way.run(&["instance", "set", "nonsense=1"]).code, 13);
+    let names: Vec<&str> = set["settings"]
+        .as_object()
+        .expect("an object")
+        .keys()
+        .map(String::as_str)
+        .collect();
+    let unknown = way.run(&["instance", "set", "nonsense=1"]).refusal();
+    assert!(
+        unknown.starts_with("2\n")
+            && unknown.contains("no setting 'nonsense'")
+            && names.iter().all(|name| unknown.contains(name)),
+        "{unknown}"
+    );
+    let cleared = way.json(&["instance", "set", "machine_rate_limit=none"]);
+    assert_eq!(cleared["settings"]["machine_rate_limit"], Value::Null);
     assert_eq!(way.run(&["instance", "set", "secret_reveal=off"]).code, 2);
 
     let created = way.json(&["instance", "key", "create", "--test"]);
@@ -317,6 +400,16 @@ fn keys_and_instances(way: &Way) {
             json!({"verified": last, "first_broken": null})
         );
     }
+}
+
+#[test]
+fn a_refusal_is_followed_by_what_to_type_in_place() {
+    a_refusal_is_followed_by_what_to_type(&Way::local());
+}
+
+#[test]
+fn a_refusal_is_followed_by_what_to_type_over_http() {
+    a_refusal_is_followed_by_what_to_type(&Way::remote());
 }
 
 #[test]

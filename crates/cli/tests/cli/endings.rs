@@ -45,6 +45,16 @@ fn a_command_line_that_cannot_be_understood_ends_with_2() {
     error: invalid value 'soon' for '--ttl <DURATION>': write seconds, or a duration like 365d, 12h, 30m or 1h30m
     hint: --help has an example
     "#);
+    assert_snapshot!(place.run(&["instance", "set", "--max-jwt-ttl", "1h"]).refusal(), @r#"
+    2
+    error: unexpected argument '--max-jwt-ttl' found
+    hint: write max_jwt_ttl=VALUE, without dashes; it must be seconds, or a duration like 24h or 365d
+    "#);
+    assert_snapshot!(place.run(&["machine", "create", "x", "--token-ttl", "0"]).refusal(), @r#"
+    2
+    error: unexpected argument '--token-ttl' found
+    hint: write `countersign machine create <NAME>`; --help has an example
+    "#);
     assert_snapshot!(place.run(&["machine", "list", "--url", "https://a.example", "--data", "x"]).refusal(), @r#"
     2
     error: the argument '--url <URL>' cannot be used with '--data <DIR>'
@@ -415,6 +425,46 @@ fn an_authority_that_cannot_be_reached_ends_with_14() {
     14
     error: cannot reach http://ADDRESS: Connection refused (os error 111)
     hint: is the authority running, and is the address right? `countersign dev` starts one on http://127.0.0.1:4840
+    "#);
+}
+
+#[test]
+fn a_wrong_address_of_an_authority_ends_with_14_and_is_told_from_a_wrong_id() {
+    let (mut place, key) = Place::with_authority();
+    place.set("CLERK_SECRET_KEY", &key);
+    let server = place.start(&["serve", "--data", "data"]);
+    let address = server.url.strip_prefix("http://").expect("an address");
+    let refused = |url: &str| {
+        let refusal = place.run(&["machine", "list", "--url", url]).refusal();
+        refusal.replace(address, "ADDRESS")
+    };
+    assert_snapshot!(refused(&format!("http://{address}/v2")), @r#"
+    14
+    error: the address http://ADDRESS/v2 is wrong: the authority there has no path /v2/v1/machines
+    hint: leave /v2 out of the address: http://ADDRESS, with or without /v1
+    "#);
+    let unknown = place.run(&[
+        "machine",
+        "show",
+        "mch_2GIoQhbUpy0hX7B2cVkuTMinXoD",
+        "--url",
+        &server.url,
+    ]);
+    assert_eq!(unknown.code, 13, "{}", unknown.stderr);
+}
+
+#[test]
+fn plain_http_under_an_https_address_ends_with_14_and_is_named() {
+    let (mut place, key) = Place::with_authority();
+    place.set("CLERK_SECRET_KEY", &key);
+    let server = place.start(&["serve", "--data", "data"]);
+    let address = server.url.strip_prefix("http://").expect("an address");
+    let url = format!("https://{address}");
+    let refusal = place.run(&["machine", "list", "--url", &url]).refusal();
+    assert_snapshot!(refusal.replace(address, "ADDRESS"), @r#"
+    14
+    error: cannot reach https://ADDRESS: what answers there does not speak TLS
+    hint: plain HTTP may be spoken there: http://ADDRESS
     "#);
 }
 

@@ -40,6 +40,40 @@ fn a_second_start_of_dev_finds_its_state() {
 }
 
 #[test]
+fn a_key_without_an_address_is_neither_passed_over_for_the_one_of_dev_nor_sent_there() {
+    let mut place = Place::new();
+    let server = place.start(&["dev"]);
+    let expected = |name: &str| {
+        format!(
+            "11\nerror: {name} gives a key, and no authority was named\nhint: give its address with --url or CLERK_API_URL, \
+             or use what `countersign dev` wrote: --env-file .countersign/dev.env"
+        )
+    };
+    let list = ["machine", "list"];
+    for flag in ["--secret-key-file", "--machine-key-file"] {
+        let refusal = place.run(&["machine", "list", flag, "some.key"]).refusal();
+        assert_eq!(refusal, expected(flag));
+    }
+    for (name, key) in [
+        ("CLERK_SECRET_KEY", "sk_test_0123456789abcdef"),
+        ("CLERK_MACHINE_SECRET_KEY", "ak_0123456789abcdef"),
+    ] {
+        place.set(name, key);
+        assert_eq!(place.run(&list).refusal(), expected(name));
+        // What is named is used, and with an address the key that was exported.
+        let named = ["machine", "list", "--env-file", ".countersign/dev.env"];
+        assert_eq!(place.run(&named).code, 0);
+        assert_ne!(
+            place.run(&["machine", "list", "--url", &server.url]).code,
+            0
+        );
+        place.set(name, "");
+    }
+    assert_eq!(place.run(&list).code, 0);
+    assert_eq!(server.stop().code, 0);
+}
+
+#[test]
 fn dev_makes_a_key_where_the_first_start_was_cut_off_before_it_was_written() {
     let place = Place::new();
     assert_eq!(place.start(&["dev"]).stop().code, 0);
@@ -396,4 +430,35 @@ fn a_log_of_json_is_json_from_the_first_line_on() {
         );
         assert_eq!(lines.len() == 2, level == "off", "{log}");
     }
+}
+
+#[test]
+fn a_refused_request_is_logged_with_the_plain_name_of_its_operation_or_none() {
+    let (mut place, _) = Place::with_authority();
+    let server = place.start(&[
+        "serve",
+        "--data",
+        "data",
+        "--log",
+        "debug",
+        "--log-format",
+        "json",
+    ]);
+    place.set("CLERK_SECRET_KEY", &format!("sk_live_{}", "x".repeat(42)));
+    for path in ["", "/elsewhere"] {
+        let url = format!("{}{path}", server.url);
+        assert_ne!(place.run(&["machine", "list", "--url", &url]).code, 0);
+    }
+    let log = server.stop().stderr;
+    let operations: Vec<serde_json::Value> = log
+        .lines()
+        .filter(|line| line.contains("request refused"))
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .map(|line: serde_json::Value| line["operation"].clone())
+        .collect();
+    assert_eq!(
+        operations,
+        [serde_json::json!("ListMachines"), serde_json::Value::Null],
+        "{log}"
+    );
 }

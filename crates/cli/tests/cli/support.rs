@@ -22,7 +22,7 @@ impl Outcome {
             .unwrap_or_else(|error| panic!("no JSON ({error}): {}", self.stdout))
     }
 
-    /// Checks the form of a failure and returns it as `code`, error and hint.
+    /// Checks the form of a failure and returns it as `code`, error and, where there is one, hint.
     pub(crate) fn refusal(&self) -> String {
         assert_eq!(self.stdout, "", "a failure writes no data");
         let lines: Vec<&str> = self
@@ -31,7 +31,11 @@ impl Outcome {
             .filter(|line| !line.starts_with("Using "))
             .collect();
         assert!(
-            matches!(lines.as_slice(), [error, hint] if error.starts_with("error: ") && hint.starts_with("hint: ")),
+            match lines.as_slice() {
+                [error] => error.starts_with("error: "),
+                [error, hint] => error.starts_with("error: ") && hint.starts_with("hint: "),
+                _ => false,
+            },
             "{}",
             self.stderr
         );

@@ -1,6 +1,6 @@
 //! `/healthz`, `/readyz` and `/metrics`. The first two say nothing but the state.
 
-use countersign_protocol::error::ErrorCode;
+use countersign_protocol::error::{ErrorCode, NO_SUCH_PATH};
 use http::HeaderValue;
 
 use crate::app::Call;
@@ -32,10 +32,7 @@ pub(crate) fn metrics(call: &Call<'_>) -> Result<Answer, ApiError> {
         .iter()
         .any(|name| call.headers.contains_key(*name))
     {
-        return Err(ApiError::saying(
-            ErrorCode::ResourceNotFound,
-            "Resource not found: there is no such path",
-        ));
+        return Err(ApiError::saying(ErrorCode::ResourceNotFound, NO_SUCH_PATH));
     }
     let page = call
         .app

@@ -31,9 +31,9 @@ fn an_instance_is_shown_and_its_settings_change() {
      → 422 form_param_missing: settings must be included. {"param_name":"settings"}
     {} → 422 form_param_missing: settings must be included. {"param_name":"settings"}
     {"settings":[]} → 422 form_param_type_invalid: `settings` must be an object. {"param_name":"settings"}
-    {"settings":{"colour":"red"}} → 422 form_param_value_invalid: settings must be some of issuer, jwt_scopes_claim, machine_rate_limit, max_jwt_ttl, null_expiration, rate_limit, secret_reveal, token_pooling. {"param_name":"settings"}
+    {"settings":{"colour":"red"}} → 422 form_param_value_invalid: settings has no 'colour', only issuer, jwt_scopes_claim, machine_rate_limit, max_jwt_ttl, null_expiration, rate_limit, secret_reveal, token_pooling. {"param_name":"settings"}
     {"settings":{"max_jwt_ttl":0}} → 422 form_param_value_invalid: max_jwt_ttl must be between 1 and 315360000 seconds. {"param_name":"max_jwt_ttl"}
-    {"settings":{"max_jwt_ttl":true}} → 422 form_param_format_invalid: max_jwt_ttl must be written like 3600. {"param_name":"max_jwt_ttl"}
+    {"settings":{"max_jwt_ttl":true}} → 422 form_param_type_invalid: `max_jwt_ttl` must be a whole number of seconds. {"param_name":"max_jwt_ttl"}
     {"settings":{"max_jwt_ttl":1,"max_jwt_ttl":2}} → 400 request_body_invalid: settings: a member is given twice at line 1 column 30
     {"settings":{"issuer":"example.com"}} → 422 form_param_value_invalid: issuer must be a URL in ASCII of at most 255 characters, without a slash at its end. {"param_name":"issuer"}
     {"settings":{},"name":"x"} → 422 form_param_unknown: name is not a valid parameter for this request. {"param_name":"name"}

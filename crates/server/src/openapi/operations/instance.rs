@@ -80,7 +80,7 @@ fn update() -> Description {
     .refuses([Refusal::saying(ErrorCode::FormParamMissing, "settings must be included.").about("settings")])
     .refuses(body_problems_of("settings", "`settings` must be an object."))
     .refuses([
-        Refusal::saying(ErrorCode::FormParamFormatInvalid, "secret_reveal must be written like true.").about("secret_reveal"),
+        Refusal::saying(ErrorCode::FormParamTypeInvalid, "`secret_reveal` must be true or false.").about("secret_reveal"),
         Refusal::saying(ErrorCode::FormParamValueInvalid, "issuer must be a URL in ASCII of at most 255 characters, without a slash at its end.").about("issuer"),
     ])
 }
