@@ -15,6 +15,7 @@ use countersign_store::sqlite::{OpenError, SqliteOptions, SqliteStore};
 use tempfile::NamedTempFile;
 
 use crate::exit::{Code, Failure};
+use crate::invocation::quoted;
 use crate::memory;
 use crate::settings::{master_key, variable};
 
@@ -40,7 +41,7 @@ pub(crate) fn refuse_loose_mode(path: &Path) -> Result<(), Failure> {
             "{} can be used by others than its owner (mode {mode:o})",
             path.display()
         ),
-        format!("chmod 600 {}", path.display()),
+        format!("chmod 600 {}", quoted(path)),
     ))
 }
 
