@@ -13,11 +13,10 @@ use countersign_protocol::ids::MachineId;
 use crate::Authority;
 use crate::actor::Actor;
 use crate::error::Error;
+use crate::limits::{has_room, seconds};
 
 /// How long it takes until an entry is allowed again.
 const REFILL_MILLIS: i64 = 1000;
-/// How many machines are remembered.
-const MAX_MACHINES: usize = 100_000;
 
 /// What each machine has left, written as the time at which it has everything again.
 pub(crate) struct Allowances {
@@ -39,19 +38,14 @@ impl Allowances {
             .whole_at_millis
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if machines.len() >= MAX_MACHINES && !machines.contains_key(&machine) {
-            machines.retain(|_, whole_at| *whole_at > now_millis);
-            if machines.len() >= MAX_MACHINES {
-                return Ok(());
-            }
+        if !has_room(&mut machines, &machine, |whole_at| *whole_at <= now_millis) {
+            return Ok(());
         }
         let whole_at = machines.entry(machine).or_insert(now_millis);
         let next = (*whole_at).max(now_millis).saturating_add(REFILL_MILLIS);
         let farthest = now_millis.saturating_add(i64::from(self.max) * REFILL_MILLIS);
         if next > farthest {
-            let wait = next.saturating_sub(farthest);
-            // Rounded up: whoever comes then is welcome.
-            return Err(u32::try_from(wait.saturating_add(999) / 1000).unwrap_or(u32::MAX));
+            return Err(seconds(next.saturating_sub(farthest)));
         }
         *whole_at = next;
         Ok(())
@@ -101,6 +95,7 @@ fn counted(actor: &Actor) -> Option<MachineId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::MAX_REMEMBERED;
 
     fn machine(number: usize) -> MachineId {
         format!("mch_{number:027}").parse().expect("an id")
@@ -149,24 +144,24 @@ mod tests {
     #[test]
     fn the_map_is_bounded_and_forgets_who_has_everything_again() {
         let allowances = Allowances::new(2);
-        for number in 0..MAX_MACHINES {
+        for number in 0..MAX_REMEMBERED {
             assert_eq!(allowances.take(machine(number), 0), Ok(()));
         }
         for _ in 0..10 {
-            assert_eq!(allowances.take(machine(MAX_MACHINES), 0), Ok(()));
+            assert_eq!(allowances.take(machine(MAX_REMEMBERED), 0), Ok(()));
         }
         let remembered = || {
             let machines = allowances.whole_at_millis.lock();
             machines.expect("not poisoned").len()
         };
-        assert_eq!(remembered(), MAX_MACHINES);
+        assert_eq!(remembered(), MAX_REMEMBERED);
         assert_eq!(allowances.take(machine(0), 999), Ok(()));
         assert_eq!(
             allowances.take(machine(0), 999),
             Err(1),
             "those within are still counted"
         );
-        assert_eq!(allowances.take(machine(MAX_MACHINES), 1000), Ok(()));
+        assert_eq!(allowances.take(machine(MAX_REMEMBERED), 1000), Ok(()));
         assert_eq!(remembered(), 2);
     }
 }

@@ -14,8 +14,8 @@ use countersign_store::RateLimit;
 use crate::Authority;
 use crate::error::Error;
 
-/// How many windows a limiter remembers.
-const MAX_WINDOWS: usize = 100_000;
+/// How many callers a limit remembers.
+pub(crate) const MAX_REMEMBERED: usize = 100_000;
 /// The window for failed authentications.
 const FAILURE_WINDOW_SECONDS: u32 = 10;
 /// The window for reveals of secrets.
@@ -38,11 +38,10 @@ impl<K: Eq + Hash> Windows<K> {
     /// Counts one, or says in how many seconds the next one will be let through.
     fn count(&self, key: K, limit: RateLimit, now_millis: i64) -> Result<(), u32> {
         let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if windows.len() >= MAX_WINDOWS && !windows.contains_key(&key) {
-            windows.retain(|_, window| window.ends_millis > now_millis);
-            if windows.len() >= MAX_WINDOWS {
-                return Ok(());
-            }
+        if !has_room(&mut windows, &key, |window| {
+            window.ends_millis <= now_millis
+        }) {
+            return Ok(());
         }
         let fresh = Window {
             ends_millis: now_millis.saturating_add(i64::from(limit.seconds) * 1000),
@@ -54,13 +53,29 @@ impl<K: Eq + Hash> Windows<K> {
             *window = fresh;
         }
         if window.count >= limit.requests {
-            let millis_left = window.ends_millis.saturating_sub(now_millis);
-            // Rounded up: whoever comes then is welcome.
-            return Err(u32::try_from(millis_left.saturating_add(999) / 1000).unwrap_or(u32::MAX));
+            return Err(seconds(window.ends_millis.saturating_sub(now_millis)));
         }
         window.count += 1;
         Ok(())
     }
+}
+
+/// Whether `key` is in the map or fits into it; at the bound, what is over is dropped.
+pub(crate) fn has_room<K: Eq + Hash, V>(
+    map: &mut HashMap<K, V>,
+    key: &K,
+    is_over: impl Fn(&V) -> bool,
+) -> bool {
+    if map.len() >= MAX_REMEMBERED && !map.contains_key(key) {
+        map.retain(|_, value| !is_over(value));
+        return map.len() < MAX_REMEMBERED;
+    }
+    true
+}
+
+/// Rounded up: whoever comes then is welcome.
+pub(crate) fn seconds(millis: i64) -> u32 {
+    u32::try_from(millis.saturating_add(999) / 1000).unwrap_or(u32::MAX)
 }
 
 pub(crate) struct Limits {
@@ -181,12 +196,12 @@ mod tests {
             requests: 1,
             seconds: 10,
         };
-        for key in 0..MAX_WINDOWS {
+        for key in 0..MAX_REMEMBERED {
             assert_eq!(windows.count(key, limit, 0), Ok(()));
         }
-        assert_eq!(windows.count(MAX_WINDOWS, limit, 1), Ok(()));
+        assert_eq!(windows.count(MAX_REMEMBERED, limit, 1), Ok(()));
         assert_eq!(windows.count(0, limit, 1), Err(10));
-        assert_eq!(windows.count(MAX_WINDOWS, limit, 10_000), Ok(()));
+        assert_eq!(windows.count(MAX_REMEMBERED, limit, 10_000), Ok(()));
         assert_eq!(windows.0.lock().expect("not poisoned").len(), 1);
     }
 

@@ -137,6 +137,15 @@ async fn an_address_fails_twenty_times_in_ten_seconds() {
     assert_eq!(note("2001:db8::ffff"), Some(10), "one network is one party");
 }
 
+/// A story in which a machine makes three changes at once.
+async fn three_changes() -> Story {
+    let options = AuthorityOptions {
+        max_changes: 3,
+        ..AuthorityOptions::default()
+    };
+    Story::in_world(World::with_options(options).await).await
+}
+
 /// In how many seconds a change is allowed; `None` where it was made.
 fn change_wait(outcome: Result<M2mToken, Error>) -> Option<u32> {
     match outcome {
@@ -151,11 +160,7 @@ fn change_wait(outcome: Result<M2mToken, Error>) -> Option<u32> {
 
 #[tokio::test]
 async fn a_machine_in_a_loop_fills_the_change_log_by_one_entry_a_second() {
-    let options = AuthorityOptions {
-        max_changes: 3,
-        ..AuthorityOptions::default()
-    };
-    let story = Story::in_world(World::with_options(options).await).await;
+    let story = three_changes().await;
     let authority: &Authority = &story.authority;
     let mut tokens = Vec::new();
     for request in [opaque(), jwt(), opaque(), opaque()] {
@@ -297,13 +302,7 @@ async fn a_flood_of_questions_after_readiness_asks_the_store_once_a_second() {
 
 #[tokio::test]
 async fn a_change_that_failed_uses_up_no_allowance() {
-    let world = World::with_options(AuthorityOptions {
-        public_url: "https://auth.example.com".to_owned(),
-        max_changes: 3,
-        ..AuthorityOptions::default()
-    })
-    .await;
-    let story = Story::in_world(world).await;
+    let story = three_changes().await;
     let (_, id) = story.token(&story.sender, opaque()).await;
     let actor = story.actor(&story.sender.key).await;
     story.store.fail_all("revoke_token", Fault::Before);

@@ -437,17 +437,14 @@ async fn a_credential_counts_only_where_its_kind_is_wanted() {
     );
 }
 
-#[tokio::test]
-async fn an_older_key_in_the_place_of_the_newest_is_not_shown() {
-    let story = Story::new().await;
+/// Rotates the sender's key; the database, and what it had of the key before.
+async fn rotated(story: &Story) -> (rusqlite::Connection, Vec<u8>) {
     let owner = story.actor(&story.home).await;
     let database = rusqlite::Connection::open(story.database()).unwrap();
-    let of_sender = "machine = (SELECT number FROM machines WHERE id = ?1)";
-    let sender = story.sender.id.as_str();
-    let older: Vec<u8> = database
+    let older = database
         .query_row(
-            &format!("SELECT sealed FROM machine_keys WHERE {of_sender}"),
-            [sender],
+            &format!("SELECT sealed FROM machine_keys WHERE {OF_SENDER}"),
+            [story.sender.id.as_str()],
             |row| row.get(0),
         )
         .unwrap();
@@ -456,16 +453,27 @@ async fn an_older_key_in_the_place_of_the_newest_is_not_shown() {
         .rotate_machine_key(&owner, story.sender.id, 60)
         .await
         .unwrap();
+    (database, older)
+}
+
+/// Rows of the machine with the id `?1`.
+const OF_SENDER: &str = "machine = (SELECT number FROM machines WHERE id = ?1)";
+
+#[tokio::test]
+async fn an_older_key_in_the_place_of_the_newest_is_not_shown() {
+    let story = Story::new().await;
+    let (database, older) = rotated(&story).await;
+    let sender = story.sender.id.as_str();
     // The newest goes, and the older one gets back what its row once held.
-    for change in [
-        format!("DELETE FROM machine_keys WHERE expires_at IS NULL AND ?2 = ?2 AND {of_sender}"),
-        format!("UPDATE machine_keys SET sealed = ?2 WHERE {of_sender}"),
-    ] {
-        let changed = database
-            .execute(&change, rusqlite::params![sender, older])
-            .unwrap();
-        assert_eq!(changed, 1);
-    }
+    let deleted = database.execute(
+        &format!("DELETE FROM machine_keys WHERE expires_at IS NULL AND {OF_SENDER}"),
+        [sender],
+    );
+    let planted = database.execute(
+        &format!("UPDATE machine_keys SET sealed = ?2 WHERE {OF_SENDER}"),
+        rusqlite::params![sender, older],
+    );
+    assert_eq!((deleted, planted), (Ok(1), Ok(1)));
     let refused = story.reveal().await;
     assert!(
         matches!(refused, Err(Error::Damaged("a machine key"))),
@@ -477,25 +485,14 @@ async fn an_older_key_in_the_place_of_the_newest_is_not_shown() {
 async fn a_sealed_key_opens_in_its_own_row_only() {
     let story = Story::new().await;
     let owner = story.actor(&story.home).await;
-    let database = rusqlite::Connection::open(story.database()).unwrap();
-    let older: Vec<u8> = database
-        .query_row(
-            "SELECT k.sealed FROM machine_keys k JOIN machines m ON m.number = k.machine WHERE m.id = ?1",
-            [story.sender.id.as_str()],
-            |row| row.get(0),
-        )
-        .unwrap();
-    story
-        .authority
-        .rotate_machine_key(&owner, story.sender.id, 60)
-        .await
-        .unwrap();
+    let (database, older) = rotated(&story).await;
     // Instance, machine and purpose are the same; the row is not.
     let planted = database
         .execute(
-            "UPDATE machine_keys SET sealed = ?1 WHERE sealed IS NOT NULL
-                 AND machine = (SELECT number FROM machines WHERE id = ?2)",
-            rusqlite::params![older, story.sender.id.as_str()],
+            &format!(
+                "UPDATE machine_keys SET sealed = ?2 WHERE sealed IS NOT NULL AND {OF_SENDER}"
+            ),
+            rusqlite::params![story.sender.id.as_str(), older],
         )
         .unwrap();
     assert_eq!(planted, 1);

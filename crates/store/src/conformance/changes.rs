@@ -176,12 +176,7 @@ pub async fn a_revoked_instance_key_changes_nothing(world: World) {
     let (instance, other) = (world.instance().await, world.instance().await);
     let machine = world.machine(instance, "a").await;
     let id = world.token(&machine).await;
-    let key = world.instance_key(instance);
-    world
-        .store
-        .insert_instance_key(key.clone(), 20, some_change(instance))
-        .await
-        .unwrap();
+    let key = world.added_instance_key(instance).await;
     let asked = || asked_by(instance, ActingKey::Instance(key.id.clone()), 0);
     let store = &world.store;
     let new = world.new_machine(instance, "b");
@@ -255,12 +250,7 @@ pub async fn a_revoked_instance_key_changes_nothing(world: World) {
 
 pub async fn an_instance_key_may_revoke_itself(world: World) {
     let instance = world.instance().await;
-    let key = world.instance_key(instance);
-    world
-        .store
-        .insert_instance_key(key.clone(), 20, some_change(instance))
-        .await
-        .unwrap();
+    let key = world.added_instance_key(instance).await;
     let asked = || asked_by(instance, ActingKey::Instance(key.id.clone()), 0);
     let revoked = world
         .store

@@ -414,12 +414,7 @@ pub async fn instance_keys_are_limited_by_the_live_ones(world: World) {
 
 pub async fn a_revoked_instance_key_is_not_found_and_stays_listed(world: World) {
     let id = world.instance().await;
-    let key = world.instance_key(id);
-    world
-        .store
-        .insert_instance_key(key.clone(), 20, some_change(id))
-        .await
-        .unwrap();
+    let key = world.added_instance_key(id).await;
     assert!(
         world
             .store
@@ -452,12 +447,7 @@ pub async fn a_revoked_instance_key_is_not_found_and_stays_listed(world: World) 
 
 pub async fn an_instance_key_is_revoked_once(world: World) {
     let id = world.instance().await;
-    let key = world.instance_key(id);
-    world
-        .store
-        .insert_instance_key(key.clone(), 20, some_change(id))
-        .await
-        .unwrap();
+    let key = world.added_instance_key(id).await;
     assert!(
         world
             .store
@@ -514,12 +504,7 @@ pub async fn the_last_live_instance_key_cannot_be_revoked(world: World) {
 
 pub async fn an_instance_key_of_another_instance_is_not_revoked(world: World) {
     let (mine, other) = (world.instance().await, world.instance().await);
-    let key = world.instance_key(other);
-    world
-        .store
-        .insert_instance_key(key.clone(), 20, some_change(other))
-        .await
-        .unwrap();
+    let key = world.added_instance_key(other).await;
     assert!(
         !world
             .store

@@ -118,6 +118,17 @@ impl World {
         TokenId::generate(locator, &self.random)
     }
 
+    /// A further key of an instance.
+    pub async fn added_instance_key(&self, instance: InstanceId) -> InstanceKeyRow {
+        let key = self.instance_key(instance);
+        let added = self
+            .store
+            .insert_instance_key(key.clone(), 20, some_change(instance))
+            .await;
+        assert!(added.unwrap());
+        key
+    }
+
     /// A key for an instance.
     pub fn instance_key(&self, instance: InstanceId) -> InstanceKeyRow {
         let id = format!("key_{}", &self.machine_id().as_str()[19..]);

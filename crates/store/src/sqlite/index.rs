@@ -199,10 +199,7 @@ impl Hasher for NumberHasher {
     fn write(&mut self, bytes: &[u8]) {
         for part in bytes.chunks(8) {
             let mut number = [0; 8];
-            number
-                .iter_mut()
-                .zip(part)
-                .for_each(|(to, from)| *to = *from);
+            number.split_at_mut(part.len()).0.copy_from_slice(part);
             self.write_u64(u64::from_le_bytes(number));
         }
     }

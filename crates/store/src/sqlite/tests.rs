@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::{SqliteOptions, SqliteStore};
 use crate::Store;
-use crate::conformance::BackEnd;
+use crate::conformance::{BackEnd, World};
 
 /// A store in a folder that goes away with it.
 struct InFolder {
@@ -55,6 +55,17 @@ fn back_end(token_index_bytes: u64) -> Box<dyn BackEnd> {
     Box::new(in_folder)
 }
 
+/// A world on a store that the test can reach, too.
+async fn world_in(folder: TempDir, options: SqliteOptions) -> (Arc<SqliteStore>, World) {
+    let store = Arc::new(create(folder.path(), options));
+    let back_end = InFolder {
+        store: Some(Arc::clone(&store)),
+        folder,
+        token_index_bytes: 1 << 20,
+    };
+    (store, World::new(Box::new(back_end)).await)
+}
+
 fn create(folder: &Path, options: SqliteOptions) -> SqliteStore {
     SqliteStore::create(folder, options).expect("a new store")
 }
@@ -73,14 +84,13 @@ mod opening {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
     use std::path::{Path, PathBuf};
-    use std::sync::Arc;
 
     use tempfile::TempDir;
 
     use super::super::jobs::Write;
     use super::super::{OpenError, SqliteOptions, SqliteStore, schema};
-    use super::{InFolder, create};
-    use crate::conformance::{World, data_keys};
+    use super::{create, world_in};
+    use crate::conformance::data_keys;
     use crate::{InstanceSettings, SealedBytes, Store};
 
     fn open(folder: &Path) -> OpenError {
@@ -280,13 +290,7 @@ mod opening {
     async fn erased_secrets_are_gone_from_all_files() {
         let folder = TempDir::new().unwrap();
         let path = folder.path().to_owned();
-        let store = Arc::new(create(&path, SqliteOptions::default()));
-        let back_end = InFolder {
-            store: Some(Arc::clone(&store)),
-            folder,
-            token_index_bytes: 1 << 20,
-        };
-        let world = World::new(Box::new(back_end)).await;
+        let (_store, world) = world_in(folder, SqliteOptions::default()).await;
         let instance = world.instance().await;
         let new = world.new_machine(instance, "a");
         let sealed_key = new.key.sealed.clone().unwrap();
@@ -315,13 +319,7 @@ mod opening {
     async fn a_long_log_is_moved_to_the_database_whenever_it_was_emptied() {
         let folder = TempDir::new().unwrap();
         let path = folder.path().to_owned();
-        let store = Arc::new(create(&path, SqliteOptions::default()));
-        let back_end = InFolder {
-            store: Some(Arc::clone(&store)),
-            folder,
-            token_index_bytes: 1 << 20,
-        };
-        let world = World::new(Box::new(back_end)).await;
+        let (store, world) = world_in(folder, SqliteOptions::default()).await;
         let instance = world.instance().await;
         // Three commits each time, so that the log is emptied after every number of commits.
         for _ in 0..32 {
@@ -382,27 +380,18 @@ async fn a_reopened_store_fills_its_index_with_what_is_live() {
 }
 
 mod settings {
-    use std::sync::Arc;
 
     use rusqlite::Connection;
     use tempfile::TempDir;
 
     use super::super::SqliteOptions;
     use super::super::jobs::Write;
-    use super::{InFolder, create};
+    use super::world_in;
     use crate::InstanceSettings;
-    use crate::conformance::World;
 
     #[tokio::test]
     async fn secrets_are_erased_where_a_switch_is_turned_off_and_not_again() {
-        let folder = TempDir::new().unwrap();
-        let store = Arc::new(create(folder.path(), SqliteOptions::default()));
-        let back_end = InFolder {
-            store: Some(Arc::clone(&store)),
-            folder,
-            token_index_bytes: 1 << 20,
-        };
-        let world = World::new(Box::new(back_end)).await;
+        let (store, world) = world_in(TempDir::new().unwrap(), SqliteOptions::default()).await;
         let instance = world.instance().await;
         world.machine(instance, "a").await;
         let set = async |secret_reveal| {
@@ -445,7 +434,7 @@ mod failing {
     use super::super::jobs::Write;
     use super::super::rows::WriteError;
     use super::super::{SqliteOptions, SqliteStore};
-    use super::{InFolder, create};
+    use super::world_in;
     use crate::conformance::{World, at, some_change};
     use crate::machines::MachineUpdate;
     use crate::tokens::{InsertToken, NewToken};
@@ -453,15 +442,7 @@ mod failing {
     use tempfile::TempDir;
 
     async fn world(options: SqliteOptions) -> (Arc<SqliteStore>, World) {
-        let folder = TempDir::new().unwrap();
-        let store = Arc::new(create(folder.path(), options));
-        let back_end = InFolder {
-            store: Some(Arc::clone(&store)),
-            folder,
-            token_index_bytes: 1 << 20,
-        };
-        let world = World::new(Box::new(back_end)).await;
-        (store, world)
+        world_in(TempDir::new().unwrap(), options).await
     }
 
     /// Keeps the writer busy until something is sent, so that operations gather behind it.
@@ -882,7 +863,7 @@ mod room {
     use tokio::task::JoinHandle;
 
     use super::super::{SqliteOptions, SqliteStore};
-    use super::{InFolder, create};
+    use super::{create, world_in};
     use crate::conformance::World;
     use crate::machines::MachineRow;
     use crate::tokens::{InsertToken, NewToken};
@@ -892,14 +873,7 @@ mod room {
 
     /// A machine at its limit, with tokens that are over at 1000.
     async fn full() -> (Arc<SqliteStore>, World, Arc<MachineRow>) {
-        let folder = TempDir::new().unwrap();
-        let store = Arc::new(create(folder.path(), SqliteOptions::default()));
-        let back_end = InFolder {
-            store: Some(Arc::clone(&store)),
-            folder,
-            token_index_bytes: 1 << 20,
-        };
-        let world = World::new(Box::new(back_end)).await;
+        let (store, world) = world_in(TempDir::new().unwrap(), SqliteOptions::default()).await;
         let instance = world.instance().await;
         let machine = world.machine(instance, "a").await;
         for _ in 0..LIMIT {
