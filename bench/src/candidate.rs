@@ -135,11 +135,6 @@ impl Figures {
             highest: processor.last().copied().unwrap_or(f64::NAN),
         }
     }
-
-    /// Returns how many times dearer `self` is than `other`.
-    pub fn times(&self, other: &Self) -> f64 {
-        self.median.processor / other.median.processor
-    }
 }
 
 /// Returns the middle of sorted values, the upper one of two.

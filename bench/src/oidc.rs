@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::candidate::Http;
+use crate::comparisons::BARE;
 use crate::deployment::text_member;
 use crate::http::{self, FORM};
 use crate::load::{Bound, Expected, Load};
@@ -22,6 +23,8 @@ use crate::requests::{Requests, Tokens};
 pub const FOLDER: &str = "bench/oidc-provider";
 const CLIENT: &str = "client_id=bench&client_secret=bench-secret-of-forty-two-characters-00000";
 const TOKENS: u64 = 500;
+/// The length of its opaque tokens.
+const TOKEN_BYTES: usize = 43;
 const SETTLING: Duration = Duration::from_secs(5);
 const GRANTED: Expected = Expected {
     status: 200,
@@ -33,17 +36,23 @@ const ACTIVE: Expected = Expected {
 };
 
 pub fn start(work: &Path) -> Result<Server> {
+    node("server.mjs", &[], &work.join("oidc-provider")).context("oidc-provider")
+}
+
+/// Node's HTTP server, which does nothing but answer `body_bytes`: what oidc-provider stands on.
+pub fn start_bare(work: &Path, body_bytes: usize) -> Result<Server> {
+    let arguments = ["--body-bytes", &body_bytes.to_string()];
+    node("bare.mjs", &arguments, &work.join("bare-node")).context("bare node")
+}
+
+fn node(program: &str, arguments: &[&str], folder: &Path) -> Result<Server> {
     let mut command = Command::new("taskset");
     command
         .args(["-c", &SERVER_CORE.to_string(), "node"])
-        .arg(format!("{FOLDER}/server.mjs"))
+        .arg(format!("{FOLDER}/{program}"))
+        .args(arguments)
         .env("NODE_ENV", "production");
-    Server::start(
-        command,
-        &work.join("oidc-provider"),
-        Duration::from_secs(30),
-    )
-    .context("oidc-provider")
+    Server::start(command, folder, Duration::from_secs(30))
 }
 
 /// Grants of opaque tokens, kept in memory only.
@@ -65,16 +74,29 @@ pub fn introspections(server: &Server) -> Result<Http<'_>> {
     load.run(&mut grants(server)?.requests, GRANTED, bound, &mut |body| {
         tokens.push(text_member(body, GRANTED.contains)?)
     })?;
-    let requests = Requests::random_token(&Arc::new(tokens), |token| {
-        let body = format!("{CLIENT}&token={token}&token_type_hint=access_token");
-        http::post("/token/introspection", None, FORM, &body)
-    })?;
+    let requests = Requests::random_token(&Arc::new(tokens), introspection)?;
     settle(Http {
         name: "oidc-provider, introspection".to_owned(),
         server,
         requests,
         expected: ACTIVE,
     })
+}
+
+/// Fixed answers to requests as long as those of [`introspections`].
+pub fn bare(server: &Server) -> Result<Http<'_>> {
+    let request = introspection(&"0".repeat(TOKEN_BYTES));
+    settle(Http {
+        name: "bare node".to_owned(),
+        server,
+        requests: Requests::in_turn(vec![request]),
+        expected: BARE,
+    })
+}
+
+fn introspection(token: &str) -> Vec<u8> {
+    let body = format!("{CLIENT}&token={token}&token_type_hint=access_token");
+    http::post("/token/introspection", None, FORM, &body)
 }
 
 fn settle(mut candidate: Http<'_>) -> Result<Http<'_>> {

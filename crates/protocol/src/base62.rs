@@ -6,8 +6,8 @@ const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmn
 
 /// Writes `value` as exactly `N` digits, padded with zeros.
 ///
-/// Digits that do not fit are dropped; callers choose `N` so that every value fits (6 for 32 bits, 11 for 64, 27 for 160).
-pub(crate) fn encode<const N: usize>(mut value: u128) -> [u8; N] {
+/// Digits that do not fit are dropped; callers choose `N` so that every value fits (6 for 32 bits, 11 for 64).
+pub(crate) fn encode<const N: usize>(mut value: u64) -> [u8; N] {
     let mut digits = [b'0'; N];
     for digit in digits.iter_mut().rev() {
         *digit = digit_of((value % 62) as u8);
@@ -19,10 +19,13 @@ pub(crate) fn encode<const N: usize>(mut value: u128) -> [u8; N] {
 /// Reads digits back. `None` where a character is not a digit or the number exceeds 64 bits.
 pub(crate) fn decode_u64(digits: &[u8]) -> Option<u64> {
     digits.iter().try_fold(0_u64, |number, digit| {
-        let value = ALPHABET.iter().position(|candidate| candidate == digit)?;
-        number
-            .checked_mul(62)?
-            .checked_add(u64::try_from(value).ok()?)
+        let value = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'A'..=b'Z' => digit - b'A' + 10,
+            b'a'..=b'z' => digit - b'a' + 36,
+            _ => return None,
+        };
+        number.checked_mul(62)?.checked_add(u64::from(value))
     })
 }
 
@@ -61,8 +64,8 @@ mod tests {
 
     #[test]
     fn largest_numbers_fit_their_width() {
-        assert_eq!(&encode::<6>(u128::from(u32::MAX)), b"4gfFC3");
-        assert_eq!(&encode::<11>(u128::from(u64::MAX)), b"LygHa16AHYF");
+        assert_eq!(&encode::<6>(u64::from(u32::MAX)), b"4gfFC3");
+        assert_eq!(&encode::<11>(u64::MAX), b"LygHa16AHYF");
         assert_eq!(&encode_160(&[0xff; 20]), b"aWgEPTl1tmebfsQzFP4bxwgy80V");
         assert_eq!(&encode_160(&[0; 20]), b"000000000000000000000000000");
     }

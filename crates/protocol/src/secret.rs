@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::base62;
 use crate::ids::Locator;
-use crate::random::Random;
+use crate::random::{Random, random_bytes};
 
 /// The longest key or token string that is looked at, in bytes.
 pub const MAX_SECRET_LENGTH: usize = 255;
@@ -62,10 +62,7 @@ impl TokenString {
     pub fn generate(locator: Locator, random: &dyn Random) -> Self {
         let mut text = String::with_capacity(Self::LENGTH);
         text.push_str(Self::PREFIX);
-        push_digits(
-            &mut text,
-            &base62::encode::<LOCATOR>(u128::from(locator.get())),
-        );
+        push_digits(&mut text, &base62::encode::<LOCATOR>(locator.get()));
         push_random(&mut text, TOKEN_RANDOM, random);
         push_checksum(&mut text);
         Self(Secret::new(text))
@@ -174,15 +171,21 @@ fn generate_key(prefix: &str, random: &dyn Random) -> Secret {
     Secret::new(text)
 }
 
-/// Appends `count` uniform characters. Bytes of 248 and above are thrown away: 62 divides 248, so no character is favoured.
+/// How many digits one random number of 64 bits is good for.
+const DIGITS_AT_ONCE: usize = 10;
+/// The largest multiple of 62^10 below 2^64: a number below it favours no digits.
+const UNIFORM_BELOW: u64 = 21 * 62_u64.pow(10);
+
+/// Appends `count` uniform digits. A number that would favour some is thrown away, one of 22.
 fn push_random(text: &mut String, count: usize, random: &dyn Random) {
     let mut wanted = count;
-    let mut bytes = Zeroizing::new([0_u8; 64]);
     while wanted > 0 {
-        random.fill(bytes.as_mut());
-        for byte in bytes.iter().filter(|byte| **byte < 248).take(wanted) {
-            text.push(char::from(base62::digit_of(*byte)));
-            wanted -= 1;
+        let number = u64::from_be_bytes(random_bytes(random));
+        if number < UNIFORM_BELOW {
+            let digits = Zeroizing::new(base62::encode::<DIGITS_AT_ONCE>(number));
+            let taken = digits.get(..wanted).unwrap_or(digits.as_slice());
+            push_digits(text, taken);
+            wanted -= taken.len();
         }
     }
 }
@@ -197,11 +200,13 @@ fn push_digits(text: &mut String, digits: &[u8]) {
 }
 
 fn checksum_of(bytes: &[u8]) -> [u8; CHECKSUM] {
-    base62::encode(u128::from(crc32fast::hash(bytes)))
+    base62::encode(u64::from(crc32fast::hash(bytes)))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
     use crate::testing::SeededRandom;
     use proptest::prelude::*;
@@ -227,6 +232,30 @@ mod tests {
     fn the_checksum_is_crc_32_of_ieee_in_base_62() {
         // CRC-32 of "123456789" is 0xCBF43926 = 3_421_780_262.
         assert_eq!(&checksum_of(b"123456789"), b"3jZRME");
+    }
+
+    /// Numbers in a row, as bytes.
+    struct Numbers(Mutex<Vec<u64>>);
+
+    impl Random for Numbers {
+        fn fill(&self, buffer: &mut [u8]) {
+            let number = self.0.lock().expect("nobody panics").remove(0);
+            buffer.copy_from_slice(&number.to_be_bytes());
+        }
+    }
+
+    #[test]
+    fn a_number_that_would_favour_digits_is_thrown_away() {
+        let numbers = [
+            u64::MAX,
+            UNIFORM_BELOW,
+            UNIFORM_BELOW - 1,
+            62_u64.pow(10),
+            62_u64.pow(9),
+        ];
+        let mut text = String::new();
+        push_random(&mut text, 24, &Numbers(Mutex::new(numbers.to_vec())));
+        assert_eq!(text, "zzzzzzzzzz00000000001000");
     }
 
     #[test]

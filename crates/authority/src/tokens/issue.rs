@@ -73,7 +73,7 @@ impl Authority {
             );
             match self.store.insert_token(new).await {
                 Ok(InsertToken::Inserted) => {
-                    let mut body = self.body(&row, machine.id, self.now());
+                    let mut body = self.body(&row, machine.id, row.created_at);
                     body.token = Some(secret);
                     return Ok(IssuedToken {
                         body,
@@ -111,7 +111,7 @@ impl Authority {
             self.opaque_lifetime_millis(actor, machine, request.seconds_until_expiration)?;
         let locator = self.locators.next(now);
         // As much as both mostly need.
-        let random = Drawn::<72>::from(&*self.random);
+        let random = Drawn::<32>::from(&*self.random);
         let id = TokenId::generate(locator, &random);
         let secret = TokenString::generate(locator, &random);
         let pool = match request.min_remaining_ttl_seconds {

@@ -20,7 +20,7 @@ fn the_log_is_read_from_a_place_on_and_holds_no_secret() {
     cache-control: no-store
     content-type: application/json
 
-    {"data":[{"actor":"key_075a68e2ac65","at":1767225600000,"detail":{"default_token_ttl":3600,"name":"sender","scoped_machines":["mch_37dGamCSOsyWpsmrPFvJMk9Rfat"]},"kind":"machine.created","object":"change","sequence":3,"subject":"mch_37dGaqO99YcKuZAwpQtuqtW7BaO"},{"actor":"mch_37dGaqO99YcKuZAwpQtuqtW7BaO","at":1767225600000,"detail":{"reason":"leaked"},"kind":"token.revoked","object":"change","sequence":4,"subject":"mt_03ad222d0000000052c84d5a925228e0"},{"actor":"key_075a68e2ac65","at":1767225600000,"detail":{},"kind":"machine_key.revealed","object":"change","sequence":5,"subject":"mch_37dGaqO99YcKuZAwpQtuqtW7BaO"}]}
+    {"data":[{"actor":"key_c5120bd70c99","at":1767225600000,"detail":{"default_token_ttl":3600,"name":"sender","scoped_machines":["mch_37dGamgQ39GbDByT0g1kb7XVyaW"]},"kind":"machine.created","object":"change","sequence":3,"subject":"mch_37dGarFgulUEm9I5R4g7iJg00TO"},{"actor":"mch_37dGarFgulUEm9I5R4g7iJg00TO","at":1767225600000,"detail":{"reason":"leaked"},"kind":"token.revoked","object":"change","sequence":4,"subject":"mt_03ad222d00000000f8e86abdf4006053"},{"actor":"key_c5120bd70c99","at":1767225600000,"detail":{},"kind":"machine_key.revealed","object":"change","sequence":5,"subject":"mch_37dGarFgulUEm9I5R4g7iJg00TO"}]}
     "#);
     let all = api.get("/countersign/changes", &api.sk);
     assert_eq!(all.value()["data"].as_array().unwrap().len(), 5);

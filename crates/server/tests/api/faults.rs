@@ -41,11 +41,11 @@ fn a_store_that_cannot_answer_is_a_503_without_a_reason() {
     assert_snapshot!(api.verify(&receiver.ak, &token.string), @r#"
     503
     cache-control: no-store
-    clerk-trace-id: ede67459ced9f93d966af94f937e2c85
+    clerk-trace-id: 92cb2a78822ec47b254bcfc9e3764176
     content-type: application/json
     retry-after: 1
 
-    {"errors":[{"message":"Service unavailable","long_message":"The service is temporarily unable to answer, please retry later","code":"service_unavailable"}],"clerk_trace_id":"ede67459ced9f93d966af94f937e2c85"}
+    {"errors":[{"message":"Service unavailable","long_message":"The service is temporarily unable to answer, please retry later","code":"service_unavailable"}],"clerk_trace_id":"92cb2a78822ec47b254bcfc9e3764176"}
     "#);
     api.store.heal();
     assert_eq!(api.verify(&receiver.ak, &token.string).status, 200);
@@ -70,10 +70,10 @@ fn damage_and_panics_are_a_500_without_a_reason() {
             assert_snapshot!(reply, @r#"
             500
             cache-control: no-store
-            clerk-trace-id: 6125eca09e3e66298711a227eb1ec6d2
+            clerk-trace-id: 5262f0bfb24055f552c84d5a925228e0
             content-type: application/json
 
-            {"errors":[{"message":"Oops, an unexpected error occurred","long_message":"There was an internal error on our servers. We've been notified and are working on fixing it.","code":"internal_clerk_error"}],"clerk_trace_id":"6125eca09e3e66298711a227eb1ec6d2"}
+            {"errors":[{"message":"Oops, an unexpected error occurred","long_message":"There was an internal error on our servers. We've been notified and are working on fixing it.","code":"internal_clerk_error"}],"clerk_trace_id":"5262f0bfb24055f552c84d5a925228e0"}
             "#);
         }
         assert!(reply.line().starts_with("500 internal_clerk_error: "));

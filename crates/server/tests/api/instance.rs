@@ -50,7 +50,7 @@ fn keys_are_made_listed_and_revoked() {
     cache-control: no-store
     content-type: application/json
 
-    {"created_at":1767225600000,"id":"key_8786380dffa7","object":"instance_key","secret_key":"sk_live_COYkYBxcDW62kF7Lr01RG5OXnQseiNyJT4pbdlAi2Y4cyiAk"}
+    {"created_at":1767225600000,"id":"key_5bbe71a127ab","object":"instance_key","secret_key":"sk_live_TiZDVynA923gejiXph5c7CJGMt9uulb40GQXYJuZ720Mmgy9"}
     "#);
     let new = created.value();
     let key = new["secret_key"].as_str().unwrap();
@@ -59,7 +59,7 @@ fn keys_are_made_listed_and_revoked() {
     cache-control: no-store
     content-type: application/json
 
-    {"data":[{"created_at":1767225600000,"id":"key_075a68e2ac65","revoked_at":null},{"created_at":1767225600000,"id":"key_8786380dffa7","revoked_at":null}],"total_count":2}
+    {"data":[{"created_at":1767225600000,"id":"key_c5120bd70c99","revoked_at":null},{"created_at":1767225600000,"id":"key_5bbe71a127ab","revoked_at":null}],"total_count":2}
     "#);
     let test = api.post(path, &api.sk, r#"{"live":false}"#).value();
     assert!(test["secret_key"].as_str().unwrap().starts_with("sk_test_"));
@@ -69,7 +69,7 @@ fn keys_are_made_listed_and_revoked() {
     cache-control: no-store
     content-type: application/json
 
-    {"deleted":true,"id":"key_8786380dffa7","object":"instance_key"}
+    {"deleted":true,"id":"key_5bbe71a127ab","object":"instance_key"}
     "#);
     assert_eq!(api.get(path, key).status, 401, "at once");
     assert_snapshot!(api.delete(&one, &api.sk).line(), @"404 resource_not_found: Resource not found: no instance key of this id");

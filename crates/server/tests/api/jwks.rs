@@ -68,7 +68,7 @@ fn anybody_gets_the_public_documents() {
     cache-control: public, max-age=300
     content-type: application/json
 
-    {"id_token_signing_alg_values_supported":["RS256"],"issuer":"https://auth.example.com/ins_37dGamCSOsyWpsmrPFvJMk9Rfat","jwks_uri":"https://auth.example.com/ins_37dGamCSOsyWpsmrPFvJMk9Rfat/.well-known/jwks.json","response_types_supported":["none"],"subject_types_supported":["public"]}
+    {"id_token_signing_alg_values_supported":["RS256"],"issuer":"https://auth.example.com/ins_37dGamgQ39GbDByT0g1kb7XVyaW","jwks_uri":"https://auth.example.com/ins_37dGamgQ39GbDByT0g1kb7XVyaW/.well-known/jwks.json","response_types_supported":["none"],"subject_types_supported":["public"]}
     "#);
     assert_eq!(
         get("/.well-known/jwks.json").body,

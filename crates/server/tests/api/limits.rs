@@ -26,11 +26,11 @@ fn an_address_that_fails_too_often_is_slowed_while_good_keys_pass() {
     assert_snapshot!(api.get("/machines", "sk_unknown"), @r#"
     429
     cache-control: no-store
-    clerk-trace-id: 6c8f1db215c309d97b51eb792a02e6e8
+    clerk-trace-id: 814a3ec10a2920db90130db3ff9103d8
     content-type: application/json
     retry-after: 10
 
-    {"errors":[{"message":"Too many requests","long_message":"Too many requests in a given period of time, please retry later","code":"too_many_requests"}],"clerk_trace_id":"6c8f1db215c309d97b51eb792a02e6e8"}
+    {"errors":[{"message":"Too many requests","long_message":"Too many requests in a given period of time, please retry later","code":"too_many_requests"}],"clerk_trace_id":"814a3ec10a2920db90130db3ff9103d8"}
     "#);
     assert_eq!(api.send(&Request::new("GET", "/machines")).status, 429);
     assert_eq!(api.get("/countersign/whoami", "mt_x").status, 429);
@@ -86,20 +86,20 @@ fn a_limit_of_the_instance_answers_429_and_spares_the_key_set_and_whoever_admini
     assert_snapshot!(issue(), @r#"
     429
     cache-control: no-store
-    clerk-trace-id: a966de0c4d6d8691bb139892d767b91e
+    clerk-trace-id: af7acd9a859c679bcc94c6c89e5fcd27
     content-type: application/json
     retry-after: 60
 
-    {"errors":[{"message":"Too many requests","long_message":"Too many requests in a given period of time, please retry later","code":"too_many_requests"}],"clerk_trace_id":"a966de0c4d6d8691bb139892d767b91e"}
+    {"errors":[{"message":"Too many requests","long_message":"Too many requests in a given period of time, please retry later","code":"too_many_requests"}],"clerk_trace_id":"af7acd9a859c679bcc94c6c89e5fcd27"}
     "#);
     assert_snapshot!(api.verify(&receiver.ak, "mt_x"), @r#"
     429
     cache-control: no-store
-    clerk-trace-id: 6125eca09e3e66298711a227eb1ec6d2
+    clerk-trace-id: 5262f0bfb24055f552c84d5a925228e0
     content-type: application/json
     retry-after: 10
 
-    {"errors":[{"message":"Too many requests","long_message":"Too many requests in a given period of time, please retry later","code":"too_many_requests"}],"clerk_trace_id":"6125eca09e3e66298711a227eb1ec6d2"}
+    {"errors":[{"message":"Too many requests","long_message":"Too many requests in a given period of time, please retry later","code":"too_many_requests"}],"clerk_trace_id":"5262f0bfb24055f552c84d5a925228e0"}
     "#);
     for key in [&api.sk, &sender.ak] {
         assert_eq!(api.get("/v1/jwks", key).status, 200);
@@ -154,11 +154,11 @@ fn a_machine_that_changes_its_tokens_in_a_loop_gets_429_and_changes_nothing() {
     assert_snapshot!(api.patch(&path, &sender.ak, r#"{"claims":{"a":2}}"#), @r#"
     429
     cache-control: no-store
-    clerk-trace-id: a966de0c4d6d8691bb139892d767b91e
+    clerk-trace-id: af7acd9a859c679bcc94c6c89e5fcd27
     content-type: application/json
     retry-after: 1
 
-    {"errors":[{"message":"Too many requests","long_message":"the machine has used up its 2 changes and revocations of tokens, of which one comes back each second; change and revoke fewer, or have an instance key do it","code":"too_many_requests"}],"clerk_trace_id":"a966de0c4d6d8691bb139892d767b91e"}
+    {"errors":[{"message":"Too many requests","long_message":"the machine has used up its 2 changes and revocations of tokens, of which one comes back each second; change and revoke fewer, or have an instance key do it","code":"too_many_requests"}],"clerk_trace_id":"af7acd9a859c679bcc94c6c89e5fcd27"}
     "#);
     let revoke = format!("{path}/revoke");
     let refused = api.post(&revoke, &sender.ak, "{}");

@@ -11,10 +11,10 @@ fn other_kinds_of_token_are_unknown_here() {
     assert_snapshot!(api.post("/api_keys/verify", &api.sk, r#"{"secret":"ak_test_mismatch"}"#), @r#"
     404
     cache-control: no-store
-    clerk-trace-id: 0cfffe56222e9e87f5e04b5e44022e8b
+    clerk-trace-id: 1ce0dc482f6f617017fcf32e4e82d640
     content-type: application/json
 
-    {"errors":[{"message":"not found","long_message":"Resource not found: this authority has neither API keys nor OAuth tokens","code":"resource_not_found"}],"clerk_trace_id":"0cfffe56222e9e87f5e04b5e44022e8b"}
+    {"errors":[{"message":"not found","long_message":"Resource not found: this authority has neither API keys nor OAuth tokens","code":"resource_not_found"}],"clerk_trace_id":"1ce0dc482f6f617017fcf32e4e82d640"}
     "#);
     let path = "/oauth_applications/access_tokens/verify";
     let body = r#"{"access_token":"oat_test_mismatch"}"#;
@@ -31,10 +31,10 @@ fn paths_that_do_not_exist_answer_in_the_envelope() {
     assert_snapshot!(ask("GET", "/"), @r#"
     404
     cache-control: no-store
-    clerk-trace-id: 0cfffe56222e9e87f5e04b5e44022e8b
+    clerk-trace-id: 1ce0dc482f6f617017fcf32e4e82d640
     content-type: application/json
 
-    {"errors":[{"message":"not found","long_message":"Resource not found: there is no such path","code":"resource_not_found"}],"clerk_trace_id":"0cfffe56222e9e87f5e04b5e44022e8b"}
+    {"errors":[{"message":"not found","long_message":"Resource not found: there is no such path","code":"resource_not_found"}],"clerk_trace_id":"1ce0dc482f6f617017fcf32e4e82d640"}
     "#);
     for (method, path) in [
         ("POST", "/machine_tokens"),
@@ -69,10 +69,10 @@ fn a_wrong_method_is_told_the_right_ones() {
     405
     allow: GET, HEAD, PATCH, DELETE
     cache-control: no-store
-    clerk-trace-id: 0cfffe56222e9e87f5e04b5e44022e8b
+    clerk-trace-id: 1ce0dc482f6f617017fcf32e4e82d640
     content-type: application/json
 
-    {"errors":[{"message":"Method not allowed","long_message":"This path does not take this method; the Allow header lists those it takes","code":"method_not_allowed"}],"clerk_trace_id":"0cfffe56222e9e87f5e04b5e44022e8b"}
+    {"errors":[{"message":"Method not allowed","long_message":"This path does not take this method; the Allow header lists those it takes","code":"method_not_allowed"}],"clerk_trace_id":"1ce0dc482f6f617017fcf32e4e82d640"}
     "#);
     let mut table = String::new();
     for path in [

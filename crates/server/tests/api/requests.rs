@@ -114,10 +114,10 @@ fn any_date_is_an_api_version_and_nothing_else_is() {
     assert_snapshot!(get("/machines", &["latest"]), @r#"
     400
     cache-control: no-store
-    clerk-trace-id: 9017ca29e43caff08f4a5b0c0b0bc764
+    clerk-trace-id: e5be4c4cfd8caf21f8e86abdf4006053
     content-type: application/json
 
-    {"errors":[{"message":"API version is invalid","long_message":"The API version must be a date of the form YYYY-MM-DD, given once, in the Clerk-API-Version header or the __clerk_api_version query parameter","code":"api_version_invalid"}],"clerk_trace_id":"9017ca29e43caff08f4a5b0c0b0bc764"}
+    {"errors":[{"message":"API version is invalid","long_message":"The API version must be a date of the form YYYY-MM-DD, given once, in the Clerk-API-Version header or the __clerk_api_version query parameter","code":"api_version_invalid"}],"clerk_trace_id":"e5be4c4cfd8caf21f8e86abdf4006053"}
     "#);
 }
 
@@ -176,10 +176,10 @@ fn a_body_is_json_under_any_spelling_of_its_type() {
     assert_snapshot!(api.send(&zipped), @r#"
     415
     cache-control: no-store
-    clerk-trace-id: 85b9f8c1908048aee20fb7589dd44852
+    clerk-trace-id: ecde8cc3e02c9d15f2b51836bb57aa63
     content-type: application/json
 
-    {"errors":[{"message":"Content-Type header is not supported","long_message":"The Content-Type must be application/json, without compression","code":"unsupported_content_type"}],"clerk_trace_id":"85b9f8c1908048aee20fb7589dd44852"}
+    {"errors":[{"message":"Content-Type header is not supported","long_message":"The Content-Type must be application/json, without compression","code":"unsupported_content_type"}],"clerk_trace_id":"ecde8cc3e02c9d15f2b51836bb57aa63"}
     "#);
     let zipped = Request::new("POST", "/m2m_tokens")
         .key(&sender.ak)
@@ -188,10 +188,10 @@ fn a_body_is_json_under_any_spelling_of_its_type() {
     assert_snapshot!(api.send(&zipped), @r#"
     400
     cache-control: no-store
-    clerk-trace-id: 39cf591ae27f7bd4d728a7b31448ebea
+    clerk-trace-id: eaa153c355fbfea6b3f32aa8621308bd
     content-type: application/json
 
-    {"errors":[{"message":"Bad Request","long_message":"The Content-Type must be application/json, without compression","code":"bad_request"}],"clerk_trace_id":"39cf591ae27f7bd4d728a7b31448ebea"}
+    {"errors":[{"message":"Bad Request","long_message":"The Content-Type must be application/json, without compression","code":"bad_request"}],"clerk_trace_id":"eaa153c355fbfea6b3f32aa8621308bd"}
     "#);
     // Without a body its type does not matter.
     assert_eq!(
@@ -272,10 +272,10 @@ fn a_target_has_8_kib_at_most_and_a_head_32() {
     assert_snapshot!(get(8193), @r#"
     414
     cache-control: no-store
-    clerk-trace-id: 0cfffe56222e9e87f5e04b5e44022e8b
+    clerk-trace-id: 1ce0dc482f6f617017fcf32e4e82d640
     content-type: application/json
 
-    {"errors":[{"message":"URI too long","long_message":"The request target must not exceed 8192 bytes","code":"uri_too_long"}],"clerk_trace_id":"0cfffe56222e9e87f5e04b5e44022e8b"}
+    {"errors":[{"message":"URI too long","long_message":"The request target must not exceed 8192 bytes","code":"uri_too_long"}],"clerk_trace_id":"1ce0dc482f6f617017fcf32e4e82d640"}
     "#);
     let with = |length: usize| {
         api.send(
@@ -288,10 +288,10 @@ fn a_target_has_8_kib_at_most_and_a_head_32() {
     assert_snapshot!(with(33_000), @r#"
     431
     cache-control: no-store
-    clerk-trace-id: c1533500bb598cbf189deb96b2a46ad1
+    clerk-trace-id: 0cfffe56222e9e87f5e04b5e44022e8b
     content-type: application/json
 
-    {"errors":[{"message":"Request header fields too large","long_message":"The header must not exceed 100 lines and 32768 bytes","code":"request_header_fields_too_large"}],"clerk_trace_id":"c1533500bb598cbf189deb96b2a46ad1"}
+    {"errors":[{"message":"Request header fields too large","long_message":"The header must not exceed 100 lines and 32768 bytes","code":"request_header_fields_too_large"}],"clerk_trace_id":"0cfffe56222e9e87f5e04b5e44022e8b"}
     "#);
     // What does not fit hyper's buffer, and more than a hundred lines, never becomes a request; the answer is the same.
     let lines = (0..100).fold(Request::new("GET", "/machines"), |request, _| {

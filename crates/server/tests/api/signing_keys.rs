@@ -21,11 +21,11 @@ fn a_signing_key_is_rotated_listed_and_deleted() {
     cache-control: no-store
     content-type: application/json
 
-    {"kid":"ins_37dGamCSOsyWpsmrPFvJMk9Rfat","state":"published","published_at":1767225600000,"active_at":1767229200000,"retired_at":null,"last_expires_at":null}
+    {"kid":"ins_37dGamgQ39GbDByT0g1kb7XVyaW","state":"published","published_at":1767225600000,"active_at":1767229200000,"retired_at":null,"last_expires_at":null}
     "#);
-    assert_snapshot!(api.post(&rotate, &api.sk, r#"{"immediate":false}"#).line(), @"409 conflict: the signing key ins_37dGamCSOsyWpsmrPFvJMk9Rfat is published already and becomes active by itself; to use it now, rotate at once");
+    assert_snapshot!(api.post(&rotate, &api.sk, r#"{"immediate":false}"#).line(), @"409 conflict: the signing key ins_37dGamgQ39GbDByT0g1kb7XVyaW is published already and becomes active by itself; to use it now, rotate at once");
     api.clock.advance(1000);
-    assert_snapshot!(api.post(&rotate, &api.sk, r#"{"immediate":true}"#).line(), @r#"200 {"kid":"ins_37dGamCSOsyWpsmrPFvJMk9Rfat","state":"active","published_at":1767225600000,"active_at":1767225601000,"retired_at":null,"last_expires_at":null}"#);
+    assert_snapshot!(api.post(&rotate, &api.sk, r#"{"immediate":true}"#).line(), @r#"200 {"kid":"ins_37dGamgQ39GbDByT0g1kb7XVyaW","state":"active","published_at":1767225600000,"active_at":1767225601000,"retired_at":null,"last_expires_at":null}"#);
     assert_snapshot!(api.table("POST", &rotate, &api.sk, &[r#"{"immediate":1}"#, r#"{"now":true}"#, "[]"]), @r#"
     {"immediate":1} → 422 form_param_type_invalid: `immediate` must be a boolean. {"param_name":"immediate"}
     {"now":true} → 422 form_param_unknown: now is not a valid parameter for this request. {"param_name":"now"}
@@ -33,7 +33,7 @@ fn a_signing_key_is_rotated_listed_and_deleted() {
     "#);
     let keys = api.get(path, &api.sk).value();
     let [old, active] = [0, 1].map(|place| keys["data"][place]["kid"].as_str().unwrap().to_owned());
-    assert_snapshot!(api.delete(&format!("{path}/{active}"), &api.sk).line(), @"409 conflict: ins_37dGamCSOsyWpsmrPFvJMk9Rfat is the active signing key; rotate at once first, then delete it");
+    assert_snapshot!(api.delete(&format!("{path}/{active}"), &api.sk).line(), @"409 conflict: ins_37dGamgQ39GbDByT0g1kb7XVyaW is the active signing key; rotate at once first, then delete it");
     assert_snapshot!(api.delete(&format!("{path}/{old}"), &api.sk), @r#"
     200
     cache-control: no-store

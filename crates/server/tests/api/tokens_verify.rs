@@ -16,7 +16,7 @@ fn a_receiver_in_scope_learns_all_about_the_token() {
     cache-control: no-store
     content-type: application/json
 
-    {"object":"machine_to_machine_token","id":"mt_03ad222d0000000052c84d5a925228e0","subject":"mch_37dGaqO99YcKuZAwpQtuqtW7BaO","scopes":["mch_37dGamCSOsyWpsmrPFvJMk9Rfat"],"claims":{"role":"bot"},"revoked":false,"revocation_reason":null,"expired":false,"expiration":1767229200000,"last_used_at":1767225601000,"created_at":1767225600000,"updated_at":1767225601000}
+    {"object":"machine_to_machine_token","id":"mt_03ad222d00000000f8e86abdf4006053","subject":"mch_37dGarFgulUEm9I5R4g7iJg00TO","scopes":["mch_37dGamgQ39GbDByT0g1kb7XVyaW"],"claims":{"role":"bot"},"revoked":false,"revocation_reason":null,"expired":false,"expiration":1767229200000,"last_used_at":1767225601000,"created_at":1767225600000,"updated_at":1767225601000}
     "#);
     for path in ["/m2m_tokens/verify", "/v1/m2m_tokens/verify"] {
         for key in [&receiver.ak, &api.sk] {
@@ -38,7 +38,7 @@ fn a_jwt_verifies_like_an_opaque_token() {
     cache-control: no-store
     content-type: application/json
 
-    {"object":"machine_to_machine_token","id":"mt_03ad222d0000000052c84d5a925228e0","subject":"mch_37dGaqO99YcKuZAwpQtuqtW7BaO","scopes":["mch_37dGamCSOsyWpsmrPFvJMk9Rfat"],"claims":{"role":"bot"},"revoked":false,"revocation_reason":null,"expired":false,"expiration":1767229200000,"last_used_at":null,"created_at":1767225600000,"updated_at":1767225600000}
+    {"object":"machine_to_machine_token","id":"mt_03ad222d00000000f8e86abdf4006053","subject":"mch_37dGarFgulUEm9I5R4g7iJg00TO","scopes":["mch_37dGamgQ39GbDByT0g1kb7XVyaW"],"claims":{"role":"bot"},"revoked":false,"revocation_reason":null,"expired":false,"expiration":1767229200000,"last_used_at":null,"created_at":1767225600000,"updated_at":1767225600000}
     "#);
     assert_eq!(api.verify(&api.sk, &token.string).status, 200);
 }
@@ -62,10 +62,10 @@ fn a_stranger_learns_nothing_not_even_whether_a_token_exists() {
     assert_snapshot!(expected, @r#"
     404
     cache-control: no-store
-    clerk-trace-id: 406b4215e3320214951a0337bc51bc75
+    clerk-trace-id: f224a59ea97b070051b9c33537f0054f
     content-type: application/json
 
-    {"errors":[{"message":"not found","long_message":"Resource not found","code":"resource_not_found"}],"clerk_trace_id":"406b4215e3320214951a0337bc51bc75"}
+    {"errors":[{"message":"not found","long_message":"Resource not found","code":"resource_not_found"}],"clerk_trace_id":"f224a59ea97b070051b9c33537f0054f"}
     "#);
     for token in [
         &live.string,
@@ -116,10 +116,10 @@ fn those_who_may_know_are_told_why() {
     assert_snapshot!(api.verify(&receiver.ak, &revoked.string), @r#"
     404
     cache-control: no-store
-    clerk-trace-id: b10e602e27d8daf079c31138407e25c0
+    clerk-trace-id: a966de0c4d6d8691bb139892d767b91e
     content-type: application/json
 
-    {"errors":[{"message":"not found","long_message":"Resource not found: the token was revoked","code":"resource_not_found","meta":{"reason":"revoked"}}],"clerk_trace_id":"b10e602e27d8daf079c31138407e25c0"}
+    {"errors":[{"message":"not found","long_message":"Resource not found: the token was revoked","code":"resource_not_found","meta":{"reason":"revoked"}}],"clerk_trace_id":"a966de0c4d6d8691bb139892d767b91e"}
     "#);
     assert_snapshot!(api.verify(&api.sk, &revoked.id).line(), @r#"404 resource_not_found: Resource not found: the token is unknown {"reason":"unknown"}"#);
     let live = api.token(&sender, "{}");

@@ -186,25 +186,28 @@ fn insert_row(write: &mut Write<'_>, mut new: NewToken) -> Result<InsertToken, W
     let pool = new.pool.take();
     // Of values and not of a selection, of which SQLite does not know that it has one row: before each change it would copy
     // the page, to undo the rows before one that fails.
-    write.execute(
-        "INSERT INTO tokens (locator, rest, machine, digest, digest_version, signing_key, scopes, claims, created_at,
-             expires_at, pool_key, sealed)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-        params![
-            rows::sql_locator(new.id.locator()),
-            new.id.rest().cast_signed(),
-            new.machine.number,
-            new.digest.map(|digest| digest.bytes),
-            new.digest.map(|digest| digest.version),
-            new.signing_key.as_ref().map(Id::as_str),
-            new.scopes.as_str(),
-            new.claims.as_ref().map(Claims::as_str),
-            new.created_at.as_millis(),
-            end(new.expires_at),
-            pool.as_ref().map(|pool| pool.key),
-            pool.as_ref().map(|pool| pool.sealed.0.as_slice()),
-        ],
-    )?;
+    let inserting = match &mut write.inserting {
+        Some(statement) => statement,
+        none => none.insert(write.connection.prepare_cached(
+            "INSERT INTO tokens (locator, rest, machine, digest, digest_version, signing_key, scopes, claims, created_at,
+                 expires_at, pool_key, sealed)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        )?),
+    };
+    inserting.execute(params![
+        rows::sql_locator(new.id.locator()),
+        new.id.rest().cast_signed(),
+        new.machine.number,
+        new.digest.map(|digest| digest.bytes),
+        new.digest.map(|digest| digest.version),
+        new.signing_key.as_ref().map(Id::as_str),
+        new.scopes.as_str(),
+        new.claims.as_ref().map(Claims::as_str),
+        new.created_at.as_millis(),
+        end(new.expires_at),
+        pool.as_ref().map(|pool| pool.key),
+        pool.as_ref().map(|pool| pool.sealed.0.as_slice()),
+    ])?;
     write.held.inserted(new.machine.number);
     write.effect(Effect::AddToken(Arc::new(TokenRow::new(
         new.id,

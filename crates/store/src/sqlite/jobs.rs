@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread::ThreadId;
 
-use rusqlite::Connection;
+use rusqlite::{CachedStatement, Connection};
 use tokio::sync::oneshot;
 
 use super::held::HeldTokens;
@@ -25,6 +25,8 @@ pub(super) struct Write<'a> {
     pub(super) effects: &'a mut Vec<Effect>,
     /// Whether the log is to be emptied after the commit, because it has copies of what was erased.
     pub(super) empties_log: &'a mut bool,
+    /// The statement that inserts a token, once it was asked for: to look it up for each token costs as much as to bind it.
+    pub(super) inserting: Option<CachedStatement<'a>>,
 }
 
 impl Write<'_> {

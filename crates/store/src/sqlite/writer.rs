@@ -265,9 +265,19 @@ impl Batches {
         let before = self.connection.total_changes();
         self.askers.clear();
         execute(&self.connection, "BEGIN IMMEDIATE")?;
+        let mut write = Write {
+            connection: &self.connection,
+            index: &self.index,
+            held: &mut self.held,
+            askers: &mut self.askers,
+            effects: &mut self.effects,
+            empties_log: &mut self.empties_log,
+            inserting: None,
+        };
         for job in &mut *jobs {
-            self.job(job.as_mut())?;
+            run(job.as_mut(), &mut write)?;
         }
+        drop(write);
         #[expect(
             clippy::disallowed_methods,
             reason = "only for the metrics and for how long a batch gathers"
@@ -289,43 +299,6 @@ impl Batches {
             self.shared
                 .commit_micros
                 .fetch_add(micros, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    fn job(&mut self, job: &mut dyn Job) -> Result<(), WriteError> {
-        let effects = self.effects.len();
-        let needs_savepoint = !job.is_single();
-        if needs_savepoint {
-            execute(&self.connection, "SAVEPOINT job")?;
-        }
-        let mut write = Write {
-            connection: &self.connection,
-            index: &self.index,
-            held: &mut self.held,
-            askers: &mut self.askers,
-            effects: &mut self.effects,
-            empties_log: &mut self.empties_log,
-        };
-        match job.run(&mut write) {
-            Ended::Done => {}
-            Ended::Refused => {
-                // Some errors make SQLite roll back the whole transaction by itself.
-                if self.connection.is_autocommit() {
-                    return Err(WriteError::Refused(StoreError::Unavailable(
-                        "a transaction was rolled back".to_owned(),
-                    )));
-                }
-                self.effects.truncate(effects);
-                if needs_savepoint {
-                    execute(&self.connection, "ROLLBACK TO job")?;
-                }
-            }
-            Ended::Full => return Err(WriteError::Full),
-            Ended::Fatal(reason) => return Err(WriteError::Fatal(reason)),
-        }
-        if needs_savepoint {
-            execute(&self.connection, "RELEASE job")?;
         }
         Ok(())
     }
@@ -374,6 +347,36 @@ impl Batches {
             Err(WriteError::Fatal(reason)) => self.shared.fail(&reason),
         }
     }
+}
+
+/// Runs one operation; one that is refused is undone alone.
+fn run(job: &mut dyn Job, write: &mut Write<'_>) -> Result<(), WriteError> {
+    let effects = write.effects.len();
+    let needs_savepoint = !job.is_single();
+    if needs_savepoint {
+        execute(write.connection, "SAVEPOINT job")?;
+    }
+    match job.run(write) {
+        Ended::Done => {}
+        Ended::Refused => {
+            // Some errors make SQLite roll back the whole transaction by itself.
+            if write.connection.is_autocommit() {
+                return Err(WriteError::Refused(StoreError::Unavailable(
+                    "a transaction was rolled back".to_owned(),
+                )));
+            }
+            write.effects.truncate(effects);
+            if needs_savepoint {
+                execute(write.connection, "ROLLBACK TO job")?;
+            }
+        }
+        Ended::Full => return Err(WriteError::Full),
+        Ended::Fatal(reason) => return Err(WriteError::Fatal(reason)),
+    }
+    if needs_savepoint {
+        execute(write.connection, "RELEASE job")?;
+    }
+    Ok(())
 }
 
 fn execute(connection: &Connection, sql: &str) -> Result<(), WriteError> {
