@@ -3,6 +3,7 @@
 //! Arithmetic is checked: a sum that leaves 64 bits is `None`, never a wrapped date.
 
 use std::fmt;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +56,19 @@ impl Timestamp {
     #[must_use]
     pub const fn millis_since(self, earlier: Self) -> i64 {
         self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl From<Timestamp> for SystemTime {
+    /// A point that the operating system cannot hold becomes the epoch.
+    fn from(time: Timestamp) -> Self {
+        let distance = Duration::from_millis(time.0.unsigned_abs());
+        let shifted = if time.0 < 0 {
+            Self::UNIX_EPOCH.checked_sub(distance)
+        } else {
+            Self::UNIX_EPOCH.checked_add(distance)
+        };
+        shifted.unwrap_or(Self::UNIX_EPOCH)
     }
 }
 

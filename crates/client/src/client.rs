@@ -1,0 +1,341 @@
+//! One authority and one key: how a request is sent and its answer read.
+//!
+//! No redirect is followed, because the key would go along. What was not sent, for want of a connection, is tried once more;
+//! what may have been received is not.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use countersign_protocol::error::ErrorEnvelope;
+use countersign_protocol::secret::Secret;
+use http::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
+};
+use http::{Method, Response, StatusCode};
+use reqwest::redirect::Policy;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::address::Address;
+use crate::environment::Environment;
+use crate::error::{Error, Refusal, SettingsError};
+
+/// How long a connection may take, where the builder says nothing else.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long an answer may take, where the builder says nothing else.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The largest answer: five hundred machines with all their scopes fit many times.
+const MAX_ANSWER_BYTES: usize = 32 << 20;
+
+/// The name under which the authority's statistics know this crate.
+const USER_AGENT: &str = concat!("countersign-client/", env!("CARGO_PKG_VERSION"));
+
+/// An authority and the key with which it is asked: an instance key (`sk_…`) or a machine key (`ak_…`).
+///
+/// Cheap to clone; clones share their connections.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    address: Address,
+    authorization: HeaderValue,
+    http: reqwest::Client,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Client")
+            .field("address", &self.address())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a [`Client`] is made of.
+#[derive(Debug)]
+pub struct ClientBuilder {
+    address: String,
+    key: Secret,
+    connect_timeout: Duration,
+    timeout: Duration,
+    allows_plain_http: bool,
+}
+
+impl ClientBuilder {
+    /// How long a connection may take. Default: 2 s.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long the whole answer may take. Default: 10 s.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Sends the key in plain text to an authority that is not on this machine. For networks that nobody can listen to.
+    #[must_use]
+    pub fn allow_plain_http(mut self) -> Self {
+        self.allows_plain_http = true;
+        self
+    }
+
+    /// Makes the client. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] where the address or the key cannot be used.
+    pub fn build(self) -> Result<Client, Error> {
+        let address = Address::parse(&self.address, self.allows_plain_http)?;
+        let key = self.key.expose().trim();
+        if !key.starts_with("sk_") && !key.starts_with("ak_") {
+            return Err(SettingsError::Key(
+                "the key is neither an instance key (sk_…) nor a machine key (ak_…)".to_owned(),
+            )
+            .into());
+        }
+        let mut http = reqwest::Client::builder()
+            .redirect(Policy::none())
+            .connect_timeout(self.connect_timeout)
+            .timeout(self.timeout)
+            .user_agent(USER_AGENT);
+        if address.is_plain() {
+            // A proxy of the environment would read the key.
+            http = http.no_proxy();
+        }
+        let unusable = |error: reqwest::Error| SettingsError::Address(words(&error));
+        Ok(Client(Arc::new(Inner {
+            authorization: bearer(key)?,
+            http: http.build().map_err(unusable)?,
+            address,
+        })))
+    }
+}
+
+impl Client {
+    /// Asks the authority at `address` (`https://auth.example.com`, with or without `/v1`) with `key`.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] where the address or the key cannot be used.
+    pub fn new(address: &str, key: &str) -> Result<Self, Error> {
+        Self::builder(address, key).build()
+    }
+
+    /// The same with choices.
+    #[must_use]
+    pub fn builder(address: &str, key: &str) -> ClientBuilder {
+        ClientBuilder {
+            address: address.to_owned(),
+            key: Secret::new(key.to_owned()),
+            connect_timeout: CONNECT_TIMEOUT,
+            timeout: TIMEOUT,
+            allows_plain_http: false,
+        }
+    }
+
+    /// Asks the authority of `CLERK_API_URL` (or `CLERK_API_BASE_URL`) with the instance key of `CLERK_SECRET_KEY`.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] that names every variable that is missing.
+    pub fn from_env() -> Result<Self, Error> {
+        let environment = Environment::of_process();
+        let mut missing = Vec::new();
+        let address = environment.address(&mut missing);
+        let key = environment.needed("CLERK_SECRET_KEY", &mut missing);
+        match (address, key) {
+            (Some(address), Some(key)) => Self::new(&address, &key),
+            _ => Err(SettingsError::Missing(missing).into()),
+        }
+    }
+
+    /// The authority's address, without `/v1`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        self.0.address.as_str()
+    }
+
+    /// Sends one request below `/v1` and reads its answer whole: for routes that have no method here.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for each status that is no success, [`Error::Unreachable`], [`Error::Malformed`].
+    pub async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<String>,
+    ) -> Result<Response<Bytes>, Error> {
+        let answer = match self.attempt(&method, path, body.as_ref()).await {
+            Err(error) if error.is_connect() && !error.is_timeout() => {
+                self.attempt(&method, path, body.as_ref()).await
+            }
+            answer => answer,
+        };
+        let answer = answer.map_err(|error| self.unreachable(words(&error)))?;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let body = read(answer, MAX_ANSWER_BYTES)
+            .await
+            .map_err(|error| self.unreachable(error))?;
+        if status.is_success() {
+            let mut response = Response::new(body);
+            *response.status_mut() = status;
+            *response.headers_mut() = headers;
+            return Ok(response);
+        }
+        Err(self.refused(status, &headers, &body))
+    }
+
+    async fn attempt(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<&String>,
+    ) -> reqwest::Result<reqwest::Response> {
+        let Inner {
+            address,
+            authorization,
+            http,
+        } = &*self.0;
+        let mut request = http
+            .request(method.clone(), address.url(path))
+            .header(AUTHORIZATION, authorization)
+            .header(ACCEPT, "application/json");
+        if let Some(body) = body {
+            request = request
+                .header(CONTENT_TYPE, "application/json")
+                .body(body.clone());
+        }
+        request.send().await
+    }
+
+    /// Sends a request without a body and reads the answer's.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        let answer = self.request(Method::GET, path, None).await?;
+        self.read(&answer)
+    }
+
+    /// Sends a request and reads the answer's body.
+    pub(crate) async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Error> {
+        let answer = self.send_for_answer(method, path, body).await?;
+        self.read(&answer)
+    }
+
+    /// Sends a request with a body.
+    pub(crate) async fn send_for_answer(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<Response<Bytes>, Error> {
+        let body = serde_json::to_string(body).expect("requests are made of texts and numbers");
+        self.request(method, path, Some(body)).await
+    }
+
+    /// Reads an answer's body.
+    pub(crate) fn read<T: DeserializeOwned>(&self, answer: &Response<Bytes>) -> Result<T, Error> {
+        serde_json::from_slice(answer.body()).map_err(|error| {
+            self.malformed(format!(
+                "its answer with status {} cannot be read: {error}",
+                answer.status().as_u16()
+            ))
+        })
+    }
+
+    fn refused(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let seconds = text(RETRY_AFTER.as_str()).and_then(|value| value.parse().ok());
+        let trace_id = text("clerk-trace-id").or_else(|| text("cf-ray"));
+        let refusal = serde_json::from_slice::<ErrorEnvelope>(body)
+            .ok()
+            .and_then(|envelope| {
+                let trace_id = trace_id.map(str::to_owned);
+                Refusal::new(status, envelope, trace_id, seconds.map(Duration::from_secs))
+            });
+        if let Some(refusal) = refusal {
+            return Error::Refused(refusal);
+        }
+        let number = status.as_u16();
+        if status.is_redirection() {
+            let place = text(LOCATION.as_str()).unwrap_or("another address");
+            return self.malformed(format!(
+                "it redirects to {place}, where the key is not sent; set the final address"
+            ));
+        }
+        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+            return self.unreachable(format!(
+                "something in front of it answered with status {number}"
+            ));
+        }
+        self.malformed(format!(
+            "it answered with status {number} and no error that an authority writes"
+        ))
+    }
+
+    fn unreachable(&self, reason: impl Into<String>) -> Error {
+        Error::Unreachable {
+            address: self.address().to_owned(),
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn malformed(&self, reason: impl Into<String>) -> Error {
+        Error::Malformed {
+            address: self.address().to_owned(),
+            reason: reason.into(),
+        }
+    }
+}
+
+/// The header that carries a key or token, marked so that nobody prints it.
+pub(crate) fn bearer(secret: &str) -> Result<HeaderValue, SettingsError> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {secret}"))
+        .ok()
+        .filter(|_| !secret.is_empty() && secret.bytes().all(|byte| byte.is_ascii_graphic()))
+        .ok_or_else(|| {
+            SettingsError::Key(
+                "the key or token has characters that none has; copy it again, it is one word"
+                    .to_owned(),
+            )
+        })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// The body, or why there is none.
+pub(crate) async fn read(mut answer: reqwest::Response, limit: usize) -> Result<Bytes, String> {
+    let mut body = BytesMut::new();
+    while let Some(part) = answer.chunk().await.map_err(|error| words(&error))? {
+        if body.len() + part.len() > limit {
+            return Err(format!("its answer is longer than {limit} bytes"));
+        }
+        body.extend_from_slice(&part);
+    }
+    Ok(body.freeze())
+}
+
+/// What happened, without the URL, which every message names anyway.
+pub(crate) fn words(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "no answer in time".to_owned();
+    }
+    // The innermost source says it best: "connection refused" instead of "error sending request".
+    let mut source: &dyn std::error::Error = error;
+    while let Some(inner) = source.source() {
+        source = inner;
+    }
+    source.to_string()
+}
+
+/// When the authority wrote the answer, by its own clock, to the second.
+pub(crate) fn date(headers: &HeaderMap) -> Option<SystemTime> {
+    let text = headers.get(DATE)?.to_str().ok()?;
+    httpdate::parse_http_date(text).ok()
+}

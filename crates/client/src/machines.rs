@@ -1,0 +1,309 @@
+//! Administration of machines, their keys and scopes, with an instance key (contract: machines).
+
+use std::time::{Duration, SystemTime};
+
+use countersign_protocol::body;
+use countersign_protocol::ids::{InstanceId, MachineId};
+use countersign_protocol::secret::MachineKey;
+use http::Method;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::Page;
+use crate::client::Client;
+use crate::error::Error;
+
+/// A machine.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Machine {
+    /// Its id.
+    pub id: MachineId,
+    /// Its name, not necessarily unique.
+    pub name: String,
+    /// The instance it belongs to.
+    pub instance_id: InstanceId,
+    /// When it was made.
+    pub created_at: SystemTime,
+    /// When its name, token lifetime or scopes last changed.
+    pub updated_at: SystemTime,
+    /// The life of its tokens where a request names none.
+    pub default_token_ttl: Duration,
+    /// The machines it may call, oldest scope first; theirs are not told.
+    pub scoped_machines: Vec<ScopedMachine>,
+}
+
+/// A machine that another one may call.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ScopedMachine {
+    /// Its id.
+    pub id: MachineId,
+    /// Its name, not necessarily unique.
+    pub name: String,
+}
+
+/// A new machine and its key.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct CreatedMachine {
+    /// The machine.
+    pub machine: Machine,
+    /// Its key, to be given to the service.
+    pub key: MachineKey,
+}
+
+/// A scope: `from` may call `to`.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Scope {
+    /// The machine that calls.
+    pub from: MachineId,
+    /// The machine that is called.
+    pub to: MachineId,
+}
+
+/// What a new machine is like.
+#[derive(Clone, Debug, Serialize)]
+pub struct NewMachine {
+    name: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    scoped_machines: Vec<MachineId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    default_token_ttl: Option<u64>,
+}
+
+impl NewMachine {
+    /// A machine of this name, 1 to 255 characters, that may call nobody.
+    #[must_use]
+    pub fn named(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            scoped_machines: Vec::new(),
+            default_token_ttl: None,
+        }
+    }
+
+    /// The machines it may call.
+    #[must_use]
+    pub fn calling(mut self, machines: impl IntoIterator<Item = MachineId>) -> Self {
+        self.scoped_machines.extend(machines);
+        self
+    }
+
+    /// The life of its tokens where a request names none, in whole seconds. Default: one hour.
+    #[must_use]
+    pub fn default_token_ttl(mut self, ttl: Duration) -> Self {
+        self.default_token_ttl = Some(ttl.as_secs());
+        self
+    }
+}
+
+/// What changes about a machine; what is not named stays.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct MachineChange {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    default_token_ttl: Option<u64>,
+}
+
+impl MachineChange {
+    /// Nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Another name.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Another life of its tokens where a request names none, in whole seconds.
+    #[must_use]
+    pub fn default_token_ttl(mut self, ttl: Duration) -> Self {
+        self.default_token_ttl = Some(ttl.as_secs());
+        self
+    }
+}
+
+/// Which machines a page lists.
+#[derive(Clone, Debug, Default)]
+pub struct ListMachines {
+    query: Vec<(&'static str, String)>,
+}
+
+impl ListMachines {
+    /// All of them, newest first, ten a page.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Those with this id, or with this text in their name.
+    #[must_use]
+    pub fn matching(self, text: impl Into<String>) -> Self {
+        self.with("query", text.into())
+    }
+
+    /// In this order: `name` or `created_at`, with a sign before it: `+name`, `-created_at`.
+    #[must_use]
+    pub fn order_by(self, order: impl Into<String>) -> Self {
+        self.with("order_by", order.into())
+    }
+
+    /// At most so many, 1 to 500.
+    #[must_use]
+    pub fn limit(self, limit: u32) -> Self {
+        self.with("limit", limit.to_string())
+    }
+
+    /// Without the first so many.
+    #[must_use]
+    pub fn offset(self, offset: u64) -> Self {
+        self.with("offset", offset.to_string())
+    }
+
+    fn with(mut self, name: &'static str, value: String) -> Self {
+        self.query.retain(|(known, _)| *known != name);
+        self.query.push((name, value));
+        self
+    }
+}
+
+impl Client {
+    /// A page of machines.
+    ///
+    /// # Errors
+    /// [`Error`], each kind of it.
+    pub async fn list_machines(&self, list: &ListMachines) -> Result<Page<Machine>, Error> {
+        let path = crate::with_query("/machines", &list.query);
+        let list: body::MachineList = self.get(&path).await?;
+        Ok(Page {
+            items: list.data.into_iter().map(Machine::from).collect(),
+            total_count: u64::try_from(list.total_count).unwrap_or_default(),
+        })
+    }
+
+    /// Makes a machine.
+    ///
+    /// # Errors
+    /// [`Error`], each kind of it.
+    pub async fn create_machine(&self, new: &NewMachine) -> Result<CreatedMachine, Error> {
+        let mut machine: body::Machine = self.send(Method::POST, "/machines", new).await?;
+        let key = machine.secret_key.take().ok_or_else(|| {
+            self.malformed("its answer to the creation of a machine has no key in it")
+        })?;
+        Ok(CreatedMachine {
+            machine: machine.into(),
+            key: MachineKey::new(key.0),
+        })
+    }
+
+    /// A machine.
+    ///
+    /// # Errors
+    /// [`Error`], each kind of it.
+    pub async fn machine(&self, id: MachineId) -> Result<Machine, Error> {
+        let machine: body::Machine = self.get(&format!("/machines/{id}")).await?;
+        Ok(machine.into())
+    }
+
+    /// Changes a machine.
+    ///
+    /// # Errors
+    /// [`Error`], each kind of it.
+    pub async fn update_machine(
+        &self,
+        id: MachineId,
+        change: &MachineChange,
+    ) -> Result<Machine, Error> {
+        let path = format!("/machines/{id}");
+        let machine: body::Machine = self.send(Method::PATCH, &path, change).await?;
+        Ok(machine.into())
+    }
+
+    /// Deletes a machine: its keys and tokens die at once, its scopes vanish.
+    ///
+    /// # Errors
+    /// [`Error`], each kind of it.
+    pub async fn delete_machine(&self, id: MachineId) -> Result<(), Error> {
+        let path = format!("/machines/{id}");
+        let answer = self.request(Method::DELETE, &path, None).await?;
+        self.read::<body::DeletedMachine>(&answer).map(drop)
+    }
+
+    /// The newest key of a machine, where the instance shows keys again.
+    ///
+    /// # Errors
+    /// [`Error`], each kind of it.
+    pub async fn machine_key(&self, id: MachineId) -> Result<MachineKey, Error> {
+        let path = format!("/machines/{id}/secret_key");
+        let key: body::MachineSecretKey = self.get(&path).await?;
+        Ok(MachineKey::new(key.secret.0))
+    }
+
+    /// Gives a machine a new key; those before it go on working for `overlap`, in whole seconds, 8 hours at most.
+    ///
+    /// # Errors
+    /// [`Error`], each kind of it.
+    pub async fn rotate_machine_key(
+        &self,
+        id: MachineId,
+        overlap: Duration,
+    ) -> Result<MachineKey, Error> {
+        let path = format!("/machines/{id}/secret_key/rotate");
+        let body = json!({ "previous_token_ttl": overlap.as_secs() });
+        let key: body::MachineSecretKey = self.send(Method::POST, &path, &body).await?;
+        Ok(MachineKey::new(key.secret.0))
+    }
+
+    /// Lets `from` call `to`. Tokens that exist already stay as they are; new ones are for `to` as well.
+    ///
+    /// # Errors
+    /// [`Error`], each kind of it; `conflict` where it may already.
+    pub async fn create_scope(&self, from: MachineId, to: MachineId) -> Result<Scope, Error> {
+        let path = format!("/machines/{from}/scopes");
+        let body = json!({ "to_machine_id": to });
+        let scope: body::MachineScope = self.send(Method::POST, &path, &body).await?;
+        Ok(Scope {
+            from: scope.from_machine_id,
+            to: scope.to_machine_id,
+        })
+    }
+
+    /// Takes a scope away. Tokens that exist already stay as they are.
+    ///
+    /// # Errors
+    /// [`Error`], each kind of it.
+    pub async fn delete_scope(&self, from: MachineId, to: MachineId) -> Result<(), Error> {
+        let path = format!("/machines/{from}/scopes/{to}");
+        let answer = self.request(Method::DELETE, &path, None).await?;
+        self.read::<body::MachineScope>(&answer).map(drop)
+    }
+}
+
+impl From<body::Machine> for Machine {
+    fn from(machine: body::Machine) -> Self {
+        let scoped = machine.scoped_machines.into_iter();
+        Self {
+            id: machine.id,
+            name: machine.name,
+            instance_id: machine.instance_id,
+            created_at: machine.created_at.into(),
+            updated_at: machine.updated_at.into(),
+            default_token_ttl: Duration::from_secs(
+                u64::try_from(machine.default_token_ttl).unwrap_or_default(),
+            ),
+            scoped_machines: scoped
+                .map(|machine| ScopedMachine {
+                    id: machine.id,
+                    name: machine.name,
+                })
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What a token source is made of.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{Authority, Issue, Kind, Renewed, State, TokenSource};
+use crate::chance;
+use crate::client::Client;
+use crate::tokens::{NewToken, TokenFormat};
+
+/// How long before its end a token is renewed, where nothing else is said.
+const RENEW_BEFORE: Duration = Duration::from_secs(300);
+
+/// What a [`TokenSource`] is made of.
+#[derive(Debug)]
+pub struct TokenSourceBuilder {
+    client: Client,
+    new: NewToken,
+    renew_before: Duration,
+}
+
+impl TokenSourceBuilder {
+    pub(super) fn new(client: Client) -> Self {
+        Self {
+            client,
+            new: NewToken::new(),
+            renew_before: RENEW_BEFORE,
+        }
+    }
+
+    /// The life of each token. Default: what the machine's setting says, mostly one hour.
+    #[must_use]
+    pub fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.new = self.new.lifetime(lifetime);
+        self
+    }
+
+    /// How long before its end a token is renewed, a tenth more or less by chance, so that many processes do not all ask at once.
+    /// Default: 5 minutes. It is never more than a fifth of the token's life.
+    #[must_use]
+    pub fn renew_before(mut self, time: Duration) -> Self {
+        self.renew_before = time;
+        self
+    }
+
+    /// Opaque or JWT.
+    #[must_use]
+    pub fn format(mut self, format: TokenFormat) -> Self {
+        self.new = self.new.format(format);
+        self
+    }
+
+    /// Claims of one's own.
+    #[must_use]
+    pub fn claims(mut self, claims: Value) -> Self {
+        self.new = self.new.claims(claims);
+        self
+    }
+
+    /// Shares an opaque token among all processes of the machine: the authority hands out one that exists and still has this
+    /// long, in whole seconds. Should be longer than [`renew_before`](Self::renew_before), or a token comes back that is due.
+    #[must_use]
+    pub fn reuse(mut self, min_time_left: Duration) -> Self {
+        self.new = self.new.reuse(min_time_left);
+        self
+    }
+
+    /// Makes the source. The first token is made when it is first asked for; to make it now, ask.
+    #[must_use]
+    pub fn build(self) -> TokenSource {
+        let authority = Authority {
+            client: self.client,
+            new: self.new,
+        };
+        renewed(Box::new(authority), self.renew_before, chance::uniform)
+    }
+}
+
+pub(super) fn renewed(
+    issue: Box<dyn Issue>,
+    renew_before: Duration,
+    chance: fn() -> f64,
+) -> TokenSource {
+    TokenSource(Kind::Renewed(Arc::new(Renewed {
+        issue,
+        settings: Settings {
+            renew_before,
+            chance,
+        },
+        state: Mutex::new(State::default()),
+    })))
+}
+
+/// What decides about times.
+pub(super) struct Settings {
+    renew_before: Duration,
+    /// A number from 0 to 1.
+    chance: fn() -> f64,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Settings")
+            .field("renew_before", &self.renew_before)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Settings {
+    /// How long before its end a token is renewed that has `left` to live.
+    pub(super) fn ahead(&self, left: Duration) -> Duration {
+        let ahead = self.renew_before.min(left / 5);
+        ahead.mul_f64(0.9 + 0.2 * self.chance())
+    }
+
+    pub(super) fn chance(&self) -> f64 {
+        (self.chance)()
+    }
+}
