@@ -34,7 +34,7 @@ async fn machines_are_made_listed_changed_and_deleted() {
         .offset(0);
     let page = world.admin.list_machines(&list).await.unwrap();
     assert_eq!(page.total_count, 1);
-    assert_eq!(page.items, [sender.machine.clone()]);
+    assert_eq!(page.items, std::slice::from_ref(&sender.machine));
 
     let change = MachineChange::new()
         .name("another name")

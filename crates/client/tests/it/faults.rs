@@ -29,7 +29,7 @@ async fn each_fault_is_told_apart() {
     let retry = "Retry-After: 7\r\nCF-Ray: 8f-trace\r\n";
     for (answer, wanted, is_temporary) in [
         (Answer::Silence, "no answer in time", true),
-        (Answer::HalfAnswer, "no answer in time", true),
+        (Answer::Half, "no answer in time", true),
         (Answer::Hangup, "cannot reach the authority", true),
         (
             Answer::with(502, "text/html", "", html),

@@ -1,4 +1,9 @@
 //! The crate against a real authority in this process, against one that misbehaves, and against recorded answers of Clerk.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a helper that cannot go on fails its test"
+)]
 
 mod administration;
 mod clerk;

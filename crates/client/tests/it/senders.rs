@@ -145,7 +145,6 @@ async fn without_a_token_nothing_is_sent() {
     assert_eq!(pair.receiver.calls.load(Ordering::SeqCst), 0);
 }
 
-#[cfg(feature = "reqwest")]
 #[tokio::test]
 async fn the_wrapper_of_reqwest_repeats_what_can_be_repeated() {
     use countersign_client::ReqwestClient;

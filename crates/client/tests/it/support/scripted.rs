@@ -14,7 +14,7 @@ pub(crate) enum Answer {
     /// Nothing, for ever.
     Silence,
     /// The head of an answer and then nothing more.
-    HalfAnswer,
+    Half,
     /// The connection is closed at once.
     Hangup,
 }
@@ -87,7 +87,7 @@ async fn talk(
             let _ = stream.write_all(bytes.as_bytes()).await;
         }
         Answer::Silence => std::future::pending().await,
-        Answer::HalfAnswer => {
+        Answer::Half => {
             let head =
                 "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{";
             let _ = stream.write_all(head.as_bytes()).await;
