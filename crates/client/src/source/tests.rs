@@ -359,16 +359,12 @@ fn an_attempt_that_ends_with_its_runtime_lets_the_next_one_begin() {
             .expect("a runtime")
     };
     let first = runtime();
-    let waiting = {
-        let source = source.clone();
-        first.block_on(async move {
-            let waiting = tokio::spawn(async move { source.token().await });
-            settle().await;
-            waiting
-        })
-    };
+    let source_of_first = source.clone();
+    first.block_on(async move {
+        tokio::spawn(async move { source_of_first.token().await });
+        settle().await;
+    });
     drop(first);
-    drop(waiting);
     script.open();
     script.open();
     assert_eq!(runtime().block_on(text(&source)), "mt_1");
