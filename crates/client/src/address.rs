@@ -17,17 +17,17 @@ pub(crate) struct Address {
 impl Address {
     /// Reads an address. Plain HTTP is for loopback only, unless `allows_plain`: a key goes along with each request.
     pub(crate) fn parse(text: &str, allows_plain: bool) -> Result<Self, SettingsError> {
+        const RIGHT: &str = "write it like https://auth.example.com, with or without /v1";
+        // Not shown before it is known to be one: settings in each other's place would show a key.
         let wrong = |why: &str| {
             SettingsError::Address(format!(
-                "the authority's address '{text}' cannot be used: {why}; write it like https://auth.example.com, with or without /v1"
+                "the authority's address cannot be used: {why}; {RIGHT}"
             ))
         };
         let url = Url::parse(text.trim()).map_err(|_| wrong("it is no URL"))?;
         if !url.username().is_empty() || url.password().is_some() {
-            // Not shown: it holds a secret.
-            return Err(SettingsError::Address(
-                "the authority's address holds a name or password; keys have settings of their own"
-                    .to_owned(),
+            return Err(wrong(
+                "it holds a name or password, and keys have settings of their own",
             ));
         }
         let is_plain = match url.scheme() {
@@ -39,9 +39,10 @@ impl Address {
             return Err(wrong("it has a query or a fragment"));
         }
         if is_plain && !allows_plain && !is_loopback(&url) {
-            return Err(wrong(
-                "it would send the key in plain text to another machine",
-            ));
+            return Err(wrong(&format!(
+                "to send the key to {} over plain HTTP would show it to everybody on the way",
+                url.host_str().unwrap_or_default()
+            )));
         }
         let base = url.as_str().trim_end_matches('/');
         let base = base.strip_suffix("/v1").unwrap_or(base);

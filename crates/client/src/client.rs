@@ -54,13 +54,21 @@ impl fmt::Debug for Client {
 }
 
 /// What a [`Client`] is made of.
-#[derive(Debug)]
 pub struct ClientBuilder {
     address: String,
     key: Secret,
     connect_timeout: Duration,
     timeout: Duration,
     allows_plain_http: bool,
+}
+
+impl fmt::Debug for ClientBuilder {
+    /// Without the address, which is not known to be one yet.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("ClientBuilder")
+            .finish_non_exhaustive()
+    }
 }
 
 impl ClientBuilder {

@@ -33,7 +33,7 @@ pub enum Error {
         reason: String,
     },
     /// A setting is missing or cannot be used; nothing was sent.
-    #[error("{0}")]
+    #[error(transparent)]
     Settings(#[from] SettingsError),
 }
 

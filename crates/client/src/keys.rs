@@ -62,8 +62,15 @@ impl PublicDocument {
     /// # Errors
     /// [`Error::Settings`] where the address is another one.
     pub fn new(url: &str, max_bytes: usize) -> Result<Self, Error> {
-        let wrong = |why: &str| SettingsError::Address(format!("'{url}' cannot be used: {why}"));
+        let wrong = |why: &str| {
+            SettingsError::Address(format!(
+                "the address of a public document cannot be used: {why}"
+            ))
+        };
         let url = Url::parse(url.trim()).map_err(|_| wrong("it is no URL"))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(wrong("it holds a name or password").into());
+        }
         let is_plain = url.scheme() != "https";
         if is_plain && !(url.scheme() == "http" && is_loopback(&url)) {
             return Err(wrong("it must begin with https://, except on this machine").into());

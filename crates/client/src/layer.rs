@@ -57,7 +57,7 @@ pub struct TokenService<S> {
 pub enum LayerError<E = Infallible> {
     /// There is no token to send. Nothing was sent.
     #[error("no token: {0}")]
-    Token(#[source] Error),
+    Token(Error),
     /// The client's own error.
     #[error("{0}")]
     Inner(E),

@@ -18,6 +18,11 @@
 //! Everything needs a tokio runtime with time and I/O. Logs go to `tracing`; no key and no token is ever in them.
 #![warn(missing_docs)]
 
+/// The guide's code is compiled.
+#[cfg(all(doctest, feature = "reqwest"))]
+#[doc = include_str!("../../../docs/guide/senders.md")]
+struct Guide;
+
 mod address;
 mod chance;
 mod client;

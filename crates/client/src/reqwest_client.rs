@@ -21,7 +21,7 @@ pub struct ReqwestClient {
 pub enum ReqwestError {
     /// There is no token to send. Nothing was sent.
     #[error("no token: {0}")]
-    Token(#[source] Error),
+    Token(Error),
     /// reqwest's own error.
     #[error(transparent)]
     Http(#[from] reqwest::Error),
@@ -52,13 +52,17 @@ impl ReqwestClient {
         let token = self.tokens.token().await.map_err(ReqwestError::Token)?;
         let again = request.try_clone();
         let response = self.http.execute(with_token(request, &token)).await?;
-        let Some(again) = again.filter(|_| response.status() == StatusCode::UNAUTHORIZED) else {
+        if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
-        };
-        // Where there is no other token, the 401 says more than why there is none.
-        match self.tokens.replacement(&token).await {
-            Ok(Some(token)) => Ok(self.http.execute(with_token(again, &token)).await?),
-            Ok(None) | Err(_) => Ok(response),
+        }
+        // Even where this request cannot be repeated, the next ones go out with another token. Where there is none, the 401 says
+        // more than why.
+        let replacement = self.tokens.replacement(&token).await;
+        match (again, replacement) {
+            (Some(again), Ok(Some(token))) => {
+                Ok(self.http.execute(with_token(again, &token)).await?)
+            }
+            _ => Ok(response),
         }
     }
 }

@@ -292,8 +292,9 @@ impl TokenList {
             let path = self.list.path(MAX_TOKENS_PAGE, self.offset);
             let list: body::M2mTokenList = self.client.get(&path).await?;
             let count = list.m2m_tokens.len();
-            self.is_over = i64::try_from(count).unwrap_or(i64::MAX) < MAX_TOKENS_PAGE;
             self.offset += count as u64;
+            let total_count = u64::try_from(list.total_count).unwrap_or_default();
+            self.is_over = count == 0 || self.offset >= total_count;
             let tokens = list.m2m_tokens.into_iter().map(Token::from);
             let seen = &mut self.seen;
             self.page
@@ -321,12 +322,18 @@ impl Client {
                 self.malformed("its answer to the creation of a token has none in it")
             })?;
         let token = Token::from(token);
-        let now = date(answer.headers()).unwrap_or(token.created_at);
         Ok(IssuedToken {
             time_left: token.expires_at.map(|end| {
                 let whole = end.duration_since(token.created_at).unwrap_or_default();
-                // A reused token has lived already, and dates have no fractions of seconds.
-                end.duration_since(now).unwrap_or_default().min(whole)
+                match new.min_remaining_ttl_seconds {
+                    None => whole,
+                    // It may have lived already: by the answer's date, and at least as long as was asked for.
+                    Some(least) => {
+                        let now = date(answer.headers()).unwrap_or(token.created_at);
+                        let left = end.duration_since(now).unwrap_or_default();
+                        left.max(Duration::from_secs(least)).min(whole)
+                    }
+                }
             }),
             token,
             string,

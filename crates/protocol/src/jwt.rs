@@ -6,7 +6,9 @@
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair, KeySize, PublicKeyComponents};
-use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256};
+use aws_lc_rs::signature::{
+    KeyPair as _, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::value::RawValue;
@@ -17,7 +19,7 @@ use crate::body::Jwk;
 use crate::claims::{Claims, RESERVED_CLAIMS};
 use crate::ids::{MachineId, SigningKeyId, TokenId};
 use crate::json::{self, Object};
-use crate::limits::MAX_JWT_BYTES;
+use crate::limits::{MAX_JWT_BYTES, MAX_JWT_HEADER_BYTES};
 use crate::scopes::Scopes;
 use crate::time::Timestamp;
 
@@ -52,7 +54,7 @@ pub enum JwtError {
 /// Whether `text` looks like a JWT rather than an opaque token: three segments.
 #[must_use]
 pub fn looks_like_jwt(text: &str) -> bool {
-    text.bytes().filter(|byte| *byte == b'.').count() == 2
+    text.splitn(4, '.').count() == 3
 }
 
 /// The claims that the authority writes.
@@ -156,21 +158,59 @@ impl SigningKey {
     #[must_use]
     pub fn verifying_key(&self) -> VerifyingKey {
         let public = self.pair.public_key();
-        VerifyingKey {
-            modulus: public.modulus().big_endian_without_leading_zero().to_vec(),
-            exponent: public.exponent().big_endian_without_leading_zero().to_vec(),
-        }
+        VerifyingKey::from_components(
+            public.modulus().big_endian_without_leading_zero(),
+            public.exponent().big_endian_without_leading_zero(),
+        )
+        .expect("the public half of a key that was read can be read")
     }
 }
 
-/// The public half of a [`SigningKey`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The public half of a [`SigningKey`], parsed once.
+#[derive(Clone, Debug)]
 pub struct VerifyingKey {
     modulus: Vec<u8>,
     exponent: Vec<u8>,
+    parsed: ParsedPublicKey,
 }
 
+impl PartialEq for VerifyingKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.modulus == other.modulus && self.exponent == other.exponent
+    }
+}
+
+impl Eq for VerifyingKey {}
+
 impl VerifyingKey {
+    /// Takes modulus and exponent, big-endian, as a JWK carries them (RFC 7518 section 6.3.1).
+    ///
+    /// # Errors
+    /// Where they are no RSA key of 2048 to 8192 bits.
+    pub fn from_components(modulus: &[u8], exponent: &[u8]) -> Result<Self, KeyError> {
+        let (modulus, exponent) = (without_zeros(modulus), without_zeros(exponent));
+        let bits = modulus
+            .first()
+            .map(|first| modulus.len() * 8 - first.leading_zeros() as usize)
+            .ok_or(KeyError)?;
+        // An exponent of 1 verifies what anybody writes; an even one belongs to no key.
+        let is_sound = exponent.last().is_some_and(|last| last % 2 == 1) && exponent != [1];
+        if !(2048..=8192).contains(&bits) || !is_sound {
+            return Err(KeyError);
+        }
+        let parsed = PublicKeyComponents {
+            n: modulus,
+            e: exponent,
+        }
+        .to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256)
+        .map_err(|_| KeyError)?;
+        Ok(Self {
+            modulus: modulus.to_vec(),
+            exponent: exponent.to_vec(),
+            parsed,
+        })
+    }
+
     /// The key as the JWKS shows it.
     #[must_use]
     pub fn to_jwk(&self, id: SigningKeyId) -> Jwk {
@@ -184,14 +224,21 @@ impl VerifyingKey {
         }
     }
 
-    fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), JwtError> {
-        PublicKeyComponents {
-            n: &self.modulus,
-            e: &self.exponent,
-        }
-        .verify(&RSA_PKCS1_2048_8192_SHA256, message, signature)
-        .map_err(|_| JwtError::BadSignature)
+    /// Checks an RS256 signature.
+    ///
+    /// # Errors
+    /// [`JwtError::BadSignature`].
+    pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), JwtError> {
+        self.parsed
+            .verify_sig(message, signature)
+            .map_err(|_| JwtError::BadSignature)
     }
+}
+
+/// Some issuers write the zero that a signed integer would begin with.
+fn without_zeros(number: &[u8]) -> &[u8] {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    number.get(zeros..).unwrap_or_default()
 }
 
 /// A JWT whose form is right and whose signature is not checked yet. It shows nothing but the key it wants.
@@ -214,6 +261,9 @@ impl<'a> UnverifiedJwt<'a> {
         }
         let (signed, signature) = token.rsplit_once('.').ok_or(JwtError::Malformed)?;
         let (header, payload) = signed.split_once('.').ok_or(JwtError::Malformed)?;
+        if header.len() > MAX_JWT_HEADER_BYTES {
+            return Err(JwtError::Malformed);
+        }
         let header = URL_SAFE_NO_PAD
             .decode(header)
             .map_err(|_| JwtError::Malformed)?;
@@ -240,11 +290,18 @@ impl<'a> UnverifiedJwt<'a> {
     /// # Errors
     /// [`JwtError::BadSignature`] or [`JwtError::BadClaims`].
     pub fn verify(self, key: &VerifyingKey) -> Result<VerifiedJwt, JwtError> {
+        read_payload(&self.verify_payload(key)?)
+    }
+
+    /// Checks the signature and leaves the claims to the caller, who may know other issuers than this authority.
+    ///
+    /// # Errors
+    /// [`JwtError::BadSignature`] or [`JwtError::Malformed`].
+    pub fn verify_payload(self, key: &VerifyingKey) -> Result<Vec<u8>, JwtError> {
         key.verify(self.signed.as_bytes(), &self.signature)?;
-        let payload = URL_SAFE_NO_PAD
+        URL_SAFE_NO_PAD
             .decode(self.payload)
-            .map_err(|_| JwtError::Malformed)?;
-        read_payload(&payload)
+            .map_err(|_| JwtError::Malformed)
     }
 }
 
@@ -336,7 +393,7 @@ fn read_payload(payload: &[u8]) -> Result<VerifiedJwt, JwtError> {
     let [issuer, subject, expires_at, not_before, issued_at, id] =
         RESERVED_CLAIMS.map(|name| claims.take(name));
     let text = |value: Option<&RawValue>| value.and_then(text_of).ok_or(JwtError::BadClaims);
-    let time = |value: &RawValue| seconds_of(value).ok_or(JwtError::BadClaims);
+    let time = |value: &RawValue| numeric_date(value).ok_or(JwtError::BadClaims);
     let required = |value: Option<&RawValue>| value.ok_or(JwtError::BadClaims).and_then(time);
     Ok(VerifiedJwt {
         issuer: text(issuer)?,
@@ -356,8 +413,9 @@ fn text_of(value: &RawValue) -> Option<String> {
     serde_json::from_str(value.get()).ok()
 }
 
-/// A NumericDate (RFC 7519 section 2), which may have a fraction.
-fn seconds_of(value: &RawValue) -> Option<Timestamp> {
+/// Reads a NumericDate (RFC 7519 section 2), which may have a fraction.
+#[must_use]
+pub fn numeric_date(value: &RawValue) -> Option<Timestamp> {
     json::check(value).ok()?;
     let text = value.get();
     if let Ok(seconds) = text.parse::<i64>() {
@@ -486,6 +544,49 @@ mod tests {
             jwt.verify(&other.verifying_key()).err(),
             Some(JwtError::BadSignature)
         );
+    }
+
+    #[test]
+    fn a_key_is_the_same_with_and_without_the_zero_of_a_signed_integer() {
+        let key = KEY.verifying_key();
+        let modulus = [&[0][..], &key.modulus].concat();
+        assert_eq!(
+            VerifyingKey::from_components(&modulus, &key.exponent),
+            Ok(key)
+        );
+    }
+
+    #[test]
+    fn a_key_that_is_too_short_or_none_is_refused() {
+        let key = KEY.verifying_key();
+        for (modulus, exponent) in [
+            (&key.modulus[..128], &key.exponent[..]),
+            (&[], &key.exponent),
+            (&[0xff; 1025], &key.exponent),
+            (&key.modulus, &[]),
+            (&key.modulus, &[1]),
+            (&key.modulus, &[2]),
+        ] {
+            assert_eq!(
+                VerifyingKey::from_components(modulus, exponent),
+                Err(KeyError)
+            );
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_too_long_is_not_read() {
+        let header = |padding: usize| {
+            let header = format!(
+                r#"{{"alg":"RS256","cat":"{M2M_CATEGORY}","kid":"{}","x":"{}"}}"#,
+                "ins_2xhFjEI5X2qWRvtV13BzSj8H6Dk",
+                "x".repeat(padding)
+            );
+            format!("{}.e30.c2ln", URL_SAFE_NO_PAD.encode(header))
+        };
+        assert!(UnverifiedJwt::parse(&header(1000)).is_ok());
+        let long = UnverifiedJwt::parse(&header(2000)).map(|_| ());
+        assert_eq!(long, Err(JwtError::Malformed));
     }
 
     proptest! {

@@ -1,15 +1,18 @@
 //! What a token source is made of.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Authority, Issue, Kind, Renewed, State, TokenSource};
+use super::renewed::Renewed;
+use super::{Authority, Issue, Kind, TokenSource};
 use crate::chance;
 use crate::client::Client;
-use crate::tokens::{NewToken, TokenFormat};
+use crate::environment::Environment;
+use crate::error::{Error, SettingsError};
+use crate::tokens::{NewToken, TokenFormat, TokenString};
 
 /// How long before its end a token is renewed, where nothing else is said.
 const RENEW_BEFORE: Duration = Duration::from_secs(300);
@@ -17,15 +20,51 @@ const RENEW_BEFORE: Duration = Duration::from_secs(300);
 /// What a [`TokenSource`] is made of.
 #[derive(Debug)]
 pub struct TokenSourceBuilder {
-    client: Client,
+    origin: Origin,
     new: NewToken,
     renew_before: Duration,
 }
 
+/// Where tokens come from.
+#[derive(Debug)]
+enum Origin {
+    Authority(Client),
+    ReadyMade(TokenString),
+}
+
 impl TokenSourceBuilder {
     pub(super) fn new(client: Client) -> Self {
+        Self::of(Origin::Authority(client))
+    }
+
+    /// Begins with the settings of the environment, as [`TokenSource::from_env_for`] does, so that more can be chosen. A
+    /// ready-made token is presented as it is, whatever is chosen.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] that names every variable that is missing.
+    pub fn from_env_for(service: &str) -> Result<Self, Error> {
+        Self::from_environment(&Environment::of_process(), Some(service))
+    }
+
+    pub(super) fn from_environment(
+        environment: &Environment,
+        service: Option<&str>,
+    ) -> Result<Self, Error> {
+        if let Some(token) = service.and_then(|service| environment.token(service)) {
+            return Ok(Self::of(Origin::ReadyMade(TokenString::new(token)?)));
+        }
+        let mut missing = Vec::new();
+        let address = environment.address(&mut missing);
+        let key = environment.machine_key(service, &mut missing);
+        match (address, key) {
+            (Some(address), Some(key)) => Ok(Self::new(Client::new(&address, &key)?)),
+            _ => Err(SettingsError::Missing(missing).into()),
+        }
+    }
+
+    fn of(origin: Origin) -> Self {
         Self {
-            client,
+            origin,
             new: NewToken::new(),
             renew_before: RENEW_BEFORE,
         }
@@ -71,8 +110,12 @@ impl TokenSourceBuilder {
     /// Makes the source. The first token is made when it is first asked for; to make it now, ask.
     #[must_use]
     pub fn build(self) -> TokenSource {
+        let client = match self.origin {
+            Origin::Authority(client) => client,
+            Origin::ReadyMade(token) => return TokenSource::ready_made(token, None),
+        };
         let authority = Authority {
-            client: self.client,
+            client,
             new: self.new,
         };
         renewed(Box::new(authority), self.renew_before, chance::uniform)
@@ -84,21 +127,18 @@ pub(super) fn renewed(
     renew_before: Duration,
     chance: fn() -> f64,
 ) -> TokenSource {
-    TokenSource(Kind::Renewed(Arc::new(Renewed {
-        issue,
-        settings: Settings {
-            renew_before,
-            chance,
-        },
-        state: Mutex::new(State::default()),
-    })))
+    let settings = Settings {
+        renew_before,
+        chance,
+    };
+    TokenSource(Kind::Renewed(Arc::new(Renewed::new(issue, settings))))
 }
 
 /// What decides about times.
 pub(super) struct Settings {
-    renew_before: Duration,
+    pub(super) renew_before: Duration,
     /// A number from 0 to 1.
-    chance: fn() -> f64,
+    pub(super) chance: fn() -> f64,
 }
 
 impl fmt::Debug for Settings {

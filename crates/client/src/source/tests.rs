@@ -15,9 +15,14 @@ use super::settings::renewed;
 use super::*;
 use crate::Token;
 use crate::environment::Environment;
+use crate::error::SettingsError;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
+
+pub(super) fn issued_for_an_hour(number: usize) -> IssuedToken {
+    issued(number, Some(HOUR))
+}
 
 /// An authority that counts, answers by a script, and where told waits before it answers.
 #[derive(Clone, Default)]
@@ -444,4 +449,67 @@ fn the_environment_is_told_of_all_that_is_missing() {
     assert!(matches!(ready_made, Ok(TokenSource(Kind::ReadyMade(_)))));
     let wrong = of(&[address, ("CLERK_MACHINE_SECRET_KEY", "mt_token")], None);
     assert!(matches!(wrong, Err(Error::Settings(SettingsError::Key(_)))));
+}
+
+#[test]
+fn a_runtime_that_is_gone_leaves_nobody_waiting() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let handle = runtime.handle().clone();
+    let source = Script::default().source();
+    drop(runtime);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let _entered = handle.enter();
+        let mut future = Box::pin(async move { source.token().await.is_ok() });
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let _ = future.as_mut().poll(&mut context);
+        sender.send(()).unwrap();
+    });
+    assert!(
+        receiver.recv_timeout(Duration::from_secs(5)).is_ok(),
+        "deadlock"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_401_and_an_authority_that_is_away_do_not_cost_a_token_that_lives() {
+    let script = Script::answering([Ok(Some(HOUR)), Err(unreachable())]);
+    let source = script.source();
+    let token = source.token().await.unwrap();
+    assert!(source.replacement(&token).await.is_err());
+    assert!(source.token().await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_that_are_over_when_they_come_are_not_made_without_end() {
+    let script = Script::answering((0..100).map(|_| Ok(Some(Duration::ZERO))));
+    let source = script.source();
+    for _ in 0..50 {
+        let _ = source.token().await;
+    }
+    assert!(script.asked() < 5, "{} tokens", script.asked());
+}
+
+#[test]
+fn settings_in_each_others_place_show_no_key() {
+    for (address, key) in [
+        ("ak_hidden", "https://auth.example.com"),
+        ("admin:hidden@auth.example.com", "ak_x"),
+        ("https://auth.example.com?key=hidden", "ak_x"),
+    ] {
+        let error = crate::Client::new(address, key).expect_err("refused");
+        assert!(!format!("{error} {error:?}").contains("hidden"), "{error}");
+    }
+}
+
+#[test]
+fn no_password_of_an_address_is_shown() {
+    let builder = crate::Client::builder("https://user:hidden@a.example", "ak_x");
+    assert!(!format!("{builder:?}").contains("hidden"));
+}
+
+#[test]
+fn no_password_of_a_document_is_shown() {
+    let document = crate::PublicDocument::new("https://user:hidden@a.example/jwks", 10);
+    assert!(document.is_err() || !document.unwrap().url().contains("hidden"));
 }

@@ -60,8 +60,14 @@ async fn tokens_of_clerk_are_read() {
     assert_eq!(issued.string.expose().len(), 35);
     let expires_at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_753_746_916_590);
     assert_eq!(issued.token.expires_at, Some(expires_at));
-    // By the `Date` of the answer, one second after it was made less the fraction.
-    assert_eq!(issued.time_left, Some(Duration::from_millis(3_599_590)));
+    assert_eq!(issued.time_left, Some(Duration::from_secs(3600)));
+    // One that may have lived already: by the `Date` of the answer, which has no fractions of seconds.
+    let pooled = NewToken::new().reuse(Duration::from_secs(600));
+    let issued_again = client.create_token(&pooled).await.unwrap();
+    assert_eq!(
+        issued_again.time_left,
+        Some(Duration::from_millis(3_599_590))
+    );
     let verified = client
         .verify_token("mt_XXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX")
         .await

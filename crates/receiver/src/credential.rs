@@ -1,0 +1,143 @@
+//! What a request presents: the one `Authorization` header (RFC 6750 section 2.1; neither form nor query is looked at).
+
+use countersign_protocol::jwt::looks_like_jwt;
+use countersign_protocol::limits::{MAX_JWT_BYTES, MAX_JWT_HEADER_BYTES};
+use countersign_protocol::secret::{MAX_SECRET_LENGTH, TokenString};
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+use crate::refusal::Reason;
+
+/// The shortest opaque token that is worth a question, prefix included. Clerk's have 35 characters, Countersign's 46.
+const MIN_OPAQUE_LENGTH: usize = TokenString::PREFIX.len() + 16;
+
+/// What a request presents.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Credential<'a> {
+    /// No bearer token: no header, or another scheme.
+    Nothing,
+    /// A bearer token that is no M2M token and no JWT. The legacy check may know it.
+    Other,
+    /// An `mt_` token.
+    Opaque(&'a str),
+    /// A JWT, of a machine or of a user.
+    Jwt(&'a str),
+}
+
+impl<'a> Credential<'a> {
+    /// Reads the header. An error means that something was presented that nobody may let in.
+    pub(crate) fn read(headers: &'a HeaderMap) -> Result<Self, Reason> {
+        let mut lines = headers.get_all(AUTHORIZATION).iter();
+        let Some(line) = lines.next() else {
+            return Ok(Self::Nothing);
+        };
+        if lines.next().is_some() {
+            return Err(Reason::HeaderMalformed);
+        }
+        // A header value holds no control characters but tabs.
+        let line = Some(line.as_bytes())
+            .filter(|line| line.is_ascii())
+            .and_then(|line| std::str::from_utf8(line).ok())
+            .ok_or(Reason::HeaderMalformed)?;
+        let (scheme, token) = line.split_once(' ').unwrap_or((line, ""));
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Ok(Self::Nothing);
+        }
+        Self::of_token(token.trim_start_matches(' '))
+    }
+
+    /// Tells the kinds of tokens apart by their form.
+    pub(crate) fn of_token(token: &'a str) -> Result<Self, Reason> {
+        let rest = token.strip_prefix(TokenString::PREFIX);
+        // Without an early end, so that the compiler looks at many bytes at once.
+        let is_plain = |text: &str| {
+            text.bytes()
+                .fold(true, |all, byte| all & byte.is_ascii_alphanumeric())
+        };
+        if rest.is_some_and(is_plain)
+            && (MIN_OPAQUE_LENGTH..=MAX_SECRET_LENGTH).contains(&token.len())
+        {
+            return Ok(Self::Opaque(token));
+        }
+        let bytes = token.as_bytes();
+        if bytes.is_empty() || bytes.contains(&b' ') || bytes.contains(&b'\t') {
+            return Err(Reason::HeaderMalformed);
+        }
+        if rest.is_some() {
+            return Err(Reason::TokenMalformed);
+        }
+        if looks_like_jwt(token) {
+            let header = token.split('.').next().map_or(0, str::len);
+            return if token.len() <= MAX_JWT_BYTES && header <= MAX_JWT_HEADER_BYTES {
+                Ok(Self::Jwt(token))
+            } else {
+                Err(Reason::TokenMalformed)
+            };
+        }
+        Ok(Self::Other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    fn read(lines: &[&str]) -> Result<&'static str, Reason> {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(
+                AUTHORIZATION,
+                HeaderValue::from_bytes(line.as_bytes()).expect("a header"),
+            );
+        }
+        Credential::read(&headers).map(|credential| match credential {
+            Credential::Nothing => "nothing",
+            Credential::Other => "other",
+            Credential::Opaque(_) => "opaque",
+            Credential::Jwt(_) => "jwt",
+        })
+    }
+
+    #[test]
+    fn each_kind_is_told_by_its_form() {
+        let clerk = format!("Bearer mt_{}", "A1".repeat(16));
+        let ours = format!("bearer mt_{}", "aZ9".repeat(14) + "x");
+        assert_eq!(read(&[&clerk]), Ok("opaque"));
+        assert_eq!(read(&[&ours]), Ok("opaque"));
+        assert_eq!(read(&["BEARER  a.b.c"]), Ok("jwt"));
+        assert_eq!(read(&["Bearer shared-secret"]), Ok("other"));
+        assert_eq!(read(&["Basic dXNlcjpwYXNz"]), Ok("nothing"));
+        assert_eq!(read(&[]), Ok("nothing"));
+    }
+
+    #[test]
+    fn what_is_ambiguous_or_impossible_is_refused_before_anybody_is_asked() {
+        let good = format!("Bearer mt_{}", "A1".repeat(16));
+        assert_eq!(read(&[&good, &good]), Err(Reason::HeaderMalformed));
+        assert_eq!(read(&["Bearer"]), Err(Reason::HeaderMalformed));
+        assert_eq!(read(&[&format!("{good} x")]), Err(Reason::HeaderMalformed));
+        assert_eq!(read(&["Bearer ü"]), Err(Reason::HeaderMalformed));
+        assert_eq!(read(&[&format!("{good}-")]), Err(Reason::TokenMalformed));
+        assert_eq!(read(&["Bearer mt_short"]), Err(Reason::TokenMalformed));
+        assert_eq!(
+            read(&[&format!("Bearer mt_{}", "a".repeat(300))]),
+            Err(Reason::TokenMalformed)
+        );
+        assert_eq!(
+            read(&[&format!("Bearer {}.b.c", "a".repeat(20_000))]),
+            Err(Reason::TokenMalformed)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_makes_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            if let Ok(value) = HeaderValue::from_bytes(&bytes) {
+                let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
+                let _ = Credential::read(&headers);
+            }
+        }
+    }
+}

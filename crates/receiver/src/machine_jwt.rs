@@ -1,0 +1,276 @@
+//! M2M JWTs, checked here by the keys of one issuer (contract: JWT M2M tokens; RFC 8725).
+//!
+//! The order is fixed: size, three segments, strict base64url, header with `alg` RS256 and the M2M category, key by `kid`,
+//! signature, `iss`, `exp` and the other times, `jti`, `sub`, own id in `scopes`. At some issuers senders write `scopes` themselves, so
+//! it counts only where that is configured; else the authority says which machines may call this one. What was found good, and for
+//! this machine, is remembered under the digest of the token as long as the issuer's keys stay the same; times and scopes are
+//! looked at again each time.
+
+use std::sync::Arc;
+
+use countersign_protocol::ids::{MachineId, TokenId};
+use countersign_protocol::json::Object;
+use countersign_protocol::jwt::{JwtError, UnverifiedJwt};
+use countersign_protocol::scopes::Scopes;
+
+use crate::authority::{Authority, BELIEVE_MILLIS, CAPACITY, key_of};
+use crate::cache::{Cache, Key};
+use crate::caller::{ClaimsText, MachineCaller, MachineToken};
+use crate::clock::{Moment, Time};
+use crate::jwks::PublicKey;
+use crate::jwt::{Times, text_of};
+use crate::keys::Keys;
+use crate::refusal::{Reason, Refusal};
+use crate::user_jwt::well_known;
+
+/// How long a JWT is remembered, if its issuer's keys do not change before.
+pub(crate) const REMEMBER_MILLIS: i64 = 300_000;
+/// The longest JWT that is remembered, which bounds the memory of the cache.
+pub(crate) const MAX_REMEMBERED_BYTES: usize = 4 * 1024;
+
+/// The issuer whose M2M JWTs are checked in this process, by its keys, instead of by a question to the authority.
+///
+/// What is saved in questions is paid in time: a JWT that is checked here may stay good until it expires, even where it was revoked.
+///
+/// Whether a machine may call this one, the authority is asked once in a few seconds for each machine, so the receiver needs an
+/// [`authority`](crate::ReceiverBuilder::authority) beside the issuer. Where the issuer writes the claim `scopes` itself and lets no
+/// sender write it, [`trust_scopes_claim`](Self::trust_scopes_claim) saves that question too:
+///
+/// ```
+/// use countersign_receiver::MachineIssuer;
+///
+/// let issuer = MachineIssuer::new("https://auth.example.com").trust_scopes_claim();
+/// # let _ = issuer;
+/// ```
+#[derive(Clone, Debug)]
+pub struct MachineIssuer {
+    pub(crate) issuer: String,
+    pub(crate) jwks_url: String,
+    pub(crate) trusts_scopes: bool,
+}
+
+impl MachineIssuer {
+    /// M2M JWTs with exactly this `iss`. The keys are at `{issuer}/.well-known/jwks.json`.
+    #[must_use]
+    pub fn new(issuer: &str) -> Self {
+        Self {
+            issuer: issuer.to_owned(),
+            jwks_url: well_known(issuer),
+            trusts_scopes: false,
+        }
+    }
+
+    /// Where the keys are: an `https` address, or one on this machine.
+    #[must_use]
+    pub fn jwks_url(mut self, url: &str) -> Self {
+        url.clone_into(&mut self.jwks_url);
+        self
+    }
+
+    /// Believes the claim `scopes`, which says which machines a JWT is for. Only for an issuer that writes it into each JWT and
+    /// refuses a sender's own: Countersign, while its setting `jwt_scopes_claim` is on, as it is by default.
+    ///
+    /// Never for Clerk, nor where that setting is off or was while JWTs that live were made: there senders write the claim
+    /// themselves, and each could let itself in anywhere.
+    #[must_use]
+    pub fn trust_scopes_claim(mut self) -> Self {
+        self.trusts_scopes = true;
+        self
+    }
+}
+
+/// A JWT that is presented, and to whom.
+pub(crate) struct Presented<'a> {
+    pub(crate) key: Key,
+    pub(crate) token: &'a str,
+    pub(crate) me: &'a MachineId,
+    pub(crate) authority: Option<&'a Arc<Authority>>,
+}
+
+/// The M2M JWTs of an issuer.
+pub(crate) struct MachineJwts {
+    issuer: Box<str>,
+    keys: Arc<Keys>,
+    trusts_scopes: bool,
+    time: Arc<Time>,
+    checked: Cache<Checked>,
+    /// The machines of which the authority said a moment ago that they may call this one.
+    vouched: Cache<()>,
+}
+
+/// A JWT with a good signature.
+#[derive(Clone)]
+pub(crate) struct Checked {
+    caller: MachineCaller,
+    times: Times,
+    /// The number of the key set that it was checked with.
+    set: u64,
+}
+
+impl MachineJwts {
+    pub(crate) fn new(issuer: &MachineIssuer, keys: Arc<Keys>, time: Arc<Time>) -> Self {
+        Self {
+            issuer: issuer.issuer.as_str().into(),
+            keys,
+            trusts_scopes: issuer.trusts_scopes,
+            time,
+            checked: Cache::new(CAPACITY),
+            vouched: Cache::new(CAPACITY),
+        }
+    }
+
+    /// What is remembered of a JWT.
+    pub(crate) fn recall(&self, key: &Key, now: Moment) -> Option<Checked> {
+        self.checked.get(key, now.monotonic)
+    }
+
+    /// Decides about a JWT that was met before.
+    pub(crate) async fn check_again(
+        &self,
+        presented: &Presented<'_>,
+        checked: Checked,
+        now: Moment,
+    ) -> Result<MachineCaller, Refusal> {
+        let set = self.keys.set(None, now).await.map_err(Refusal::new)?;
+        if set.number == checked.set {
+            return self.admit(presented, checked, now).await;
+        }
+        let jwt = UnverifiedJwt::parse(presented.token)
+            .map_err(|error| Refusal::new(reason_of(error)))?;
+        self.check(presented, jwt).await
+    }
+
+    /// Decides about a JWT.
+    pub(crate) async fn check(
+        &self,
+        presented: &Presented<'_>,
+        jwt: UnverifiedJwt<'_>,
+    ) -> Result<MachineCaller, Refusal> {
+        let checked = self.verify(jwt).await.map_err(Refusal::new)?;
+        let caller = self
+            .admit(presented, checked.clone(), self.time.now())
+            .await?;
+        // Only what is for this machine has a place, so that others' tokens displace none.
+        if presented.token.len() <= MAX_REMEMBERED_BYTES {
+            let now = self.time.now().monotonic;
+            self.checked
+                .put(presented.key, checked, now, REMEMBER_MILLIS);
+        }
+        Ok(caller)
+    }
+
+    /// What is asked each time.
+    async fn admit(
+        &self,
+        presented: &Presented<'_>,
+        checked: Checked,
+        now: Moment,
+    ) -> Result<MachineCaller, Refusal> {
+        checked.times.check(now.wall).map_err(Refusal::new)?;
+        match &checked.caller.0.scopes {
+            Some(scopes) if scopes.contains(presented.me) => {}
+            Some(_) => return Err(Refusal::new(Reason::NotForThisMachine)),
+            None => self.vouch(presented, &checked.caller).await?,
+        }
+        Ok(checked.caller)
+    }
+
+    async fn verify(&self, jwt: UnverifiedJwt<'_>) -> Result<Checked, Reason> {
+        let kid = jwt.key_id();
+        let found = self.keys.set(Some(kid.as_str()), self.time.now()).await?;
+        let Some(PublicKey::Rsa(public)) = found.set.key(kid.as_str()) else {
+            return Err(Reason::KeyUnknown);
+        };
+        let payload = jwt.verify_payload(public).map_err(reason_of)?;
+        let (caller, times) = self.read(payload)?;
+        Ok(Checked {
+            caller,
+            times,
+            set: found.number,
+        })
+    }
+
+    fn read(&self, payload: Vec<u8>) -> Result<(MachineCaller, Times), Reason> {
+        let payload = String::from_utf8(payload).map_err(|_| Reason::ClaimsMalformed)?;
+        let mut claims = Object::parse(payload.as_bytes()).map_err(|_| Reason::ClaimsMalformed)?;
+        let mut text = |name: &str| claims.take(name).map(text_of).transpose();
+        let (issuer, subject, id) = (text("iss")?, text("sub")?, text("jti")?);
+        if issuer.as_deref() != Some(&*self.issuer) {
+            return Err(Reason::IssuerUnknown);
+        }
+        let subject: MachineId = subject
+            .and_then(|subject| subject.parse().ok())
+            .ok_or(Reason::ClaimsMalformed)?;
+        let id = id
+            .filter(|id| TokenId::is_well_formed(id))
+            .ok_or(Reason::ClaimsMalformed)?;
+        let scopes = if self.trusts_scopes {
+            text("scopes")?
+                .map(|scopes| Scopes::parse(&scopes).map_err(|_| Reason::ClaimsMalformed))
+                .transpose()?
+        } else {
+            None
+        };
+        let times = Times::take(&mut claims)?;
+        if !times.has_issued_at() {
+            return Err(Reason::ClaimsMalformed);
+        }
+        let token = MachineToken {
+            id: id.into(),
+            subject,
+            scopes,
+            expires_at: Some(times.expires_at),
+            claims: ClaimsText::Payload(payload.into()),
+            asked_at: 0,
+        };
+        Ok((MachineCaller(Arc::new(token)), times))
+    }
+
+    /// Asks the authority, once in a few seconds for each machine, whether it may call this one.
+    async fn vouch(
+        &self,
+        presented: &Presented<'_>,
+        caller: &MachineCaller,
+    ) -> Result<(), Refusal> {
+        let subject = key_of(caller.id().as_str());
+        let now = self.time.now().monotonic;
+        if self.vouched.get(&subject, now).is_some() {
+            return Ok(());
+        }
+        let Some(authority) = presented.authority else {
+            tracing::error!(
+                "M2M not configured: whether this JWT's machine may call this one must be asked, and no authority is set: set ReceiverBuilder::authority, or, where the issuer writes the scopes claim itself and refuses a sender's own, MachineIssuer::trust_scopes_claim"
+            );
+            return Err(Refusal::new(Reason::NotConfigured));
+        };
+        // A new token of a machine that was vouched for before is no stranger's.
+        let is_known = self.vouched.knew(&subject);
+        let answer = authority
+            .check(&presented.key, presented.token, is_known)
+            .await?;
+        if answer.id() != caller.id() {
+            return Err(Refusal::new(Reason::TokenRefused));
+        }
+        if !answer
+            .0
+            .scopes
+            .as_ref()
+            .is_some_and(|it| it.contains(presented.me))
+        {
+            return Err(Refusal::new(Reason::NotForThisMachine));
+        }
+        // The answer may be one that was remembered: it counts from when it was given.
+        self.vouched
+            .put(subject, (), answer.0.asked_at, BELIEVE_MILLIS);
+        Ok(())
+    }
+}
+
+pub(crate) fn reason_of(error: JwtError) -> Reason {
+    match error {
+        JwtError::BadSignature => Reason::SignatureInvalid,
+        JwtError::BadClaims => Reason::ClaimsMalformed,
+        JwtError::WrongKind => Reason::KindNotAllowed,
+        _ => Reason::TokenMalformed,
+    }
+}

@@ -1,0 +1,344 @@
+//! The one decision: who calls, and may they call this?
+//!
+//! What was presented decides which check is made, and nothing falls through to another one: a refused token is never tried as
+//! another kind, and never by the legacy check. What is remembered of a token is what others said of it; whether that lets it in
+//! here and now is decided anew each time.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use countersign_protocol::ids::MachineId;
+use countersign_protocol::jwt::{M2M_CATEGORY, UnverifiedJwt};
+use countersign_protocol::scopes::Scopes;
+use http::HeaderMap;
+
+use crate::accept::Accept;
+use crate::authority::{Authority, key_of};
+use crate::builder::ReceiverBuilder;
+use crate::caller::{Caller, MachineCaller};
+use crate::clock::{Moment, Time};
+use crate::credential::Credential;
+use crate::error::SetupError;
+use crate::events::{Event, Events};
+use crate::jwt::Jwt;
+use crate::layer::CheckLayer;
+use crate::legacy::Legacy;
+use crate::machine_jwt::{MachineJwts, Presented, reason_of};
+use crate::refusal::{Reason, Refusal};
+use crate::services::machine_id_variable;
+use crate::user_jwt::Users;
+
+/// Checks who calls this machine. Cheap to clone; clones share what they remember.
+///
+/// ```no_run
+/// # async fn example(request: http::Request<()>) -> Result<(), Box<dyn std::error::Error>> {
+/// use countersign_receiver::{Accept, Receiver, UserIssuer};
+///
+/// let receiver = Receiver::builder("mch_2xhFjEI5X2qWRvtV13BzSj8H6Dk".parse()?)
+///     .authority("https://auth.example.com", "ak_the_key_of_this_machine")
+///     .user_issuer(UserIssuer::new("https://login.example.com").audience("api"))
+///     .build()?;
+/// let caller = receiver
+///     .check(request.headers(), &Accept::user().or(Accept::any_machine()))
+///     .await?;
+/// # let _ = caller;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Receiver(pub(crate) Arc<Inner>);
+
+/// What a receiver is made of.
+pub(crate) struct Inner {
+    pub(crate) me: MachineId,
+    pub(crate) time: Arc<Time>,
+    pub(crate) events: Events,
+    pub(crate) authority: Option<Arc<Authority>>,
+    pub(crate) machines: Option<MachineJwts>,
+    pub(crate) users: Users,
+    pub(crate) services: BTreeMap<Box<str>, MachineId>,
+    pub(crate) legacy: Option<Legacy>,
+}
+
+impl Receiver {
+    /// Begins a receiver that is this machine: tokens that are not for it are refused.
+    #[must_use]
+    pub fn builder(machine_id: MachineId) -> ReceiverBuilder {
+        ReceiverBuilder::new(machine_id)
+    }
+
+    /// Makes a receiver that is the service `own` of the environment:
+    ///
+    /// - `CLERK_API_URL` (`https://host`) or `CLERK_API_BASE_URL` (`https://host/v1`): the authority;
+    /// - `CLERK_MACHINE_SECRET_KEY_<OWN>` or `CLERK_MACHINE_SECRET_KEY`: this machine's key;
+    /// - `CLERK_M2M_MACHINE_ID_<OWN>`: this machine's id;
+    /// - `CLERK_M2M_MACHINE_ID_<SERVICE>`: the id of each service that [`Accept::service`] may name.
+    ///
+    /// # Errors
+    /// Names every variable that is missing.
+    pub fn from_env(own: &str) -> Result<Self, SetupError> {
+        ReceiverBuilder::from_env(own)?.build()
+    }
+
+    /// The machine that this receiver is.
+    #[must_use]
+    pub fn machine_id(&self) -> MachineId {
+        self.0.me
+    }
+
+    /// Decides about a request by its headers.
+    ///
+    /// # Errors
+    /// The refusal to answer with.
+    pub async fn check(&self, headers: &HeaderMap, accept: &Accept) -> Result<Caller, Refusal> {
+        let decision = self.decide(headers, accept).await;
+        self.report(&decision);
+        decision
+    }
+
+    /// Decides about a machine's token that came by another way than a header. Each machine that may call this one is let in.
+    ///
+    /// # Errors
+    /// Why it is not good.
+    pub async fn verify(&self, token: &str) -> Result<MachineCaller, Refusal> {
+        let decision = match Credential::of_token(token) {
+            Ok(Credential::Opaque(token)) => self.opaque(token).await.map(Caller::Machine),
+            Ok(Credential::Jwt(token)) => self.jwt(token, &Accept::any_machine()).await,
+            Ok(_) => Err(Refusal::new(Reason::TokenUnrecognised)),
+            Err(reason) => Err(Refusal::new(reason)),
+        };
+        let decision = match decision {
+            Ok(Caller::Machine(_)) | Err(_) => decision,
+            Ok(_) => Err(Refusal::new(Reason::MachineRequired)),
+        };
+        self.report(&decision);
+        match decision? {
+            Caller::Machine(machine) => Ok(machine),
+            _ => Err(Refusal::new(Reason::MachineRequired)),
+        }
+    }
+
+    /// A layer that lets in whom `accept` names, and puts the [`Caller`] into the request's extensions.
+    #[must_use]
+    pub fn layer(&self, accept: Accept) -> CheckLayer {
+        CheckLayer::new(self.clone(), accept)
+    }
+
+    /// How often the legacy check has let in whom, since the start. Where this stays empty, the check can be removed.
+    #[must_use]
+    pub fn legacy_uses(&self) -> BTreeMap<String, u64> {
+        self.0.legacy.as_ref().map(Legacy::uses).unwrap_or_default()
+    }
+
+    async fn decide(&self, headers: &HeaderMap, accept: &Accept) -> Result<Caller, Refusal> {
+        let caller = match Credential::read(headers).map_err(Refusal::new)? {
+            Credential::Nothing => return self.legacy(headers, accept, Reason::TokenMissing),
+            Credential::Other => return self.legacy(headers, accept, Reason::TokenUnrecognised),
+            Credential::Opaque(token) => {
+                // Nobody is asked about a token that is the wrong one in any case.
+                if !accept.accepts_machines() {
+                    return Err(Refusal::new(Reason::UserRequired));
+                }
+                Caller::Machine(self.opaque(token).await?)
+            }
+            Credential::Jwt(token) => self.jwt(token, accept).await?,
+        };
+        self.admit(&caller, accept)?;
+        Ok(caller)
+    }
+
+    fn legacy(
+        &self,
+        headers: &HeaderMap,
+        accept: &Accept,
+        otherwise: Reason,
+    ) -> Result<Caller, Refusal> {
+        let legacy = self.0.legacy.as_ref().filter(|_| accept.legacy);
+        legacy
+            .and_then(|legacy| legacy.admit(headers))
+            .map(Caller::Legacy)
+            .ok_or_else(|| Refusal::new(otherwise))
+    }
+
+    async fn opaque(&self, token: &str) -> Result<MachineCaller, Refusal> {
+        tracing::debug!("M2M token verification detected");
+        let Some(authority) = &self.0.authority else {
+            return Err(no_authority());
+        };
+        let (key, now) = (key_of(token), self.0.time.now());
+        if let Some(caller) = authority.recall(&key, now) {
+            return self.believe(caller, now);
+        }
+        let caller = authority.check(&key, token, false).await?;
+        self.believe(caller, self.0.time.now())
+    }
+
+    async fn jwt(&self, token: &str, accept: &Accept) -> Result<Caller, Refusal> {
+        let Inner {
+            authority, users, ..
+        } = &*self.0;
+        let presented = Presented {
+            key: key_of(token),
+            token,
+            me: &self.0.me,
+            authority: authority.as_ref(),
+        };
+        let now = self.0.time.now();
+        let key = &presented.key;
+        // Met before? A machine's is looked for only where it could be let in.
+        if accept.accepts_machines()
+            && let Some(decision) = self.met_machine(&presented, now).await
+        {
+            return decision.map(Caller::Machine);
+        }
+        if let Some(checked) = users.recall(key, now) {
+            let user = users.check_again(key, token, checked, now).await;
+            return user.map(Caller::User).map_err(Refusal::new);
+        }
+        // A machine's?
+        let error = match UnverifiedJwt::parse(token) {
+            Ok(_) if !accept.accepts_machines() => return Err(Refusal::new(Reason::UserRequired)),
+            Ok(jwt) => return self.machine_jwt(&presented, jwt).await.map(Caller::Machine),
+            Err(error) => error,
+        };
+        // What calls itself a machine's and does not read as one is nobody's.
+        let jwt = Jwt::read(token).map_err(Refusal::new)?;
+        if jwt.category.as_deref() == Some(M2M_CATEGORY) {
+            return Err(Refusal::new(reason_of(error)));
+        }
+        if users.is_empty() {
+            if accept.user {
+                tracing::error!("a user's JWT was presented, and no issuer of users is configured");
+                return Err(Refusal::new(Reason::NotConfigured));
+            }
+            return Err(Refusal::required(Reason::MachineRequired, accept));
+        }
+        let user = users.check(key, token, jwt).await;
+        user.map(Caller::User).map_err(Refusal::new)
+    }
+
+    /// Decides about a JWT that was met before as a machine's.
+    async fn met_machine(
+        &self,
+        presented: &Presented<'_>,
+        now: Moment,
+    ) -> Option<Result<MachineCaller, Refusal>> {
+        let key = &presented.key;
+        if let Some(machines) = &self.0.machines {
+            let checked = machines.recall(key, now)?;
+            return Some(machines.check_again(presented, checked, now).await);
+        }
+        let caller = presented.authority?.recall(key, now)?;
+        Some(self.believe(caller, now))
+    }
+
+    async fn machine_jwt(
+        &self,
+        presented: &Presented<'_>,
+        jwt: UnverifiedJwt<'_>,
+    ) -> Result<MachineCaller, Refusal> {
+        tracing::debug!("M2M JWT verification detected");
+        if let Some(machines) = &self.0.machines {
+            return machines.check(presented, jwt).await;
+        }
+        let authority = presented.authority.ok_or_else(no_authority)?;
+        let caller = authority
+            .check(&presented.key, presented.token, false)
+            .await?;
+        self.believe(caller, self.0.time.now())
+    }
+
+    /// Whether what the authority said lets the token in at this machine now.
+    fn believe(&self, caller: MachineCaller, now: Moment) -> Result<MachineCaller, Refusal> {
+        if caller.0.expires_at.is_some_and(|end| end <= now.wall) {
+            return Err(Refusal::new(Reason::TokenExpired));
+        }
+        let is_meant = |scopes: &Scopes| scopes.contains(&self.0.me);
+        if !caller.0.scopes.as_ref().is_some_and(is_meant) {
+            return Err(Refusal::new(Reason::NotForThisMachine));
+        }
+        Ok(caller)
+    }
+
+    /// Whether the route accepts the caller.
+    fn admit(&self, caller: &Caller, accept: &Accept) -> Result<(), Refusal> {
+        let machine = match caller {
+            Caller::Machine(machine) => machine.id(),
+            Caller::User(_) if accept.user => return Ok(()),
+            Caller::User(_) => return Err(Refusal::required(Reason::MachineRequired, accept)),
+            Caller::Legacy(_) => return Ok(()),
+        };
+        if accept.any_machine || accept.machines.contains(&machine) {
+            return Ok(());
+        }
+        let mut is_complete = true;
+        for service in &accept.services {
+            match self.0.services.get(&service.suffix) {
+                Some(id) if *id == machine => return Ok(()),
+                Some(_) => {}
+                None => {
+                    is_complete = false;
+                    tracing::error!(
+                        service = &*service.name,
+                        "M2M not configured: set {}",
+                        machine_id_variable(&service.suffix)
+                    );
+                }
+            }
+        }
+        Err(if !is_complete {
+            Refusal::new(Reason::NotConfigured)
+        } else if accept.accepts_machines() {
+            Refusal::required(Reason::WrongMachine, accept)
+        } else {
+            Refusal::new(Reason::UserRequired)
+        })
+    }
+
+    /// Tells the log and the observer. Who presented nothing is no news.
+    fn report(&self, decision: &Result<Caller, Refusal>) {
+        match decision {
+            Ok(caller) => {
+                match caller {
+                    Caller::Machine(machine) => tracing::debug!(
+                        subject = machine.id().as_str(),
+                        scopes = machine.0.scopes.as_ref().map(Scopes::as_str),
+                        token.id = machine.token_id(),
+                        "M2M token verification succeeded"
+                    ),
+                    Caller::User(user) => tracing::debug!(
+                        subject = user.subject(),
+                        issuer = user.issuer(),
+                        "user JWT verification succeeded"
+                    ),
+                    Caller::Legacy(_) => {}
+                }
+                self.0.events.tell(&Event::Accepted { caller });
+            }
+            Err(refusal) => {
+                let reason = refusal.reason();
+                if reason == Reason::TokenMissing {
+                    tracing::debug!("no token was presented");
+                } else {
+                    tracing::info!(reason = reason.code(), "{}", refusal.message());
+                }
+                self.0.events.tell(&Event::Refused { reason });
+            }
+        }
+    }
+}
+
+fn no_authority() -> Refusal {
+    tracing::error!("M2M not configured: an M2M token was presented, and no authority is set");
+    Refusal::new(Reason::NotConfigured)
+}
+
+impl fmt::Debug for Receiver {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Receiver")
+            .field("machine_id", &self.0.me)
+            .finish_non_exhaustive()
+    }
+}

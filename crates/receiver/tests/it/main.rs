@@ -1,0 +1,11 @@
+//! The crate from outside: against a real authority in this process, and against servers that misbehave.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a helper that cannot go on fails its test"
+)]
+
+mod authority;
+mod faults;
+#[path = "../../../client/tests/it/support/mod.rs"]
+mod support;
