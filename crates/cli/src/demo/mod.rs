@@ -1,0 +1,33 @@
+//! `countersign demo`: two deployments at work against a fresh authority, with what happens when something goes wrong.
+//!
+//! The authority is this program in a process of its own; the examples' services run as tasks of this one. Each step is shown
+//! with what was seen. The exit code is 0 only if every step held.
+
+mod account;
+mod authority;
+mod console;
+mod jobtracker;
+mod services;
+
+use crate::exit::{Code, Failure};
+use account::Account;
+
+/// Shows both deployments.
+pub(crate) async fn run() -> Result<(), Failure> {
+    let mut account = Account::default();
+    // A chapter ends where a step does not hold; the account has its reason.
+    let _ = jobtracker::run(&mut account).await;
+    let _ = console::run(&mut account).await;
+    let (held, all_held) = account.end();
+    if !all_held {
+        return Err(Failure::new(
+            Code::Failed,
+            format!("not every step held ({held} did)"),
+            "the account above has the reason; this should not happen, please report it",
+        ));
+    }
+    anstream::println!(
+        "\n\x1b[1mAll {held} steps held.\x1b[0m The code is in examples/jobtracker and examples/console."
+    );
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! The services of a chapter, as tasks of this process, and requests to them.
+
+use anyhow::{Context as _, Result};
+use reqwest::header::AUTHORIZATION;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+/// What runs for a chapter; it ends when this is dropped.
+#[derive(Default)]
+pub(super) struct Services(JoinSet<()>);
+
+impl Services {
+    /// Runs a service on a free port of this machine. The address.
+    pub(super) async fn start<F>(&mut self, serve: impl FnOnce(TcpListener) -> F) -> Result<String>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = listener().await?;
+        let url = url(&listener)?;
+        self.run(serve(listener));
+        Ok(url)
+    }
+
+    /// Runs a service that has its listener already.
+    pub(super) fn run(&mut self, service: impl Future<Output = ()> + Send + 'static) {
+        self.0.spawn(service);
+    }
+}
+
+/// A free port.
+pub(super) async fn listener() -> Result<TcpListener> {
+    TcpListener::bind("127.0.0.1:0")
+        .await
+        .context("a free port")
+}
+
+/// Where a listener is.
+pub(super) fn url(listener: &TcpListener) -> Result<String> {
+    Ok(format!("http://{}", listener.local_addr()?))
+}
+
+/// An answer: status, when to come back, and body.
+pub(super) struct Seen {
+    pub(super) status: u16,
+    pub(super) retry_after: Option<String>,
+    pub(super) body: Value,
+}
+
+impl Seen {
+    /// A member of the body as text; empty where there is none.
+    pub(super) fn text(&self, name: &str) -> &str {
+        self.body
+            .get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    }
+}
+
+/// Sends a request with a token and without any help.
+pub(super) async fn send(request: reqwest::RequestBuilder, token: &str) -> Result<Seen> {
+    let response = request
+        .header(AUTHORIZATION, format!("Bearer {token}"))
+        .send()
+        .await?;
+    let retry_after = response.headers().get("retry-after");
+    let retry_after = retry_after.and_then(|value| value.to_str().ok());
+    Ok(Seen {
+        status: response.status().as_u16(),
+        retry_after: retry_after.map(str::to_owned),
+        body: serde_json::from_slice(&response.bytes().await?).unwrap_or_default(),
+    })
+}
+
+/// An HTTP client that goes through no proxy.
+pub(super) fn http() -> Result<reqwest::Client> {
+    Ok(reqwest::Client::builder().no_proxy().build()?)
+}
