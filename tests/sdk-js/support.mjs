@@ -3,28 +3,25 @@
 // The packages under test are the published ones, pinned and unmodified. Run from this folder:
 //
 //   npm ci
-//   COUNTERSIGN_BIN=../../target/debug/countersign npm test
+//   export COUNTERSIGN_BIN=../../target/debug/countersign COUNTERSIGN_JOBTRACKER=../../target/debug/jobtracker
+//   npm test
 //
 // Every test file starts its own authority on a free port with fresh data, because more than twenty failed
 // authentications within ten seconds are answered with 429 and files must not disturb each other.
 
 import assert from 'node:assert/strict';
-import { execFile, spawn } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { createPublicKey } from 'node:crypto';
-import { once } from 'node:events';
-import { closeSync, openSync, rmSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { after } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { Service } from './service.mjs';
 
 process.env.CLERK_TELEMETRY_DISABLED = '1';
 const { createClerkClient } = await import('@clerk/backend');
-
-const START_DEADLINE_MS = 30_000;
-const STOP_DEADLINE_MS = 20_000;
 
 /** The formats promised for identifiers and secrets. */
 export const FORMAT = {
@@ -44,10 +41,7 @@ export const UNKNOWN = {
 
 /** Starts an authority for the calling test file; it is stopped, and must end well, after the last test. */
 export async function startAuthority() {
-  const executable = process.env.COUNTERSIGN_BIN;
-  if (!executable) {
-    throw new Error('COUNTERSIGN_BIN is not set. It must hold the path of the countersign executable to test.');
-  }
+  const executable = pathFrom('COUNTERSIGN_BIN', 'countersign');
   const folder = await mkdtemp(join(tmpdir(), 'countersign-sdk-js-'));
   const authority = new Authority(executable, folder);
   try {
@@ -63,13 +57,13 @@ export async function startAuthority() {
 class Authority {
   #executable;
   #folder;
-  #process;
-  #ended;
+  #service;
   #names = 0;
 
   constructor(executable, folder) {
     this.#executable = executable;
     this.#folder = folder;
+    this.#service = new Service('authority', folder);
   }
 
   async start() {
@@ -83,51 +77,15 @@ class Authority {
     this.secretKey = made.secret_key;
     this.publishableKey = made.publishable_key;
 
-    const log = openSync(this.#log, 'w');
-    this.#process = spawn(
-      this.#executable,
-      ['serve', '--data', data, '--listen', '127.0.0.1:0', '--port-file', portFile],
-      { env, stdio: ['ignore', log, log] },
-    );
-    closeSync(log);
-    this.#ended = once(this.#process, 'exit');
-    const child = this.#process;
-    // Where a test file breaks outside its tests, no hook runs any more.
-    const cleanUp = () => {
-      child.kill('SIGKILL');
-      rmSync(this.#folder, { recursive: true, force: true });
-    };
-    process.once('exit', cleanUp);
-    process.once('uncaughtExceptionMonitor', cleanUp);
-
-    const deadline = Date.now() + START_DEADLINE_MS;
-    for (;;) {
+    const words = ['serve', '--data', data, '--listen', '127.0.0.1:0', '--port-file', portFile];
+    this.url = await this.#service.start(this.#executable, words, env, async () => {
       const port = (await readFile(portFile, 'utf8').catch(() => '')).trim();
-      if (/^\d+$/.test(port)) {
-        this.url = `http://127.0.0.1:${port}`;
-        return;
-      }
-      if (this.#process.exitCode !== null || Date.now() > deadline) {
-        this.#process.kill('SIGKILL');
-        throw new Error(`The authority did not start. End of its log:\n${await this.#tail()}`);
-      }
-      await pause(50);
-    }
+      return /^\d+$/.test(port) && `http://127.0.0.1:${port}`;
+    });
   }
 
-  async stop() {
-    try {
-      this.#process.kill('SIGTERM');
-      const ended = await Promise.race([this.#ended, pause(STOP_DEADLINE_MS, undefined, { ref: false })]);
-      assert.ok(ended, `The authority did not end after SIGTERM. End of its log:\n${await this.#tail()}`);
-      const [code, signal] = ended;
-      assert.equal(code, 0, `The authority ended with ${code ?? signal}. End of its log:\n${await this.#tail()}`);
-    } catch (error) {
-      process.exitCode = 1;
-      throw error;
-    } finally {
-      await rm(this.#folder, { recursive: true, force: true });
-    }
+  stop() {
+    return this.#service.stop('SIGTERM');
   }
 
   /** Runs a command of the executable against this authority and returns what it prints as JSON. */
@@ -135,15 +93,6 @@ class Authority {
     const env = { ...environmentWithoutOurs(), CLERK_SECRET_KEY: this.secretKey };
     const { stdout } = await promisify(execFile)(this.#executable, [...words, '--url', this.url, '--json'], { env });
     return stdout && JSON.parse(stdout);
-  }
-
-  get #log() {
-    return join(this.#folder, 'log');
-  }
-
-  async #tail() {
-    const text = await readFile(this.#log, 'utf8').catch(() => '');
-    return text.split('\n').slice(-30).join('\n');
   }
 
   /** A current client that holds the instance key, or whatever `options` say. */
@@ -202,8 +151,16 @@ class Authority {
   }
 }
 
-function environmentWithoutOurs() {
-  const foreign = Object.entries(process.env).filter(([name]) => !/^(COUNTERSIGN|CLERK)_/.test(name));
+/** The absolute path in a variable, of the executable `name`. */
+export function pathFrom(variable, name) {
+  const path = process.env[variable];
+  if (!path) throw new Error(`${variable} is not set. It must hold the path of the ${name} executable to test.`);
+  return resolve(path);
+}
+
+/** What the processes under test see of the environment: nothing that configures them. */
+export function environmentWithoutOurs() {
+  const foreign = Object.entries(process.env).filter(([name]) => !/^(COUNTERSIGN|CLERK|JOBTRACKER)_/.test(name));
   return Object.fromEntries(foreign);
 }
 
