@@ -317,7 +317,7 @@ impl Bench {
         Ok(section)
     }
 
-    fn compare(&self, candidates: &mut [&mut dyn Candidate]) -> Result<Vec<Figures>> {
+    pub(crate) fn compare(&self, candidates: &mut [&mut dyn Candidate]) -> Result<Vec<Figures>> {
         alternate(&self.plan, candidates)
     }
 
@@ -330,7 +330,8 @@ impl Bench {
         Ok(self.usual.get().expect("it was set above"))
     }
 
-    fn deployment(&self, name: &str, tokens: usize) -> Result<Deployment> {
+    /// Serves a store of its own with so many tokens.
+    pub(crate) fn deployment(&self, name: &str, tokens: usize) -> Result<Deployment> {
         self.serve_with(&self.executable, name, tokens)
     }
 

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::clock::now;
 use crate::http::{self, JSON};
-use crate::load::{Bound, Expected, Load};
+use crate::load::{Bound, Expected, Load, Tally};
 use crate::metrics::{IndexState, wait_until_filled};
 use crate::process::{SERVER_CORE, Server};
 use crate::requests::{Requests, Tokens};
@@ -41,6 +41,7 @@ pub struct Deployment {
     server: Server,
     folder: PathBuf,
     sender_keys: Vec<String>,
+    receiver_id: String,
     receiver_key: String,
     tokens: Arc<Tokens>,
     /// A bound of the index other than the default.
@@ -87,6 +88,7 @@ impl Deployment {
             server,
             folder: folder.to_owned(),
             sender_keys,
+            receiver_id: receiver,
             receiver_key,
             tokens: Arc::default(),
             index_mib: None,
@@ -114,6 +116,7 @@ impl Deployment {
             server: serve(program, folder, Some(index_mib))?,
             folder: folder.to_owned(),
             sender_keys: self.sender_keys.clone(),
+            receiver_id: self.receiver_id.clone(),
             receiver_key: self.receiver_key.clone(),
             tokens: Arc::clone(&self.tokens),
             index_mib: Some(index_mib),
@@ -144,6 +147,19 @@ impl Deployment {
 
     pub fn data(&self) -> PathBuf {
         data(&self.folder)
+    }
+
+    /// Returns the address that senders and receivers are given, which is also the issuer of JWTs.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.server.address())
+    }
+
+    pub fn sender_keys(&self) -> &[String] {
+        &self.sender_keys
+    }
+
+    pub fn receiver_id(&self) -> &str {
+        &self.receiver_id
     }
 
     pub fn receiver_key(&self) -> &str {
@@ -197,18 +213,42 @@ impl Deployment {
         Requests::in_turn(self.sender_keys.iter().map(request).collect())
     }
 
+    /// Requests for a page of the receiver's own, each with a random stored token.
+    pub fn calls_of_receiver(&self, path: &str) -> Result<Requests> {
+        Requests::random_token(&self.tokens, |token| http::get(path, Some(token)))
+    }
+
+    /// Mints JWTs, each different from all others.
+    pub fn mint_jwts(&self, count: usize) -> Result<Vec<String>> {
+        let mut jwts = Vec::new();
+        self.mint("jwt", count, |jwt| {
+            jwts.push(std::str::from_utf8(jwt)?.to_owned());
+            Ok(())
+        })?;
+        Ok(jwts)
+    }
+
     fn seed(&mut self, count: usize) -> Result<()> {
         eprintln!("  storing {count} tokens over HTTP");
         let mut tokens = Tokens::default();
-        let mut load = Load::connect(self.server.address(), CONNECTIONS)?;
-        let bound = Bound::count(u64::try_from(count)?);
-        let tally = load.run(&mut self.issues("opaque"), ISSUED, bound, &mut |body| {
-            tokens.push(text_member(body, ISSUED.contains)?)
-        })?;
+        let tally = self.mint("opaque", count, |token| tokens.push(token))?;
         ensure!(tokens.len() == count, "seeding ended before its time");
         self.tokens = Arc::new(tokens);
         self.seed_rate = tally.rate();
         Ok(())
+    }
+
+    fn mint(
+        &self,
+        format: &str,
+        count: usize,
+        mut keep: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<Tally> {
+        let mut load = Load::connect(self.server.address(), CONNECTIONS)?;
+        let bound = Bound::count(u64::try_from(count)?);
+        load.run(&mut self.issues(format), ISSUED, bound, &mut |body| {
+            keep(text_member(body, ISSUED.contains)?)
+        })
     }
 }
 
@@ -265,7 +305,7 @@ fn serve(program: &Path, folder: &Path, index_mib: Option<u32>) -> Result<Server
 pub fn wait_until_ready(server: &Server, patience: Duration) -> Result<()> {
     let start = now();
     while !matches!(
-        http::call(server.address(), &http::get("/readyz")),
+        http::call(server.address(), &http::get("/readyz", None)),
         Ok((200, _))
     ) {
         ensure!(start.elapsed() < patience, "not ready after {patience:?}");

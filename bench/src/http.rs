@@ -21,9 +21,7 @@ pub struct Response<'a> {
 
 /// Builds the bytes of one keep-alive POST.
 pub fn post(path: &str, bearer: Option<&str>, content_type: &str, body: &str) -> Vec<u8> {
-    let authorization = bearer
-        .map(|key| format!("Authorization: Bearer {key}\r\n"))
-        .unwrap_or_default();
+    let authorization = authorization(bearer);
     format!(
         "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{authorization}\
          Content-Type: {content_type}\r\nContent-Length: {}\r\n\r\n{body}",
@@ -32,8 +30,16 @@ pub fn post(path: &str, bearer: Option<&str>, content_type: &str, body: &str) ->
     .into_bytes()
 }
 
-pub fn get(path: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").into_bytes()
+/// Builds the bytes of one keep-alive GET.
+pub fn get(path: &str, bearer: Option<&str>) -> Vec<u8> {
+    let authorization = authorization(bearer);
+    format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{authorization}\r\n").into_bytes()
+}
+
+fn authorization(bearer: Option<&str>) -> String {
+    bearer
+        .map(|key| format!("Authorization: Bearer {key}\r\n"))
+        .unwrap_or_default()
 }
 
 /// Reads one response from `bytes`; `None` means that more bytes must come.

@@ -24,7 +24,7 @@ use crate::report::{Section, Table};
 use crate::requests::Random;
 
 /// Calls in a round for each millisecond of the plan's window, about what a server answers over HTTP in that time.
-const CALLS_PER_MILLISECOND: u128 = 50;
+pub(crate) const CALLS_PER_MILLISECOND: u128 = 50;
 
 /// A token to look up.
 struct Sample<'a> {
@@ -32,9 +32,9 @@ struct Sample<'a> {
     locator: Locator,
 }
 
-/// Nanoseconds per call in each round.
+/// Nanoseconds of processor time per call in each round, sorted.
 #[derive(Default)]
-struct Part(Vec<f64>);
+pub(crate) struct Part(Vec<f64>);
 
 pub fn section(plan: &Plan, deployment: &Deployment) -> Result<Section> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -181,21 +181,22 @@ fn samples<'a>(plan: &Plan, deployment: &'a Deployment) -> Result<Vec<Sample<'a>
 }
 
 impl Part {
-    async fn round(
+    pub(crate) async fn round<S>(
         &mut self,
-        samples: &[Sample<'_>],
-        call: impl AsyncFnMut(&Sample<'_>) -> Result<()>,
+        samples: &[S],
+        call: impl AsyncFnMut(&S) -> Result<()>,
     ) -> Result<()> {
         self.0.push(nanoseconds_per_call(samples, call).await?);
         self.0.sort_by(f64::total_cmp);
         Ok(())
     }
 
-    fn median(&self) -> f64 {
+    pub(crate) fn median(&self) -> f64 {
         median(&self.0)
     }
 
-    fn cells(&self) -> [String; 2] {
+    /// Returns the median and the extremes.
+    pub(crate) fn cells(&self) -> [String; 2] {
         let [lowest, highest] =
             [self.0.first(), self.0.last()].map(|end| end.map_or(f64::NAN, |end| *end));
         [
@@ -211,9 +212,9 @@ fn cells(nanoseconds: f64) -> [String; 2] {
 }
 
 /// Returns the processor time of one call on this thread, averaged over all samples.
-async fn nanoseconds_per_call(
-    samples: &[Sample<'_>],
-    mut call: impl AsyncFnMut(&Sample<'_>) -> Result<()>,
+async fn nanoseconds_per_call<S>(
+    samples: &[S],
+    mut call: impl AsyncFnMut(&S) -> Result<()>,
 ) -> Result<f64> {
     let before = thread_processor_time();
     for sample in samples {

@@ -3,8 +3,9 @@
 //! `scripts/bench` runs it. From the outside in: `comparisons` says what is compared and which ratio
 //! is wanted; `candidate` alternates and takes medians; `load` and `requests` generate the load;
 //! `process` starts servers and reads their processor time; `deployment`, `oidc` and `signature` are
-//! what is measured, `cold` and `in_process` the two measurements without load; `metrics` says where a
-//! server's answers came from; `authority` opens the product in this package's own processes; `report` prints.
+//! what is measured, `cold` and `in_process` two measurements without load, `receiver` what checks cost on the
+//! side that is called; `metrics` says where a server's answers came from; `authority` opens the product in this
+//! package's own processes; `report` prints.
 
 pub mod authority;
 pub mod candidate;
@@ -18,6 +19,7 @@ pub mod load;
 pub mod metrics;
 pub mod oidc;
 pub mod process;
+pub mod receiver;
 pub mod report;
 pub mod requests;
 pub mod signature;

@@ -1,4 +1,4 @@
-//! What a server says about its index in memory: read from `/metrics` before and after a measurement.
+//! What a server counts, above all about its index in memory: read from `/metrics` before and after a measurement.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -33,9 +33,7 @@ pub struct Reads {
 
 impl IndexState {
     pub fn read(address: SocketAddr) -> Result<Self> {
-        let (status, page) = http::call(address, &http::get("/metrics"))?;
-        ensure!(status == 200, "/metrics answered {status}");
-        Self::parse(&String::from_utf8_lossy(&page))
+        Self::parse(&page(address)?)
     }
 
     fn parse(page: &str) -> Result<Self> {
@@ -60,6 +58,16 @@ impl IndexState {
     }
 }
 
+/// Returns how many verifications a server has answered since its start.
+pub fn verifications(address: SocketAddr) -> Result<u64> {
+    Ok(sum(&page(address)?, "countersign_verifications").unwrap_or(0))
+}
+
+/// Returns how many tokens a server has handed out since its start.
+pub fn issued_tokens(address: SocketAddr) -> Result<u64> {
+    Ok(sum(&page(address)?, "countersign_tokens_issued").unwrap_or(0))
+}
+
 /// Waits until the index holds all `stored` tokens or has stopped growing, and returns how long it grew.
 ///
 /// After a start the store fills its index in the background; a measurement before that is done
@@ -81,6 +89,12 @@ pub fn wait_until_filled(stored: usize, tokens: impl Fn() -> Result<u64>) -> Res
         }
     }
     Ok(since - start)
+}
+
+fn page(address: SocketAddr) -> Result<String> {
+    let (status, page) = http::call(address, &http::get("/metrics", None))?;
+    ensure!(status == 200, "/metrics answered {status}");
+    Ok(String::from_utf8(page)?)
 }
 
 /// Adds the values of a metric over all its labels. A counter's name may end in `_total`.

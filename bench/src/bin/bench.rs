@@ -17,6 +17,7 @@ use countersign_bench::candidate::Plan;
 use countersign_bench::cold;
 use countersign_bench::comparisons::{Bench, Sizes};
 use countersign_bench::process::{LOAD_CORE, pin_this_thread};
+use countersign_bench::receiver;
 use countersign_bench::report::{self, Section};
 
 const REPORT: &str = "docs/reference/benchmarks.md";
@@ -59,6 +60,8 @@ enum Name {
     Issue,
     Grant,
     Jwt,
+    Receiver,
+    Layer,
 }
 
 impl Arguments {
@@ -140,6 +143,8 @@ fn measure(name: Name, bench: &mut Bench) -> Result<Section> {
         Name::Issue => bench.issue(),
         Name::Grant => bench.grant(),
         Name::Jwt => bench.jwt(),
+        Name::Receiver => receiver::checks(bench),
+        Name::Layer => receiver::layer(bench),
     }
 }
 
