@@ -66,7 +66,7 @@ fn an_id_must_be_one_and_name_a_token_of_the_caller() {
     }
     assert_snapshot!(table, @r"
     (unknown) → 404 resource_not_found: Resource not found: no token mt_0123456789abcdef0123456789abcdef
-    (largest) → 404 resource_not_found: Resource not found: no token mt_ffffffffffffffffffffffffffffffff; ids are lower-case
+    (largest) → 404 resource_not_found: Resource not found: no token mt_ffffffffffffffffffffffffffffffff
     (in capitals) → 404 resource_not_found: Resource not found: no token (id); ids are lower-case
     (string) → 400 bad_request: url_parameter.m2m_token_id must match the pattern ^mt_[0-9A-Fa-f]{32}$ (a token's id, not the token itself)
     x → 400 bad_request: url_parameter.m2m_token_id must match the pattern ^mt_[0-9A-Fa-f]{32}$ (a token's id, not the token itself)
