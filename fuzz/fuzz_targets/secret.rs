@@ -11,14 +11,15 @@ struct Repeated<'a>(&'a [u8]);
 
 impl Random for Repeated<'_> {
     fn fill(&self, buffer: &mut [u8]) {
-        // The generator throws bytes of 248 and above away; a source of nothing else would keep it busy for ever.
+        // The generator throws the largest numbers away; a source of nothing else would keep it busy for ever. None begins with a
+        // byte below 244.
         for (place, byte) in buffer.iter_mut().enumerate() {
             *byte = self
                 .0
                 .get(place % self.0.len().max(1))
                 .copied()
                 .unwrap_or_default()
-                % 248;
+                % 244;
         }
     }
 }
