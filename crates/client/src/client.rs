@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use bytes::{Bytes, BytesMut};
 use countersign_protocol::error::ErrorEnvelope;
 use countersign_protocol::secret::Secret;
+use countersign_protocol::variables::INSTANCE_KEY;
 use http::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
 };
@@ -153,7 +154,7 @@ impl Client {
         let environment = Environment::of_process();
         let mut missing = Vec::new();
         let address = environment.address(&mut missing);
-        let key = environment.needed("CLERK_SECRET_KEY", &mut missing);
+        let key = environment.needed(INSTANCE_KEY, &mut missing);
         match (address, key) {
             (Some(address), Some(key)) => Self::new(&address, &key),
             _ => Err(SettingsError::Missing(missing).into()),

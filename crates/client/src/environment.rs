@@ -5,6 +5,10 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use countersign_protocol::variables::{
+    ADDRESS, ADDRESS_WITH_VERSION, MACHINE_KEY, TOKEN, of_service,
+};
+
 /// The variables that this crate knows, as they were when they were read.
 #[derive(Default)]
 pub(crate) struct Environment(HashMap<String, String>);
@@ -38,8 +42,8 @@ impl Environment {
 
     /// The authority's address, under either name.
     pub(crate) fn address(&self, missing: &mut Vec<String>) -> Option<String> {
-        self.get("CLERK_API_BASE_URL")
-            .or_else(|| self.needed("CLERK_API_URL", missing))
+        self.get(ADDRESS_WITH_VERSION)
+            .or_else(|| self.needed(ADDRESS, missing))
     }
 
     /// The key of this machine, or of one of those that this process is.
@@ -54,22 +58,8 @@ impl Environment {
 
     /// A ready-made token for calls as, or to, a service.
     pub(crate) fn token(&self, service: &str) -> Option<String> {
-        self.get(&of_service("CLERK_M2M_TOKEN", service))
+        self.get(&of_service(TOKEN, service))
     }
-}
-
-const MACHINE_KEY: &str = "CLERK_MACHINE_SECRET_KEY";
-
-/// `NAME_SERVICE`: upper case, and an underscore for what no name of a variable has.
-fn of_service(name: &str, service: &str) -> String {
-    let service = service.chars().map(|character| {
-        if character.is_ascii_alphanumeric() {
-            character.to_ascii_uppercase()
-        } else {
-            '_'
-        }
-    });
-    format!("{name}_{}", service.collect::<String>())
 }
 
 impl FromIterator<(String, String)> for Environment {

@@ -17,6 +17,7 @@ pub mod random;
 pub mod scopes;
 pub mod secret;
 pub mod time;
+pub mod variables;
 
 #[cfg(test)]
 mod testing;

@@ -1,8 +1,7 @@
 //! Whom a route accepts.
 
 use countersign_protocol::ids::MachineId;
-
-use crate::services::suffix_of;
+use countersign_protocol::variables::suffix_of;
 
 /// Whom a route accepts. Nobody who is not named.
 ///

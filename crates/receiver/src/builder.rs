@@ -8,6 +8,7 @@ use std::time::Duration;
 use countersign_client::{Client, PublicDocument};
 use countersign_protocol::ids::MachineId;
 use countersign_protocol::secret::Secret;
+use countersign_protocol::variables::suffix_of;
 
 use crate::authority::Authority;
 use crate::clock::{Clock, SystemClock, Time};
@@ -19,7 +20,7 @@ use crate::legacy::{Legacy, LegacyCheck};
 use crate::machine_jwt::{MachineIssuer, MachineJwts};
 use crate::receiver::{Inner, Receiver};
 use crate::remote::{Ask, Document};
-use crate::services::{Services, suffix_of};
+use crate::services::Services;
 use crate::user_jwt::{UserIssuer, Users};
 
 /// How long a connection to the authority may take.

@@ -7,14 +7,11 @@ use std::fmt;
 
 use countersign_protocol::ids::MachineId;
 use countersign_protocol::secret::Secret;
+use countersign_protocol::variables::{
+    ADDRESS, ADDRESS_WITH_VERSION, MACHINE_ID, MACHINE_KEY, TOKEN, of_service,
+};
 
 use crate::error::SetupError;
-
-const MACHINE_ID: &str = "CLERK_M2M_MACHINE_ID";
-const TOKEN: &str = "CLERK_M2M_TOKEN";
-const MACHINE_KEY: &str = "CLERK_MACHINE_SECRET_KEY";
-const ADDRESS: &str = "CLERK_API_URL";
-const ADDRESS_WITH_VERSION: &str = "CLERK_API_BASE_URL";
 
 /// The settings of services: which machine each is, and the ready-made token of each, where this process has it.
 ///
@@ -153,22 +150,6 @@ impl Services {
 /// The variable that says which machine a service is.
 pub(crate) fn machine_id_variable(suffix: &str) -> String {
     format!("{MACHINE_ID}_{suffix}")
-}
-
-/// A service's name as variables end in it: upper case, and an underscore for what no name of a variable has.
-pub(crate) fn suffix_of(service: &str) -> String {
-    let characters = service.chars().map(|character| {
-        if character.is_ascii_alphanumeric() {
-            character.to_ascii_uppercase()
-        } else {
-            '_'
-        }
-    });
-    characters.collect()
-}
-
-fn of_service(name: &str, service: &str) -> String {
-    format!("{name}_{}", suffix_of(service))
 }
 
 #[cfg(test)]

@@ -16,11 +16,9 @@ use tokio::time::{Instant, sleep};
 
 use super::account::{Account, Broken, ensure};
 use super::authority::Authority;
-use super::services::{Services, http};
+use super::services::{POLL, REVOCATION_BOUND, Services, http};
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-const REVOCATION_BOUND: Duration = Duration::from_secs(5);
-const POLL: Duration = Duration::from_millis(50);
 /// Seeded in the example.
 const REPOSITORY: u64 = 1_296_269;
 const GITHUB_SECRET: &str = "what GitHub and the webhook handler share";

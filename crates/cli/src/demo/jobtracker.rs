@@ -14,15 +14,12 @@ use tokio::time::{Instant, sleep};
 
 use super::account::{Account, Broken, ensure};
 use super::authority::Authority;
-use super::services::{Seen, Services, http, listener, send, url};
+use super::services::{POLL, REVOCATION_BOUND, Seen, Services, http, listener, send, url};
 
 /// The life of the representer's tokens: short, so that the demo sees one end.
 const SHORT: Duration = Duration::from_secs(2);
-/// Within this a revocation is seen: what receivers believe at most.
-const REVOCATION_BOUND: Duration = Duration::from_secs(5);
 /// How long the authority stays away once calls notice.
 const DOWN: Duration = Duration::from_secs(1);
-const POLL: Duration = Duration::from_millis(50);
 const QUESTION: &str = "What is the status of my application?";
 
 struct Machines {

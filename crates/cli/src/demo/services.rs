@@ -1,10 +1,17 @@
 //! The services of a chapter, as tasks of this process, and requests to them.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use reqwest::header::AUTHORIZATION;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+
+/// Within this a revocation is seen: what receivers believe at most.
+pub(super) const REVOCATION_BOUND: Duration = Duration::from_secs(5);
+/// The pause between two looks.
+pub(super) const POLL: Duration = Duration::from_millis(50);
 
 /// What runs for a chapter; it ends when this is dropped.
 #[derive(Default)]

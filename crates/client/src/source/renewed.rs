@@ -50,6 +50,13 @@ struct Held {
     end: Option<Instant>,
 }
 
+/// What whoever wants a token does.
+enum Next {
+    /// Presents this one, which has so many seconds left.
+    Present(TokenString, Option<u64>),
+    Wait(Flight),
+}
+
 /// What those who wait for an attempt look at.
 type Flight = watch::Receiver<Option<Result<TokenString, Error>>>;
 
@@ -82,42 +89,44 @@ impl Renewed {
     }
 
     pub(super) async fn token(self: &Arc<Self>) -> Result<TokenString, Error> {
-        let (in_use, departure) = {
-            let mut state = self.state();
-            let now = Instant::now();
-            if let Some(held) = state.living(now) {
-                let in_use = (
-                    held.token.clone(),
-                    held.end.map(|end| (end - now).as_secs()),
-                );
-                let is_due = held.renewal.is_some_and(|renewal| now >= renewal);
-                let may_depart = state.flight.is_none() && state.paused(now).is_none();
-                let departure = (is_due && may_depart).then(|| self.depart(&mut state));
-                (Some(in_use), departure)
-            } else if let Some(flight) = state.flight.clone() {
-                (None, Some((flight, None)))
-            } else if let Some(error) = state.paused(now) {
-                return Err(error);
-            } else {
-                (None, Some(self.depart(&mut state)))
+        let (next, attempt) = self.next()?;
+        begin(attempt, false);
+        match next {
+            Next::Present(token, seconds_left) => {
+                tracing::debug!(seconds_left, "cached token used");
+                Ok(token)
             }
-        };
-        let flight = departure.map(|departure| begin(departure, false));
-        if let Some((token, seconds_left)) = in_use {
-            tracing::debug!(seconds_left, "cached token used");
-            return Ok(token);
+            Next::Wait(flight) => landed(flight).await,
         }
-        match flight {
-            Some(flight) => landed(flight).await,
-            None => Err(cut_off()),
+    }
+
+    /// What whoever wants a token does next, and the attempt to begin before. The error while attempts pause.
+    fn next(self: &Arc<Self>) -> Result<(Next, Option<Attempt>), Error> {
+        let mut state = self.state();
+        let now = Instant::now();
+        if let Some(held) = state.living(now) {
+            let seconds_left = held.end.map(|end| (end - now).as_secs());
+            let next = Next::Present(held.token.clone(), seconds_left);
+            let is_due = held.renewal.is_some_and(|renewal| now >= renewal);
+            let may_depart = state.flight.is_none() && state.paused(now).is_none();
+            let attempt = (is_due && may_depart).then(|| self.depart(&mut state).1);
+            return Ok((next, attempt));
         }
+        if let Some(flight) = &state.flight {
+            return Ok((Next::Wait(flight.clone()), None));
+        }
+        if let Some(error) = state.paused(now) {
+            return Err(error);
+        }
+        let (flight, attempt) = self.depart(&mut state);
+        Ok((Next::Wait(flight), Some(attempt)))
     }
 
     pub(super) async fn replacement(
         self: &Arc<Self>,
         refused: &TokenString,
     ) -> Result<Option<TokenString>, Error> {
-        let departure = {
+        let (flight, attempt) = {
             let mut state = self.state();
             let now = Instant::now();
             let other = state.living(now).filter(|held| held.token != *refused);
@@ -134,16 +143,18 @@ impl Renewed {
                 None => {
                     // The one that was refused goes when the other is there: elsewhere it may be good.
                     state.forced_at = Some(now);
-                    self.depart(&mut state)
+                    let (flight, attempt) = self.depart(&mut state);
+                    (flight, Some(attempt))
                 }
             }
         };
-        let token = landed(begin(departure, true)).await?;
+        begin(attempt, true);
+        let token = landed(flight).await?;
         Ok((token != *refused).then_some(token))
     }
 
     /// Makes an attempt, to be begun when the lock is free.
-    fn depart(self: &Arc<Self>, state: &mut State) -> (Flight, Option<Attempt>) {
+    fn depart(self: &Arc<Self>, state: &mut State) -> (Flight, Attempt) {
         let (sender, receiver) = watch::channel(None);
         state.flight = Some(receiver.clone());
         let attempt = Attempt {
@@ -151,7 +162,7 @@ impl Renewed {
             sender,
             outcome: None,
         };
-        (receiver, Some(attempt))
+        (receiver, attempt)
     }
 
     /// Takes over what came of an attempt that was sent at `sent`.
@@ -210,11 +221,10 @@ impl Renewed {
 }
 
 /// Begins an attempt, if there is one to begin. Not under the lock: a runtime that ends drops it at once.
-fn begin((flight, attempt): (Flight, Option<Attempt>), is_forced: bool) -> Flight {
+fn begin(attempt: Option<Attempt>, is_forced: bool) {
     if let Some(attempt) = attempt {
         spawn(attempt.fly(is_forced));
     }
-    flight
 }
 
 /// Waits for an attempt.

@@ -1,23 +1,18 @@
 //! A real authority with the three machines of the console, and its services on ports of their own.
 
-use std::sync::Arc;
+#[path = "../../../../crates/client/tests/it/support/world.rs"]
+mod authority;
+
 use std::time::Duration;
 
 use axum::Router;
 use console::client::{CallError, Credential, Retry, RpcClient};
 use console::rpc::ErrorShape;
 use console::{api, client, webhook};
-use countersign_authority::{Authority, AuthorityOptions, MasterKey, SystemClock, SystemRandom};
-use countersign_client::{
-    Client, CreatedMachine, IssuedToken, MachineId, NewMachine, NewToken, TokenFormat, TokenSource,
-};
+use countersign_client::{Client, CreatedMachine, IssuedToken, NewToken, TokenFormat, TokenSource};
 use countersign_protocol::secret::Secret;
 use countersign_receiver::{Receiver, ReceiverBuilder};
-use countersign_server::{Server, ServerOptions};
-use countersign_store::Store;
-use countersign_store::sqlite::{SqliteOptions, SqliteStore};
 use serde_json::Value;
-use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 pub(crate) const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -32,61 +27,34 @@ pub(crate) struct World {
     pub(crate) trpc: CreatedMachine,
     pub(crate) webhook: CreatedMachine,
     pub(crate) workflow: CreatedMachine,
-    url: String,
-    _server: Server,
-    _folder: TempDir,
+    authority: authority::World,
 }
 
 impl World {
     pub(crate) async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let (clock, random) = (Arc::new(SystemClock::default()), Arc::new(SystemRandom));
-        let master = MasterKey::generate(&*random);
-        let store = SqliteStore::create(folder.path(), SqliteOptions::default()).unwrap();
-        let store = Arc::new(store) as Arc<dyn Store>;
-        Authority::initialise(&*store, &master, &*clock, &*random)
-            .await
-            .unwrap();
-        let options = AuthorityOptions {
-            public_url: "https://auth.example.com".to_owned(),
-            ..AuthorityOptions::default()
-        };
-        let authority = Authority::open(store, &master, clock, Arc::clone(&random) as _, options);
-        let authority = Arc::new(authority.await.unwrap());
-        let created = authority.create_instance("console", false).await.unwrap();
-        let options = ServerOptions {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            admin_listen: None,
-            threads: 1,
-            tls: None,
-            trusted_proxies: Vec::new(),
-        };
-        let server = Server::start(Arc::clone(&authority), random, &options).unwrap();
-        let url = format!("http://{}", server.address());
-        let admin = Client::new(&url, created.key.expose()).unwrap();
-        let trpc = machine(&admin, "tRPC API", &[]).await;
+        let authority = authority::World::start().await;
+        let trpc = authority.machine("tRPC API", &[]).await;
         let calling = [trpc.machine.id];
         Self {
-            webhook: machine(&admin, "Webhook Handler", &calling).await,
-            workflow: machine(&admin, "Workflow Runner", &calling).await,
-            admin,
+            admin: authority.admin.clone(),
+            webhook: authority.machine("Webhook Handler", &calling).await,
+            workflow: authority.machine("Workflow Runner", &calling).await,
             trpc,
-            url,
-            _server: server,
-            _folder: folder,
+            authority,
         }
     }
 
     /// A token for 365 days.
     pub(crate) async fn token(&self, machine: &CreatedMachine, format: TokenFormat) -> IssuedToken {
-        let sender = Client::new(&self.url, machine.key.expose()).unwrap();
+        let sender = self.authority.client_of(machine);
         let new = NewToken::new().lifetime(YEAR).format(format);
         sender.create_token(&new).await.unwrap()
     }
 
     /// The API as machine, without its services.
     pub(crate) fn receiver(&self) -> ReceiverBuilder {
-        Receiver::builder(self.trpc.machine.id).authority(&self.url, self.trpc.key.expose())
+        Receiver::builder(self.trpc.machine.id)
+            .authority(&self.authority.url, self.trpc.key.expose())
     }
 
     /// An API that knows both of its callers, without the fallback.
@@ -109,11 +77,6 @@ impl World {
         let token = self.token(&self.webhook, TokenFormat::Opaque).await;
         handler_with(url, token_of(&token)).await
     }
-}
-
-async fn machine(admin: &Client, name: &str, calling: &[MachineId]) -> CreatedMachine {
-    let new = NewMachine::named(name).calling(calling.iter().copied());
-    admin.create_machine(&new).await.unwrap()
 }
 
 pub(crate) fn api_of(receiver: ReceiverBuilder, legacy_secret: Option<&str>) -> Router {

@@ -1,23 +1,21 @@
 //! A real authority, the issuer and the API in this process. The authority's clock can be set.
 
+#[path = "../../../../crates/client/tests/it/support/world.rs"]
+#[expect(dead_code, reason = "others have no clock of their own")]
+mod authority;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use countersign_authority::{
-    Authority, AuthorityOptions, Clock, MasterKey, SystemClock, SystemRandom,
-};
-use countersign_client::{Client, CreatedMachine, MachineId, NewMachine, TokenSource};
+use countersign_authority::{Clock, SystemClock};
+use countersign_client::{Client, CreatedMachine, TokenSource};
 use countersign_protocol::time::Timestamp;
 use countersign_receiver::{Receiver, UserIssuer};
-use countersign_server::{Server, ServerOptions};
-use countersign_store::Store;
-use countersign_store::sqlite::{SqliteOptions, SqliteStore};
 use jobtracker::database::Database;
 use jobtracker::issuer::Issuer;
 use jobtracker::{api, issuer};
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
-use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 pub(crate) const AUDIENCE: &str = "jobtracker";
@@ -60,29 +58,23 @@ pub(crate) struct World {
     pub(crate) candidate_representer: CreatedMachine,
     /// A machine that may not call the API.
     pub(crate) stranger: CreatedMachine,
-    authority_url: String,
     pub(crate) http: reqwest::Client,
-    _server: Server,
-    _folder: TempDir,
+    authority: authority::World,
 }
 
 impl World {
     pub(crate) async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
         let authority_clock = Arc::new(ShiftedClock::default());
-        let (server, authority_url, admin) = authority(&folder, &authority_clock).await;
-        let machine = async |name: &str, calling: &[MachineId]| {
-            let new = NewMachine::named(name).calling(calling.iter().copied());
-            admin.create_machine(&new).await.unwrap()
-        };
-        let me = machine("Job tracker", &[]).await;
-        let job_applier = machine("JobApplier", &[me.machine.id]).await;
-        let candidate_representer = machine("CandidateRepresenter", &[me.machine.id]).await;
-        let stranger = machine("Stranger", &[]).await;
+        let authority = authority::World::start_with(Arc::clone(&authority_clock) as _).await;
+        let me = authority.machine("Job tracker", &[]).await;
+        let calling = [me.machine.id];
+        let job_applier = authority.machine("JobApplier", &calling).await;
+        let candidate_representer = authority.machine("CandidateRepresenter", &calling).await;
+        let stranger = authority.machine("Stranger", &[]).await;
 
         let issuer = start_issuer().await;
         let receiver = Receiver::builder(me.machine.id)
-            .authority(&authority_url, me.key.expose())
+            .authority(&authority.url, me.key.expose())
             .user_issuer(UserIssuer::new(issuer.url()).audience(AUDIENCE))
             .service(api::JOB_APPLIER, job_applier.machine.id)
             .build()
@@ -102,17 +94,15 @@ impl World {
             job_applier,
             candidate_representer,
             stranger,
-            authority_url,
-            admin,
+            admin: authority.admin.clone(),
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
-            _server: server,
-            _folder: folder,
+            authority,
         }
     }
 
     /// A client with a machine's key.
     pub(crate) fn client_of(&self, machine: &CreatedMachine) -> Client {
-        Client::new(&self.authority_url, machine.key.expose()).unwrap()
+        self.authority.client_of(machine)
     }
 
     /// The tokens of a machine.
@@ -160,34 +150,6 @@ pub(crate) async fn read(request: RequestBuilder) -> (u16, Value) {
     let status = response.status().as_u16();
     let body = response.bytes().await.unwrap();
     (status, serde_json::from_slice(&body).unwrap_or_default())
-}
-
-async fn authority(folder: &TempDir, clock: &Arc<ShiftedClock>) -> (Server, String, Client) {
-    let (clock, random) = (Arc::clone(clock), Arc::new(SystemRandom));
-    let master = MasterKey::generate(&*random);
-    let store = SqliteStore::create(folder.path(), SqliteOptions::default()).unwrap();
-    let store = Arc::new(store) as Arc<dyn Store>;
-    Authority::initialise(&*store, &master, &*clock, &*random)
-        .await
-        .unwrap();
-    let options = AuthorityOptions {
-        public_url: "https://auth.example.com".to_owned(),
-        ..AuthorityOptions::default()
-    };
-    let authority = Authority::open(store, &master, clock, Arc::clone(&random) as _, options);
-    let authority = Arc::new(authority.await.unwrap());
-    let created = authority.create_instance("test", false).await.unwrap();
-    let options = ServerOptions {
-        listen: "127.0.0.1:0".parse().unwrap(),
-        admin_listen: None,
-        threads: 1,
-        tls: None,
-        trusted_proxies: Vec::new(),
-    };
-    let server = Server::start(authority, random, &options).unwrap();
-    let url = format!("http://{}", server.address());
-    let admin = Client::new(&url, created.key.expose()).unwrap();
-    (server, url, admin)
 }
 
 async fn start_issuer() -> Arc<Issuer> {
