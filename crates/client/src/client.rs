@@ -27,7 +27,7 @@ use crate::error::{Error, Refusal, SettingsError};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an answer may take, where the builder says nothing else.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The largest answer: five hundred machines with all their scopes fit many times.
+/// The largest answer, where the builder says nothing else: five hundred machines with all their scopes fit many times.
 const MAX_ANSWER_BYTES: usize = 32 << 20;
 
 /// The name under which the authority's statistics know this crate.
@@ -43,6 +43,7 @@ struct Inner {
     address: Address,
     authorization: HeaderValue,
     http: reqwest::Client,
+    max_answer_bytes: usize,
 }
 
 impl fmt::Debug for Client {
@@ -60,6 +61,7 @@ pub struct ClientBuilder {
     key: Secret,
     connect_timeout: Duration,
     timeout: Duration,
+    max_answer_bytes: usize,
     allows_plain_http: bool,
 }
 
@@ -84,6 +86,13 @@ impl ClientBuilder {
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// How long the body of an answer may be; a longer one is no answer. Default: 32 MiB.
+    #[must_use]
+    pub fn max_answer_bytes(mut self, bytes: usize) -> Self {
+        self.max_answer_bytes = bytes;
         self
     }
 
@@ -121,6 +130,7 @@ impl ClientBuilder {
             authorization: bearer(key)?,
             http: http.build().map_err(unusable)?,
             address,
+            max_answer_bytes: self.max_answer_bytes,
         })))
     }
 }
@@ -142,6 +152,7 @@ impl Client {
             key: Secret::new(key.to_owned()),
             connect_timeout: CONNECT_TIMEOUT,
             timeout: TIMEOUT,
+            max_answer_bytes: MAX_ANSWER_BYTES,
             allows_plain_http: false,
         }
     }
@@ -156,7 +167,7 @@ impl Client {
         let address = environment.address(&mut missing);
         let key = environment.needed(INSTANCE_KEY, &mut missing);
         match (address, key) {
-            (Some(address), Some(key)) => Self::new(&address, &key),
+            (Some(address), Some(key)) => Self::new(address, key),
             _ => Err(SettingsError::Missing(missing).into()),
         }
     }
@@ -185,7 +196,7 @@ impl Client {
         };
         let answer = answer.map_err(|error| self.unreachable(words(&error)))?;
         let (status, headers) = (answer.status(), answer.headers().clone());
-        let body = read(answer, MAX_ANSWER_BYTES)
+        let body = read(answer, self.0.max_answer_bytes)
             .await
             .map_err(|error| self.unreachable(error))?;
         if status.is_success() {
@@ -207,6 +218,7 @@ impl Client {
             address,
             authorization,
             http,
+            ..
         } = &*self.0;
         let mut request = http
             .request(method.clone(), address.url(path))

@@ -5,13 +5,14 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use countersign_protocol::secret::Secret;
 use countersign_protocol::variables::{
     ADDRESS, ADDRESS_WITH_VERSION, MACHINE_KEY, TOKEN, of_service,
 };
 
 /// The variables that this crate knows, as they were when they were read.
 #[derive(Default)]
-pub(crate) struct Environment(HashMap<String, String>);
+pub(crate) struct Environment(HashMap<String, Secret>);
 
 impl fmt::Debug for Environment {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -27,12 +28,12 @@ impl Environment {
         }))
     }
 
-    pub(crate) fn get(&self, name: &str) -> Option<String> {
-        self.0.get(name).cloned()
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(Secret::expose)
     }
 
     /// A variable; where it is not set, its name is added to those that are missing.
-    pub(crate) fn needed(&self, name: &str, missing: &mut Vec<String>) -> Option<String> {
+    pub(crate) fn needed(&self, name: &str, missing: &mut Vec<String>) -> Option<&str> {
         let value = self.get(name);
         if value.is_none() {
             missing.push(name.to_owned());
@@ -41,7 +42,7 @@ impl Environment {
     }
 
     /// The authority's address, under either name.
-    pub(crate) fn address(&self, missing: &mut Vec<String>) -> Option<String> {
+    pub(crate) fn address(&self, missing: &mut Vec<String>) -> Option<&str> {
         self.get(ADDRESS_WITH_VERSION)
             .or_else(|| self.needed(ADDRESS, missing))
     }
@@ -51,13 +52,13 @@ impl Environment {
         &self,
         service: Option<&str>,
         missing: &mut Vec<String>,
-    ) -> Option<String> {
+    ) -> Option<&str> {
         let own = service.and_then(|service| self.get(&of_service(MACHINE_KEY, service)));
         own.or_else(|| self.needed(MACHINE_KEY, missing))
     }
 
     /// A ready-made token for calls as, or to, a service.
-    pub(crate) fn token(&self, service: &str) -> Option<String> {
+    pub(crate) fn token(&self, service: &str) -> Option<&str> {
         self.get(&of_service(TOKEN, service))
     }
 }
@@ -69,7 +70,7 @@ impl FromIterator<(String, String)> for Environment {
             .filter(|(name, value)| name.starts_with("CLERK_") && !value.trim().is_empty());
         Self(
             known
-                .map(|(name, value)| (name, value.trim().to_owned()))
+                .map(|(name, value)| (name, Secret::new(value.trim().to_owned())))
                 .collect(),
         )
     }

@@ -3,6 +3,8 @@
 //! Reading is strict and in a fixed order: size, three segments, header, key, signature, claims. A value of the wrong type
 //! is refused, never taken for absent. What the claims mean now (times, revocation, scopes) is the caller's to decide.
 
+use std::borrow::Cow;
+
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair, KeySize, PublicKeyComponents};
@@ -54,7 +56,15 @@ pub enum JwtError {
 /// Whether `text` looks like a JWT rather than an opaque token: three segments.
 #[must_use]
 pub fn looks_like_jwt(text: &str) -> bool {
-    text.splitn(4, '.').count() == 3
+    segments(text).is_some()
+}
+
+/// Header, payload and signature of a compact JWT (RFC 7515 section 3.1), as they are encoded.
+#[must_use]
+pub fn segments(text: &str) -> Option<[&str; 3]> {
+    let mut parts = text.split('.');
+    let segments = [parts.next()?, parts.next()?, parts.next()?];
+    parts.next().is_none().then_some(segments)
 }
 
 /// The claims that the authority writes.
@@ -256,14 +266,11 @@ impl<'a> UnverifiedJwt<'a> {
     /// # Errors
     /// [`JwtError::Malformed`] or [`JwtError::WrongKind`].
     pub fn parse(token: &'a str) -> Result<Self, JwtError> {
-        if token.len() > MAX_JWT_BYTES || !looks_like_jwt(token) {
+        let [header, payload, signature] = segments(token).ok_or(JwtError::Malformed)?;
+        if token.len() > MAX_JWT_BYTES || header.len() > MAX_JWT_HEADER_BYTES {
             return Err(JwtError::Malformed);
         }
-        let (signed, signature) = token.rsplit_once('.').ok_or(JwtError::Malformed)?;
-        let (header, payload) = signed.split_once('.').ok_or(JwtError::Malformed)?;
-        if header.len() > MAX_JWT_HEADER_BYTES {
-            return Err(JwtError::Malformed);
-        }
+        let (signed, _) = token.split_at(header.len() + 1 + payload.len());
         let header = URL_SAFE_NO_PAD
             .decode(header)
             .map_err(|_| JwtError::Malformed)?;
@@ -375,7 +382,7 @@ fn read_header(header: &[u8]) -> Result<SigningKeyId, JwtError> {
     let mut text = |name: &str| {
         header
             .take(name)
-            .map(|value| text_of(value).ok_or(JwtError::WrongKind))
+            .map(|value| json::text(value).ok_or(JwtError::WrongKind))
             .transpose()
     };
     let is_m2m = text("alg")?.as_deref() == Some("RS256")
@@ -389,14 +396,16 @@ fn read_header(header: &[u8]) -> Result<SigningKeyId, JwtError> {
 }
 
 fn read_payload(payload: &[u8]) -> Result<VerifiedJwt, JwtError> {
+    fn text(value: Option<&RawValue>) -> Result<Cow<'_, str>, JwtError> {
+        value.and_then(json::text).ok_or(JwtError::BadClaims)
+    }
     let mut claims = Object::parse(payload).map_err(|_| JwtError::BadClaims)?;
     let [issuer, subject, expires_at, not_before, issued_at, id] =
         RESERVED_CLAIMS.map(|name| claims.take(name));
-    let text = |value: Option<&RawValue>| value.and_then(text_of).ok_or(JwtError::BadClaims);
     let time = |value: &RawValue| numeric_date(value).ok_or(JwtError::BadClaims);
     let required = |value: Option<&RawValue>| value.ok_or(JwtError::BadClaims).and_then(time);
     Ok(VerifiedJwt {
-        issuer: text(issuer)?,
+        issuer: text(issuer)?.into_owned(),
         subject: text(subject)?.parse().map_err(|_| JwtError::BadClaims)?,
         issued_at: required(issued_at)?,
         not_before: not_before.map(time).transpose()?,
@@ -404,13 +413,9 @@ fn read_payload(payload: &[u8]) -> Result<VerifiedJwt, JwtError> {
         id: text(id)?.parse().map_err(|_| JwtError::BadClaims)?,
         scopes: claims
             .take("scopes")
-            .and_then(text_of)
+            .and_then(json::text)
             .and_then(|scopes| Scopes::parse(&scopes).ok()),
     })
-}
-
-fn text_of(value: &RawValue) -> Option<String> {
-    serde_json::from_str(value.get()).ok()
 }
 
 /// Reads a NumericDate (RFC 7519 section 2), which may have a fraction.

@@ -12,6 +12,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use countersign_protocol::body::M2mTokenTag;
 use countersign_protocol::ids::MachineId;
 use countersign_protocol::scopes::Scopes;
+use countersign_protocol::secret::Secret;
 use countersign_protocol::time::Timestamp;
 use http::StatusCode;
 use serde::Deserialize;
@@ -42,6 +43,9 @@ const MAX_CALLS_OF_STRANGERS: usize = 48;
 const MAX_FLIGHTS: usize = 1_024;
 /// How many there may be for one more that was not good before.
 const MAX_FLIGHTS_OF_STRANGERS: usize = 768;
+
+/// The largest answer that is remembered, which bounds the memory of the cache. Countersign's own are shorter.
+const MAX_REMEMBERED_BYTES: usize = 16 * 1024;
 
 /// The digest under which a token is remembered.
 pub(crate) fn key_of(token: &str) -> Key {
@@ -104,7 +108,8 @@ impl Authority {
             Boarding::Follows => {}
             Boarding::Leads(lead) => {
                 // It goes on by itself: whoever began it may be cancelled.
-                tokio::spawn(Arc::clone(self).fly(lead, *key, token.to_owned(), is_stranger));
+                let token = Secret::new(token.to_owned());
+                tokio::spawn(Arc::clone(self).fly(lead, *key, token, is_stranger));
             }
         }
         let lost = |_| Err(Refusal::new(Reason::AuthorityUnavailable));
@@ -123,11 +128,11 @@ impl Authority {
         self: Arc<Self>,
         lead: Lead<Key, oneshot::Sender<Answer>>,
         key: Key,
-        token: String,
+        token: Secret,
         is_stranger: bool,
     ) {
         let began = self.time.now().monotonic;
-        let answer = tokio::time::timeout(PATIENCE, self.ask(&key, &token, is_stranger))
+        let answer = tokio::time::timeout(PATIENCE, self.ask(&key, token.expose(), is_stranger))
             .await
             .unwrap_or_else(|_| {
                 tracing::warn!("no answer of the authority in time");
@@ -157,8 +162,10 @@ impl Authority {
         let reply = self.remote.ask(token).await;
         let is_own_404 = matches!(&reply, Reply::Refused { status, code, .. }
             if *status == StatusCode::NOT_FOUND && code == "resource_not_found");
+        let is_large = matches!(&reply, Reply::Ok(body) if body.len() > MAX_REMEMBERED_BYTES);
         let answer = self.judge(reply, asked_at);
         match &answer {
+            Ok(_) if is_large => {}
             Ok(token) => self.remember(*key, token),
             Err(_) if is_own_404 => {
                 self.good.remove(key);

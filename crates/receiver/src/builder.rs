@@ -27,6 +27,8 @@ use crate::user_jwt::{UserIssuer, Users};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long an answer of the authority may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// The largest answer of the authority: a token with all its scopes and claims fits several times.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 /// What a [`Receiver`] is made of.
 pub struct ReceiverBuilder {
@@ -141,7 +143,8 @@ impl ReceiverBuilder {
             Some((address, key)) => {
                 let mut client = Client::builder(address, key.expose())
                     .connect_timeout(CONNECT_TIMEOUT)
-                    .timeout(TIMEOUT);
+                    .timeout(TIMEOUT)
+                    .max_answer_bytes(MAX_ANSWER_BYTES);
                 if self.allows_plain_http {
                     client = client.allow_plain_http();
                 }

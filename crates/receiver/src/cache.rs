@@ -1,6 +1,6 @@
 //! A bounded memory of what was found out about tokens. Each entry has a deadline on the monotonic clock.
 //!
-//! Keys are SHA-256 digests of whole tokens. What is good and what is bad live in two caches, so junk never displaces what is
+//! Keys are SHA-256 digests of whole tokens, or the ends of signatures. What is good and what is bad live in two caches, so junk never displaces what is
 //! good: only an answer of the authority, or a signature that fits, puts something into a cache of good entries. Entries stay
 //! after their deadline until their place is needed: [`Cache::knew`] tells a token that was good a moment ago from a stranger.
 
@@ -9,12 +9,12 @@ use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The SHA-256 digest of a token.
+/// Stands for a token. Nobody can choose it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Key(pub(crate) [u8; 32]);
 
 impl Hash for Key {
-    /// A quarter of a digest spreads as well as the whole, and nobody finds many tokens that agree in it.
+    /// A quarter spreads as well as the whole, and nobody finds many tokens that agree in it.
     fn hash<H: Hasher>(&self, state: &mut H) {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
         state.write_u64(u64::from_ne_bytes([a, b, c, d, e, f, g, h]));
@@ -44,7 +44,7 @@ struct Entry<V> {
     deadline: i64,
 }
 
-impl<V: Clone> Cache<V> {
+impl<V> Cache<V> {
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
             shards: std::array::from_fn(|_| {
@@ -59,10 +59,23 @@ impl<V: Clone> Cache<V> {
     }
 
     /// What is known, where its deadline is not over.
-    pub(crate) fn get(&self, key: &Key, now: i64) -> Option<V> {
+    pub(crate) fn get(&self, key: &Key, now: i64) -> Option<V>
+    where
+        V: Clone,
+    {
+        self.read(key, now, |value| Some(value.clone()))
+    }
+
+    /// What is wanted of what is known, where its deadline is not over.
+    pub(crate) fn read<T>(
+        &self,
+        key: &Key,
+        now: i64,
+        read: impl FnOnce(&V) -> Option<T>,
+    ) -> Option<T> {
         let shard = self.shard(key);
         let entry = shard.entries.get(key)?;
-        (now < entry.deadline).then(|| entry.value.clone())
+        (now < entry.deadline).then(|| read(&entry.value)).flatten()
     }
 
     /// Whether something was known that may be over.
@@ -100,10 +113,11 @@ impl<V: Clone> Cache<V> {
     }
 
     fn shard(&self, key: &Key) -> MutexGuard<'_, Shard<V>> {
-        let [.., last] = key.0;
+        // The last character of a signature has but a few values.
+        let [.., byte, _] = key.0;
         let shard = self
             .shards
-            .get(usize::from(last) % SHARDS)
+            .get(usize::from(byte) % SHARDS)
             .expect("the remainder is the number of a shard");
         // Each change of a shard leaves it whole, so a panic elsewhere does not spoil it.
         shard.lock().unwrap_or_else(PoisonError::into_inner)

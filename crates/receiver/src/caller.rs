@@ -63,7 +63,7 @@ pub(crate) enum ClaimsText {
     /// The value of an answer's `claims`; `null` where there are none.
     Own(Box<str>),
     /// A JWT's payload, in which the registered claims stand beside the machine's own.
-    Payload(Box<str>),
+    Payload(String),
 }
 
 impl MachineCaller {

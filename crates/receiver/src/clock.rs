@@ -65,6 +65,8 @@ pub(crate) struct Time {
     clock: Arc<dyn Clock>,
     /// What to add to the monotonic clock; only grows.
     offset_millis: AtomicI64,
+    /// The millisecond of the monotonic clock in which the wall clock was looked at.
+    looked_at: AtomicI64,
 }
 
 impl Time {
@@ -72,24 +74,24 @@ impl Time {
         Self {
             clock,
             offset_millis: AtomicI64::new(i64::MIN),
+            looked_at: AtomicI64::new(i64::MIN),
         }
     }
 
     pub(crate) fn now(&self) -> Moment {
-        // In this order: what passes between the two makes the offset smaller, never larger, and only the largest counts.
-        let wall = self.clock.wall().as_millis();
-        let monotonic = self.clock.monotonic_millis();
-        let offset = wall.saturating_sub(monotonic);
-        // A write for each question would make the cores share a cache line; the offset rarely grows.
-        let largest = if offset > self.offset_millis.load(Ordering::Relaxed) {
+        let mut monotonic = self.clock.monotonic_millis();
+        // Once in a millisecond, however many ask: reading a clock is a good part of a check.
+        if self.looked_at.load(Ordering::Relaxed) != monotonic {
+            let wall = self.clock.wall().as_millis();
+            // Read once more: what passes between the two makes the offset smaller, never larger, and only the largest counts.
+            monotonic = self.clock.monotonic_millis();
             self.offset_millis
-                .fetch_max(offset, Ordering::Relaxed)
-                .max(offset)
-        } else {
-            self.offset_millis.load(Ordering::Relaxed)
-        };
+                .fetch_max(wall.saturating_sub(monotonic), Ordering::Relaxed);
+            self.looked_at.store(monotonic, Ordering::Relaxed);
+        }
+        let offset = self.offset_millis.load(Ordering::Relaxed);
         Moment {
-            wall: Timestamp::from_millis(monotonic.saturating_add(largest)),
+            wall: Timestamp::from_millis(monotonic.saturating_add(offset)),
             monotonic,
         }
     }
@@ -109,32 +111,23 @@ mod tests {
         clock.pass_monotonic(250);
         assert_eq!(time.now().wall.as_millis(), 1_000_250);
         clock.set_wall(2_000_000);
+        clock.pass_monotonic(1);
         assert_eq!(time.now().wall.as_millis(), 2_000_000);
     }
 
-    /// Whoever reads one clock after the other sleeps for a while in between.
+    /// Whoever reads the monotonic clock after the other one sleeps for a while in between.
     struct Preempted {
         clock: ManualClock,
         sleep_millis: AtomicI64,
-        is_first: std::sync::atomic::AtomicBool,
-    }
-
-    impl Preempted {
-        fn between_readings(&self) {
-            if !self.is_first.fetch_xor(true, Ordering::SeqCst) {
-                self.clock.pass(self.sleep_millis.load(Ordering::SeqCst));
-            }
-        }
     }
 
     impl Clock for Preempted {
         fn wall(&self) -> Timestamp {
-            self.between_readings();
             self.clock.wall()
         }
 
         fn monotonic_millis(&self) -> i64 {
-            self.between_readings();
+            self.clock.pass(self.sleep_millis.load(Ordering::SeqCst));
             self.clock.monotonic_millis()
         }
     }
@@ -144,7 +137,6 @@ mod tests {
         let clock = Arc::new(Preempted {
             clock: ManualClock::at(1_000_000),
             sleep_millis: AtomicI64::new(0),
-            is_first: true.into(),
         });
         let time = Time::new(Arc::clone(&clock) as Arc<dyn Clock>);
         time.now();

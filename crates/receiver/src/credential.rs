@@ -1,6 +1,6 @@
 //! What a request presents: the one `Authorization` header (RFC 6750 section 2.1; neither form nor query is looked at).
 
-use countersign_protocol::jwt::looks_like_jwt;
+use countersign_protocol::jwt::segments;
 use countersign_protocol::limits::{MAX_JWT_BYTES, MAX_JWT_HEADER_BYTES};
 use countersign_protocol::secret::{MAX_SECRET_LENGTH, TokenString};
 use http::HeaderMap;
@@ -11,12 +11,10 @@ use crate::refusal::Reason;
 /// The shortest opaque token that is worth a question, prefix included. Clerk's have 35 characters, Countersign's 46.
 const MIN_OPAQUE_LENGTH: usize = TokenString::PREFIX.len() + 16;
 
-/// What a request presents.
+/// What a bearer token is by its form.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Credential<'a> {
-    /// No bearer token: no header, or another scheme.
-    Nothing,
-    /// A bearer token that is no M2M token and no JWT. The legacy check may know it.
+    /// Neither M2M token nor JWT. The legacy check may know it.
     Other,
     /// An `mt_` token.
     Opaque(&'a str),
@@ -24,30 +22,25 @@ pub(crate) enum Credential<'a> {
     Jwt(&'a str),
 }
 
-impl<'a> Credential<'a> {
-    /// Reads the header. An error means that something was presented that nobody may let in.
-    pub(crate) fn read(headers: &'a HeaderMap) -> Result<Self, Reason> {
-        let mut lines = headers.get_all(AUTHORIZATION).iter();
-        let Some(line) = lines.next() else {
-            return Ok(Self::Nothing);
-        };
-        if lines.next().is_some() {
-            return Err(Reason::HeaderMalformed);
-        }
-        // A header value holds no control characters but tabs.
-        let line = Some(line.as_bytes())
-            .filter(|line| line.is_ascii())
-            .and_then(|line| std::str::from_utf8(line).ok())
-            .ok_or(Reason::HeaderMalformed)?;
-        let (scheme, token) = line.split_once(' ').unwrap_or((line, ""));
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Ok(Self::Nothing);
-        }
-        Self::of_token(token.trim_start_matches(' '))
+/// The bearer token that a request presents, of whatever form; `None` where there is no header, or one of another scheme. An
+/// error means that something was presented that nobody may let in.
+pub(crate) fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Reason> {
+    let mut lines = headers.get_all(AUTHORIZATION).iter();
+    let Some(line) = lines.next() else {
+        return Ok(None);
+    };
+    if lines.next().is_some() {
+        return Err(Reason::HeaderMalformed);
     }
+    let line = std::str::from_utf8(line.as_bytes()).map_err(|_| Reason::HeaderMalformed)?;
+    let (scheme, token) = line.split_once(' ').unwrap_or((line, ""));
+    let is_bearer = scheme.eq_ignore_ascii_case("bearer");
+    Ok(is_bearer.then(|| token.trim_start_matches(' ')))
+}
 
-    /// Tells the kinds of tokens apart by their form.
-    pub(crate) fn of_token(token: &'a str) -> Result<Self, Reason> {
+impl<'a> Credential<'a> {
+    /// Tells the kinds of tokens apart by their form. An error means that nobody may let this one in.
+    pub(crate) fn of(token: &'a str) -> Result<Self, Reason> {
         let rest = token.strip_prefix(TokenString::PREFIX);
         // Without an early end, so that the compiler looks at many bytes at once.
         let is_plain = |text: &str| {
@@ -59,22 +52,24 @@ impl<'a> Credential<'a> {
         {
             return Ok(Self::Opaque(token));
         }
-        let bytes = token.as_bytes();
-        if bytes.is_empty() || bytes.contains(&b' ') || bytes.contains(&b'\t') {
+        let is_word = token
+            .bytes()
+            .fold(true, |all, byte| all & byte.is_ascii_graphic());
+        if token.is_empty() || !is_word {
             return Err(Reason::HeaderMalformed);
         }
         if rest.is_some() {
             return Err(Reason::TokenMalformed);
         }
-        if looks_like_jwt(token) {
-            let header = token.split('.').next().map_or(0, str::len);
-            return if token.len() <= MAX_JWT_BYTES && header <= MAX_JWT_HEADER_BYTES {
+        match segments(token) {
+            None => Ok(Self::Other),
+            Some([header, ..])
+                if token.len() <= MAX_JWT_BYTES && header.len() <= MAX_JWT_HEADER_BYTES =>
+            {
                 Ok(Self::Jwt(token))
-            } else {
-                Err(Reason::TokenMalformed)
-            };
+            }
+            Some(_) => Err(Reason::TokenMalformed),
         }
-        Ok(Self::Other)
     }
 }
 
@@ -92,8 +87,10 @@ mod tests {
                 HeaderValue::from_bytes(line.as_bytes()).expect("a header"),
             );
         }
-        Credential::read(&headers).map(|credential| match credential {
-            Credential::Nothing => "nothing",
+        let Some(token) = bearer(&headers)? else {
+            return Ok("nothing");
+        };
+        Ok(match Credential::of(token)? {
             Credential::Other => "other",
             Credential::Opaque(_) => "opaque",
             Credential::Jwt(_) => "jwt",
@@ -136,7 +133,7 @@ mod tests {
         fn no_header_makes_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
             if let Ok(value) = HeaderValue::from_bytes(&bytes) {
                 let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
-                let _ = Credential::read(&headers);
+                let _ = bearer(&headers).map(|token| token.map(Credential::of));
             }
         }
     }

@@ -3,10 +3,14 @@
 //! The header is read strictly (RFC 8725): a value of the wrong type is refused, `crit` and `b64` are refused, and the keys that
 //! a header may carry or point to (`jwk`, `jku`, `x5u`, `x5c`) are not looked at.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use countersign_protocol::json::Object;
-use countersign_protocol::jwt::{EXPIRY_LEEWAY_MILLIS, FUTURE_LEEWAY_MILLIS, numeric_date};
+use countersign_protocol::json::{self, Object};
+use countersign_protocol::jwt::{
+    EXPIRY_LEEWAY_MILLIS, FUTURE_LEEWAY_MILLIS, numeric_date, segments,
+};
 use countersign_protocol::time::Timestamp;
 use serde_json::value::RawValue;
 
@@ -26,11 +30,11 @@ pub(crate) struct Jwt<'a> {
 
 impl<'a> Jwt<'a> {
     pub(crate) fn read(token: &'a str) -> Result<Self, Reason> {
-        let (signed, signature) = token.rsplit_once('.').ok_or(Reason::TokenMalformed)?;
-        let (header, payload) = signed.split_once('.').ok_or(Reason::TokenMalformed)?;
+        let [header, payload, signature] = segments(token).ok_or(Reason::TokenMalformed)?;
+        let (signed, _) = token.split_at(header.len() + 1 + payload.len());
         let header = decode(header)?;
         let mut header = Object::parse(&header).map_err(|_| Reason::TokenMalformed)?;
-        let mut text = |name: &str| header.take(name).map(text_of).transpose();
+        let mut text = |name: &str| Ok(take_text(&mut header, name)?.map(Cow::into_owned));
         let algorithm = text("alg")?.ok_or(Reason::KindNotAllowed)?;
         let (kind, kid, category) = (text("typ")?, text("kid")?, text("cat")?);
         let is_understood = !header.names().any(|name| matches!(name, "crit" | "b64"));
@@ -82,9 +86,18 @@ fn decode(text: &str) -> Result<Vec<u8>, Reason> {
         .map_err(|_| Reason::TokenMalformed)
 }
 
+/// Takes a member that must be a text, if it is there.
+pub(crate) fn take_text<'a>(
+    object: &mut Object<'a>,
+    name: &str,
+) -> Result<Option<Cow<'a, str>>, Reason> {
+    let value = object.take(name);
+    value.map(text_of).transpose()
+}
+
 /// A text, and nothing else.
-pub(crate) fn text_of(value: &RawValue) -> Result<String, Reason> {
-    serde_json::from_str(value.get()).map_err(|_| Reason::ClaimsMalformed)
+pub(crate) fn text_of(value: &RawValue) -> Result<Cow<'_, str>, Reason> {
+    json::text(value).ok_or(Reason::ClaimsMalformed)
 }
 
 /// The times of a JWT.

@@ -136,6 +136,15 @@ impl Keys {
         }
     }
 
+    /// The number of the set that is in force.
+    pub(crate) async fn number(self: &Arc<Self>, now: Moment) -> Result<u64, Reason> {
+        let number = self.state().fresh(now.monotonic);
+        match number {
+            Some(number) => Ok(number),
+            None => self.set(None, now).await.map(|set| set.number),
+        }
+    }
+
     /// Begins or joins a fetch, or says why there is none.
     fn fetch(self: &Arc<Self>, now: i64, kid: Option<&str>) -> Result<oneshot::Receiver<()>, Step> {
         let (sender, receiver) = oneshot::channel();
@@ -248,6 +257,13 @@ impl State {
         } else {
             Step::UseAndRefresh(set)
         }
+    }
+
+    /// The number of the set, where nothing is to be done about it.
+    fn fresh(&self, now: i64) -> Option<u64> {
+        let age = now.saturating_sub(self.fetched_at);
+        let set = self.set.as_ref().filter(|_| age < REFRESH_AFTER_MILLIS);
+        set.map(|set| set.number)
     }
 
     fn learn(&mut self, began: i64, set: Option<KeySet>) {

@@ -43,7 +43,7 @@ impl LegacyCheck {
     /// Lets in whoever presents this shared secret as a bearer token, under the name `caller`.
     #[must_use]
     pub fn bearer_secret(caller: &str, secret: &str) -> Self {
-        let fault = match Credential::of_token(secret) {
+        let fault = match Credential::of(secret) {
             Ok(Credential::Other) => None,
             _ => Some(
                 "the legacy secret is empty or looks like a token, so it would never be compared",

@@ -62,6 +62,7 @@ mod keys;
 mod layer;
 mod legacy;
 mod machine_jwt;
+mod met;
 mod receiver;
 mod refusal;
 mod remote;

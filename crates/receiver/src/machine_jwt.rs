@@ -3,7 +3,7 @@
 //! The order is fixed: size, three segments, strict base64url, header with `alg` RS256 and the M2M category, key by `kid`,
 //! signature, `iss`, `exp` and the other times, `jti`, `sub`, own id in `scopes`. At some issuers senders write `scopes` themselves, so
 //! it counts only where that is configured; else the authority says which machines may call this one. What was found good, and for
-//! this machine, is remembered under the digest of the token as long as the issuer's keys stay the same; times and scopes are
+//! this machine, is remembered as long as the issuer's keys stay the same; times and scopes are
 //! looked at again each time.
 
 use std::sync::Arc;
@@ -14,19 +14,15 @@ use countersign_protocol::jwt::{JwtError, UnverifiedJwt};
 use countersign_protocol::scopes::Scopes;
 
 use crate::authority::{Authority, BELIEVE_MILLIS, CAPACITY, key_of};
-use crate::cache::{Cache, Key};
+use crate::cache::Cache;
 use crate::caller::{ClaimsText, MachineCaller, MachineToken};
 use crate::clock::{Moment, Time};
 use crate::jwks::PublicKey;
-use crate::jwt::{Times, text_of};
+use crate::jwt::{Times, take_text};
 use crate::keys::Keys;
+use crate::met::Met;
 use crate::refusal::{Reason, Refusal};
 use crate::user_jwt::well_known;
-
-/// How long a JWT is remembered, if its issuer's keys do not change before.
-pub(crate) const REMEMBER_MILLIS: i64 = 300_000;
-/// The longest JWT that is remembered, which bounds the memory of the cache.
-pub(crate) const MAX_REMEMBERED_BYTES: usize = 4 * 1024;
 
 /// The issuer whose M2M JWTs are checked in this process, by its keys, instead of by a question to the authority.
 ///
@@ -81,7 +77,6 @@ impl MachineIssuer {
 
 /// A JWT that is presented, and to whom.
 pub(crate) struct Presented<'a> {
-    pub(crate) key: Key,
     pub(crate) token: &'a str,
     pub(crate) me: &'a MachineId,
     pub(crate) authority: Option<&'a Arc<Authority>>,
@@ -93,7 +88,7 @@ pub(crate) struct MachineJwts {
     keys: Arc<Keys>,
     trusts_scopes: bool,
     time: Arc<Time>,
-    checked: Cache<Checked>,
+    met: Met<Checked>,
     /// The machines of which the authority said a moment ago that they may call this one.
     vouched: Cache<()>,
 }
@@ -114,30 +109,23 @@ impl MachineJwts {
             keys,
             trusts_scopes: issuer.trusts_scopes,
             time,
-            checked: Cache::new(CAPACITY),
+            met: Met::new(),
             vouched: Cache::new(CAPACITY),
         }
     }
 
-    /// What is remembered of a JWT.
-    pub(crate) fn recall(&self, key: &Key, now: Moment) -> Option<Checked> {
-        self.checked.get(key, now.monotonic)
-    }
-
-    /// Decides about a JWT that was met before.
-    pub(crate) async fn check_again(
+    /// Decides about a JWT that was met before, and whose issuer has the same keys still.
+    pub(crate) async fn recall(
         &self,
         presented: &Presented<'_>,
-        checked: Checked,
         now: Moment,
-    ) -> Result<MachineCaller, Refusal> {
-        let set = self.keys.set(None, now).await.map_err(Refusal::new)?;
-        if set.number == checked.set {
-            return self.admit(presented, checked, now).await;
+    ) -> Option<Result<MachineCaller, Refusal>> {
+        let checked = self.met.get(presented.token, now.monotonic)?;
+        match self.keys.number(now).await {
+            Ok(number) if number != checked.set => None,
+            Ok(_) => Some(self.admit(presented, checked, now).await),
+            Err(reason) => Some(Err(Refusal::new(reason))),
         }
-        let jwt = UnverifiedJwt::parse(presented.token)
-            .map_err(|error| Refusal::new(reason_of(error)))?;
-        self.check(presented, jwt).await
     }
 
     /// Decides about a JWT.
@@ -147,15 +135,10 @@ impl MachineJwts {
         jwt: UnverifiedJwt<'_>,
     ) -> Result<MachineCaller, Refusal> {
         let checked = self.verify(jwt).await.map_err(Refusal::new)?;
-        let caller = self
-            .admit(presented, checked.clone(), self.time.now())
-            .await?;
+        let now = self.time.now();
+        let caller = self.admit(presented, checked.clone(), now).await?;
         // Only what is for this machine has a place, so that others' tokens displace none.
-        if presented.token.len() <= MAX_REMEMBERED_BYTES {
-            let now = self.time.now().monotonic;
-            self.checked
-                .put(presented.key, checked, now, REMEMBER_MILLIS);
-        }
+        self.met.put(presented.token, checked, now.monotonic);
         Ok(caller)
     }
 
@@ -193,7 +176,7 @@ impl MachineJwts {
     fn read(&self, payload: Vec<u8>) -> Result<(MachineCaller, Times), Reason> {
         let payload = String::from_utf8(payload).map_err(|_| Reason::ClaimsMalformed)?;
         let mut claims = Object::parse(payload.as_bytes()).map_err(|_| Reason::ClaimsMalformed)?;
-        let mut text = |name: &str| claims.take(name).map(text_of).transpose();
+        let mut text = |name: &str| take_text(&mut claims, name);
         let (issuer, subject, id) = (text("iss")?, text("sub")?, text("jti")?);
         if issuer.as_deref() != Some(&*self.issuer) {
             return Err(Reason::IssuerUnknown);
@@ -220,7 +203,7 @@ impl MachineJwts {
             subject,
             scopes,
             expires_at: Some(times.expires_at),
-            claims: ClaimsText::Payload(payload.into()),
+            claims: ClaimsText::Payload(payload),
             asked_at: 0,
         };
         Ok((MachineCaller(Arc::new(token)), times))
@@ -246,7 +229,7 @@ impl MachineJwts {
         // A new token of a machine that was vouched for before is no stranger's.
         let is_known = self.vouched.knew(&subject);
         let answer = authority
-            .check(&presented.key, presented.token, is_known)
+            .check(&key_of(presented.token), presented.token, is_known)
             .await?;
         if answer.id() != caller.id() {
             return Err(Refusal::new(Reason::TokenRefused));

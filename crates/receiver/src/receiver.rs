@@ -11,6 +11,7 @@ use std::sync::Arc;
 use countersign_protocol::ids::MachineId;
 use countersign_protocol::jwt::{M2M_CATEGORY, UnverifiedJwt};
 use countersign_protocol::scopes::Scopes;
+use countersign_protocol::secret::TokenString;
 use http::HeaderMap;
 
 use crate::accept::Accept;
@@ -18,7 +19,7 @@ use crate::authority::{Authority, key_of};
 use crate::builder::ReceiverBuilder;
 use crate::caller::{Caller, MachineCaller};
 use crate::clock::{Moment, Time};
-use crate::credential::Credential;
+use crate::credential::{Credential, bearer};
 use crate::error::SetupError;
 use crate::events::{Event, Events};
 use crate::jwt::Jwt;
@@ -102,15 +103,12 @@ impl Receiver {
     /// # Errors
     /// Why it is not good.
     pub async fn verify(&self, token: &str) -> Result<MachineCaller, Refusal> {
-        let decision = match Credential::of_token(token) {
-            Ok(Credential::Opaque(token)) => self.opaque(token).await.map(Caller::Machine),
-            Ok(Credential::Jwt(token)) => self.jwt(token, &Accept::any_machine()).await,
-            Ok(_) => Err(Refusal::new(Reason::TokenUnrecognised)),
-            Err(reason) => Err(Refusal::new(reason)),
-        };
+        let decision = self.identify(token, &Accept::any_machine()).await;
         let decision = match decision {
-            Ok(Caller::Machine(_)) | Err(_) => decision,
-            Ok(_) => Err(Refusal::new(Reason::MachineRequired)),
+            Ok(Some(caller @ Caller::Machine(_))) => Ok(caller),
+            Ok(Some(_)) => Err(Refusal::new(Reason::MachineRequired)),
+            Ok(None) => Err(Refusal::new(Reason::TokenUnrecognised)),
+            Err(refusal) => Err(refusal),
         };
         self.report(&decision);
         match decision? {
@@ -132,20 +130,50 @@ impl Receiver {
     }
 
     async fn decide(&self, headers: &HeaderMap, accept: &Accept) -> Result<Caller, Refusal> {
-        let caller = match Credential::read(headers).map_err(Refusal::new)? {
-            Credential::Nothing => return self.legacy(headers, accept, Reason::TokenMissing),
-            Credential::Other => return self.legacy(headers, accept, Reason::TokenUnrecognised),
-            Credential::Opaque(token) => {
-                // Nobody is asked about a token that is the wrong one in any case.
-                if !accept.accepts_machines() {
-                    return Err(Refusal::new(Reason::UserRequired));
-                }
-                Caller::Machine(self.opaque(token).await?)
-            }
-            Credential::Jwt(token) => self.jwt(token, accept).await?,
+        let Some(token) = bearer(headers).map_err(Refusal::new)? else {
+            return self.legacy(headers, accept, Reason::TokenMissing);
+        };
+        let Some(caller) = self.identify(token, accept).await? else {
+            return self.legacy(headers, accept, Reason::TokenUnrecognised);
         };
         self.admit(&caller, accept)?;
         Ok(caller)
+    }
+
+    /// Tells whose a token is; `None` where it is neither an M2M token nor a JWT.
+    async fn identify(&self, token: &str, accept: &Accept) -> Result<Option<Caller>, Refusal> {
+        // What was checked here before has the right form.
+        if !token.starts_with(TokenString::PREFIX)
+            && let Some(known) = self.met(token, accept).await
+        {
+            return known.map(Some);
+        }
+        match Credential::of(token).map_err(Refusal::new)? {
+            Credential::Other => Ok(None),
+            // Nobody is asked about a token that is the wrong one in any case.
+            Credential::Opaque(_) if !accept.accepts_machines() => {
+                Err(Refusal::new(Reason::UserRequired))
+            }
+            Credential::Opaque(token) => {
+                tracing::debug!("M2M token verification detected");
+                self.ask(token).await.map(Caller::Machine).map(Some)
+            }
+            Credential::Jwt(token) => self.jwt(token, accept).await.map(Some),
+        }
+    }
+
+    /// Decides about a JWT that was found good here before.
+    async fn met(&self, token: &str, accept: &Accept) -> Option<Result<Caller, Refusal>> {
+        let now = self.0.time.now();
+        // A machine's is looked for only where it could be let in.
+        if accept.accepts_machines()
+            && let Some(machines) = &self.0.machines
+            && let Some(decision) = machines.recall(&self.presented(token), now).await
+        {
+            return Some(decision.map(Caller::Machine));
+        }
+        let user = self.0.users.recall(token, now).await?;
+        Some(user.map(Caller::User).map_err(Refusal::new))
     }
 
     fn legacy(
@@ -161,45 +189,43 @@ impl Receiver {
             .ok_or_else(|| Refusal::new(otherwise))
     }
 
-    async fn opaque(&self, token: &str) -> Result<MachineCaller, Refusal> {
-        tracing::debug!("M2M token verification detected");
-        let Some(authority) = &self.0.authority else {
-            return Err(no_authority());
-        };
-        let (key, now) = (key_of(token), self.0.time.now());
-        if let Some(caller) = authority.recall(&key, now) {
-            return self.believe(caller, now);
+    /// Decides about a machine's token by what the authority says of it, now or a moment ago.
+    async fn ask(&self, token: &str) -> Result<MachineCaller, Refusal> {
+        if let Some(known) = self.recall(token) {
+            return known;
         }
-        let caller = authority.check(&key, token, false).await?;
+        let Some(authority) = &self.0.authority else {
+            tracing::error!(
+                "M2M not configured: an M2M token was presented, and no authority is set"
+            );
+            return Err(Refusal::new(Reason::NotConfigured));
+        };
+        let caller = authority.check(&key_of(token), token, false).await?;
         self.believe(caller, self.0.time.now())
+    }
+
+    /// Decides about a machine's token by what the authority said of it a moment ago.
+    fn recall(&self, token: &str) -> Option<Result<MachineCaller, Refusal>> {
+        let now = self.0.time.now();
+        let authority = self.0.authority.as_ref()?;
+        let caller = authority.recall(&key_of(token), now)?;
+        Some(self.believe(caller, now))
     }
 
     async fn jwt(&self, token: &str, accept: &Accept) -> Result<Caller, Refusal> {
         let Inner {
-            authority, users, ..
+            machines, users, ..
         } = &*self.0;
-        let presented = Presented {
-            key: key_of(token),
-            token,
-            me: &self.0.me,
-            authority: authority.as_ref(),
-        };
-        let now = self.0.time.now();
-        let key = &presented.key;
-        // Met before? A machine's is looked for only where it could be let in.
-        if accept.accepts_machines()
-            && let Some(decision) = self.met_machine(&presented, now).await
+        if machines.is_none()
+            && accept.accepts_machines()
+            && let Some(known) = self.recall(token)
         {
-            return decision.map(Caller::Machine);
-        }
-        if let Some(checked) = users.recall(key, now) {
-            let user = users.check_again(key, token, checked, now).await;
-            return user.map(Caller::User).map_err(Refusal::new);
+            return known.map(Caller::Machine);
         }
         // A machine's?
         let error = match UnverifiedJwt::parse(token) {
             Ok(_) if !accept.accepts_machines() => return Err(Refusal::new(Reason::UserRequired)),
-            Ok(jwt) => return self.machine_jwt(&presented, jwt).await.map(Caller::Machine),
+            Ok(jwt) => return self.machine_jwt(token, jwt).await.map(Caller::Machine),
             Err(error) => error,
         };
         // What calls itself a machine's and does not read as one is nobody's.
@@ -214,39 +240,28 @@ impl Receiver {
             }
             return Err(Refusal::required(Reason::MachineRequired, accept));
         }
-        let user = users.check(key, token, jwt).await;
+        let user = users.check(token, jwt).await;
         user.map(Caller::User).map_err(Refusal::new)
-    }
-
-    /// Decides about a JWT that was met before as a machine's.
-    async fn met_machine(
-        &self,
-        presented: &Presented<'_>,
-        now: Moment,
-    ) -> Option<Result<MachineCaller, Refusal>> {
-        let key = &presented.key;
-        if let Some(machines) = &self.0.machines {
-            let checked = machines.recall(key, now)?;
-            return Some(machines.check_again(presented, checked, now).await);
-        }
-        let caller = presented.authority?.recall(key, now)?;
-        Some(self.believe(caller, now))
     }
 
     async fn machine_jwt(
         &self,
-        presented: &Presented<'_>,
+        token: &str,
         jwt: UnverifiedJwt<'_>,
     ) -> Result<MachineCaller, Refusal> {
         tracing::debug!("M2M JWT verification detected");
-        if let Some(machines) = &self.0.machines {
-            return machines.check(presented, jwt).await;
+        match &self.0.machines {
+            Some(machines) => machines.check(&self.presented(token), jwt).await,
+            None => self.ask(token).await,
         }
-        let authority = presented.authority.ok_or_else(no_authority)?;
-        let caller = authority
-            .check(&presented.key, presented.token, false)
-            .await?;
-        self.believe(caller, self.0.time.now())
+    }
+
+    fn presented<'a>(&'a self, token: &'a str) -> Presented<'a> {
+        Presented {
+            token,
+            me: &self.0.me,
+            authority: self.0.authority.as_ref(),
+        }
     }
 
     /// Whether what the authority said lets the token in at this machine now.
@@ -327,11 +342,6 @@ impl Receiver {
             }
         }
     }
-}
-
-fn no_authority() -> Refusal {
-    tracing::error!("M2M not configured: an M2M token was presented, and no authority is set");
-    Refusal::new(Reason::NotConfigured)
 }
 
 impl fmt::Debug for Receiver {

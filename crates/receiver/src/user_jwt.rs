@@ -14,13 +14,11 @@ use countersign_protocol::jwt::M2M_CATEGORY;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::authority::CAPACITY;
-use crate::cache::{Cache, Key};
 use crate::caller::{UserCaller, UserToken};
 use crate::clock::{Moment, Time};
-use crate::jwt::{Jwt, Times, text_of};
+use crate::jwt::{Jwt, Times, take_text, text_of};
 use crate::keys::Keys;
-use crate::machine_jwt::{MAX_REMEMBERED_BYTES, REMEMBER_MILLIS};
+use crate::met::Met;
 use crate::refusal::Reason;
 
 /// Whose users are accepted, and which of their tokens.
@@ -96,7 +94,7 @@ pub(crate) fn well_known(issuer: &str) -> String {
 pub(crate) struct Users {
     issuers: Vec<(UserIssuer, Arc<Keys>)>,
     time: Arc<Time>,
-    checked: Cache<Checked>,
+    met: Met<Checked>,
 }
 
 /// The claim that chooses the issuer.
@@ -121,7 +119,7 @@ impl Users {
         Self {
             issuers,
             time,
-            checked: Cache::new(CAPACITY),
+            met: Met::new(),
         }
     }
 
@@ -129,35 +127,23 @@ impl Users {
         self.issuers.is_empty()
     }
 
-    /// What is remembered of a JWT.
-    pub(crate) fn recall(&self, key: &Key, now: Moment) -> Option<Checked> {
-        self.checked.get(key, now.monotonic)
-    }
-
-    /// Decides about a JWT that was met before.
-    pub(crate) async fn check_again(
+    /// Decides about a JWT that was met before, and whose issuer has the same keys still.
+    pub(crate) async fn recall(
         &self,
-        key: &Key,
         token: &str,
-        checked: Checked,
         now: Moment,
-    ) -> Result<UserCaller, Reason> {
-        if let Some((_, keys)) = self.issuers.get(checked.issuer)
-            && keys.set(None, now).await?.number == checked.set
-        {
-            checked.times.check(now.wall)?;
-            return Ok(checked.caller);
+    ) -> Option<Result<UserCaller, Reason>> {
+        let checked = self.met.get(token, now.monotonic)?;
+        let (_, keys) = self.issuers.get(checked.issuer)?;
+        match keys.number(now).await {
+            Ok(number) if number != checked.set => None,
+            Ok(_) => Some(checked.times.check(now.wall).map(|()| checked.caller)),
+            Err(reason) => Some(Err(reason)),
         }
-        self.check(key, token, Jwt::read(token)?).await
     }
 
     /// Decides about a JWT.
-    pub(crate) async fn check(
-        &self,
-        key: &Key,
-        token: &str,
-        jwt: Jwt<'_>,
-    ) -> Result<UserCaller, Reason> {
+    pub(crate) async fn check(&self, token: &str, jwt: Jwt<'_>) -> Result<UserCaller, Reason> {
         if jwt.category.as_deref() == Some(M2M_CATEGORY) {
             return Err(Reason::KindNotAllowed);
         }
@@ -198,10 +184,7 @@ impl Users {
             issuer: place,
             set: found.number,
         };
-        if token.len() <= MAX_REMEMBERED_BYTES {
-            self.checked
-                .put(*key, checked.clone(), now.monotonic, REMEMBER_MILLIS);
-        }
+        self.met.put(token, checked.clone(), now.monotonic);
         Ok(checked.caller)
     }
 }
@@ -210,7 +193,7 @@ impl UserIssuer {
     /// Reads the claims but the times.
     fn read(&self, claims: &mut Object<'_>) -> Result<UserToken, Reason> {
         let audience = claims.take("aud").map(texts_of).transpose()?;
-        let mut text = |name: &str| claims.take(name).map(text_of).transpose();
+        let mut text = |name: &str| take_text(claims, name);
         let subject = text("sub")?
             .filter(|subject| !subject.is_empty())
             .ok_or(Reason::ClaimsMalformed)?;
@@ -226,7 +209,7 @@ impl UserIssuer {
             return Err(Reason::AudienceWrong);
         }
         let party = text("azp")?;
-        if !self.parties.is_empty() && !party.is_some_and(|it| self.parties.contains(&it)) {
+        if !self.parties.is_empty() && !party.is_some_and(|it| self.parties.contains(it.as_ref())) {
             return Err(Reason::PartyNotAllowed);
         }
         // Clerk: a session whose tasks are not done yet counts as signed out.
@@ -248,6 +231,6 @@ fn texts_of(value: &RawValue) -> Result<Vec<String>, Reason> {
     if value.get().starts_with('[') {
         serde_json::from_str(value.get()).map_err(|_| Reason::ClaimsMalformed)
     } else {
-        text_of(value).map(|text| vec![text])
+        text_of(value).map(|text| vec![text.into_owned()])
     }
 }

@@ -57,7 +57,7 @@ impl TokenSourceBuilder {
         let address = environment.address(&mut missing);
         let key = environment.machine_key(service, &mut missing);
         match (address, key) {
-            (Some(address), Some(key)) => Ok(Self::new(Client::new(&address, &key)?)),
+            (Some(address), Some(key)) => Ok(Self::new(Client::new(address, key)?)),
             _ => Err(SettingsError::Missing(missing).into()),
         }
     }

@@ -8,6 +8,7 @@ use super::support::{
     machine_claims, machine_header, machine_jwt, ok, opaque, refused, settle, user_claims,
     user_header, user_jwt,
 };
+use crate::machine_jwt::Presented;
 use crate::{Accept, MachineIssuer, Reason, UserIssuer};
 
 fn with(mut value: Value, name: &str, changed: Value) -> Value {
@@ -423,21 +424,26 @@ async fn a_scopes_claim_that_senders_may_write_themselves_lets_nobody_in_by_defa
 #[tokio::test]
 async fn jwts_for_other_machines_have_no_place_in_what_is_remembered() {
     let world = World::new();
-    let is_remembered = |token: &str| {
+    let is_remembered = async |token: &str| {
         let inner = &world.receiver.0;
         let machines = inner.machines.as_ref().expect("an issuer");
-        let key = crate::authority::key_of(token);
-        machines.recall(&key, inner.time.now()).is_some()
+        let presented = Presented {
+            token,
+            me: &inner.me,
+            authority: None,
+        };
+        let met = machines.recall(&presented, inner.time.now()).await;
+        met.is_some()
     };
     assert_eq!(world.machine(&machine_jwt()).await, Ok(id(SENDER)));
-    assert!(is_remembered(&machine_jwt()));
+    assert!(is_remembered(&machine_jwt()).await);
     let other = machine_with(&with(machine_claims(), "scopes", json!(OTHER)));
     let asked = machine_with(&without(machine_claims(), "scopes"));
     let answer = with(good_token(), "scopes", json!([OTHER]));
     world.authority.says(Some(ok(&answer)));
     for token in [other, asked] {
         assert_eq!(world.machine(&token).await, Err(Reason::NotForThisMachine));
-        assert!(!is_remembered(&token));
+        assert!(!is_remembered(&token).await);
     }
 }
 

@@ -204,6 +204,20 @@ async fn a_good_answer_is_believed_for_five_seconds_at_most_and_a_revocation_see
 }
 
 #[tokio::test]
+async fn an_answer_that_is_far_too_large_counts_once_and_has_no_place() {
+    for (length, calls) in [(15_000, 1), (17_000, 2)] {
+        let world = World::new();
+        let mut token = good_token();
+        token["claims"] = json!("x".repeat(length));
+        world.authority.says(Some(ok(&token)));
+        for _ in 0..2 {
+            assert!(world.machine(&opaque(1)).await.is_ok());
+        }
+        assert_eq!(world.authority.calls(), calls, "{length}");
+    }
+}
+
+#[tokio::test]
 async fn a_clock_that_is_set_back_extends_nothing() {
     let world = World::new();
     let mut token = good_token();
@@ -247,6 +261,7 @@ async fn each_policy_is_asked_again_of_what_is_remembered() {
     assert_eq!(decide(Accept::default()).await, Err(Reason::UserRequired));
     // The wall clock jumps beyond the token's life while the answer is still remembered.
     world.clock.set_wall((NOW + 3_600) * 1_000);
+    world.clock.pass_monotonic(1);
     assert_eq!(
         decide(Accept::any_machine()).await,
         Err(Reason::TokenExpired)

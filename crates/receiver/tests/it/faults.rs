@@ -43,6 +43,14 @@ fn answers() -> Vec<(&'static str, Answer, Reason)> {
             unavailable,
         ),
         ("garbage", Answer::json(200, "{\"object\":"), unavailable),
+        (
+            "too much",
+            Answer::json(
+                200,
+                &GOOD.replacen("null", &format!("\"{}\"", "x".repeat(70_000)), 1),
+            ),
+            unavailable,
+        ),
         ("201", Answer::json(201, GOOD), unavailable),
         ("204", Answer::json(204, ""), unavailable),
         ("500", Answer::json(500, GOOD), unavailable),
