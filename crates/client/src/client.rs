@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use countersign_protocol::error::ErrorEnvelope;
 use countersign_protocol::secret::Secret;
 use countersign_protocol::variables::INSTANCE_KEY;
@@ -15,13 +15,13 @@ use http::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
 };
 use http::{Method, Response, StatusCode};
-use reqwest::redirect::Policy;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::address::Address;
 use crate::environment::Environment;
 use crate::error::{Error, Refusal, SettingsError};
+use crate::transport::{self, read, words};
 
 /// How long a connection may take, where the builder says nothing else.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -29,9 +29,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest answer, where the builder says nothing else: five hundred machines with all their scopes fit many times.
 const MAX_ANSWER_BYTES: usize = 32 << 20;
-
-/// The name under which the authority's statistics know this crate.
-const USER_AGENT: &str = concat!("countersign-client/", env!("CARGO_PKG_VERSION"));
 
 /// An authority and the key with which it is asked: an instance key (`sk_…`) or a machine key (`ak_…`).
 ///
@@ -116,19 +113,9 @@ impl ClientBuilder {
             )
             .into());
         }
-        let mut http = reqwest::Client::builder()
-            .redirect(Policy::none())
-            .connect_timeout(self.connect_timeout)
-            .timeout(self.timeout)
-            .user_agent(USER_AGENT);
-        if address.is_plain() {
-            // A proxy of the environment would read the key.
-            http = http.no_proxy();
-        }
-        let unusable = |error: reqwest::Error| SettingsError::Address(words(&error));
         Ok(Client(Arc::new(Inner {
             authorization: bearer(key)?,
-            http: http.build().map_err(unusable)?,
+            http: transport::client(address.is_plain(), self.connect_timeout, self.timeout)?,
             address,
             max_answer_bytes: self.max_answer_bytes,
         })))
@@ -328,31 +315,6 @@ pub(crate) fn bearer(secret: &str) -> Result<HeaderValue, SettingsError> {
         })?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-/// The body, or why there is none.
-pub(crate) async fn read(mut answer: reqwest::Response, limit: usize) -> Result<Bytes, String> {
-    let mut body = BytesMut::new();
-    while let Some(part) = answer.chunk().await.map_err(|error| words(&error))? {
-        if body.len() + part.len() > limit {
-            return Err(format!("its answer is longer than {limit} bytes"));
-        }
-        body.extend_from_slice(&part);
-    }
-    Ok(body.freeze())
-}
-
-/// What happened, without the URL, which every message names anyway.
-pub(crate) fn words(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return "no answer in time".to_owned();
-    }
-    // The innermost source says it best: "connection refused" instead of "error sending request".
-    let mut source: &dyn std::error::Error = error;
-    while let Some(inner) = source.source() {
-        source = inner;
-    }
-    source.to_string()
 }
 
 /// When the authority wrote the answer, by its own clock, to the second.

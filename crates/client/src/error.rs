@@ -149,6 +149,9 @@ pub enum SettingsError {
     /// The key cannot be one. The text says what would be right.
     #[error("{0}")]
     Key(String),
+    /// This machine has no certificate authorities to check another one against. The text says what to do.
+    #[error("{0}")]
+    Certificates(String),
     /// Variables of the environment that are needed and not set, all of them.
     #[error("not set in the environment: {}", .0.join(", "))]
     Missing(Vec<String>),

@@ -5,11 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use reqwest::Url;
-use reqwest::redirect::Policy;
 
 use crate::address::is_loopback;
-use crate::client::{Client, read, words};
+use crate::client::Client;
 use crate::error::{Error, SettingsError};
+use crate::transport::{self, read, words};
 
 /// How long a public document may take.
 const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -75,14 +75,8 @@ impl PublicDocument {
         if is_plain && !(url.scheme() == "http" && is_loopback(&url)) {
             return Err(wrong("it must begin with https://, except on this machine").into());
         }
-        let mut http = reqwest::Client::builder()
-            .redirect(Policy::none())
-            .timeout(DOCUMENT_TIMEOUT);
-        if is_plain {
-            http = http.no_proxy();
-        }
         Ok(Self {
-            http: http.build().map_err(|error| wrong(&words(&error)))?,
+            http: transport::client(is_plain, DOCUMENT_TIMEOUT, DOCUMENT_TIMEOUT)?,
             url,
             max_bytes,
         })

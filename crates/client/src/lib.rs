@@ -36,6 +36,7 @@ mod machines;
 mod reqwest_client;
 mod source;
 mod tokens;
+mod transport;
 
 pub use client::{Client, ClientBuilder};
 pub use countersign_protocol::error::{ErrorItem, ErrorMeta};

@@ -134,8 +134,9 @@ impl RpcClient {
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(TIMEOUT);
         if settings.api_url.starts_with("http://") {
-            // A proxy of the environment would read the credential.
-            http = http.no_proxy();
+            // A proxy of the environment would read the credential; and certificate authorities, which not every machine has, are
+            // not wanted.
+            http = http.no_proxy().tls_certs_only([]);
         }
         let http = http.build().map_err(|error| unusable(error.to_string()))?;
         let (tokens, legacy) = match settings.credential {

@@ -3,7 +3,6 @@
 
 mod audit;
 pub(crate) mod bodies;
-mod http;
 mod instances;
 mod keys;
 mod local;

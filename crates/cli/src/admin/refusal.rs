@@ -1,6 +1,10 @@
-//! What an authority over HTTP refused, in the words of the command line: the situation for the exit code, and what to do.
+//! What an authority over HTTP refused, or why none answered, in the words of the command line: the situation for the exit code,
+//! and what to do.
 
-use countersign_protocol::error::ErrorEnvelope;
+use std::fmt;
+
+use countersign_client::{Error, Refusal, SettingsError};
+use countersign_protocol::error::NO_SUCH_PATH;
 
 use super::output;
 use crate::exit::{Code, Failure, TOKEN_HINT};
@@ -8,23 +12,21 @@ use crate::exit::{Code, Failure, TOKEN_HINT};
 /// The path whose 404 is an answer.
 pub(super) const VERIFY: &str = "/m2m_tokens/verify";
 
-/// What the authority said, for a person.
-pub(super) fn refused(
-    status: u16,
-    path: &str,
-    envelope: &ErrorEnvelope,
-    retry_after: Option<&str>,
-) -> Failure {
-    let item = envelope.errors.first();
-    let (code, text) = item.map_or(("unknown", "no reason was given"), |item| {
-        (&*item.code, &*item.long_message)
-    });
-    let trace = envelope.clerk_trace_id.as_deref().unwrap_or("none");
+/// What the authority at `address` said, for a person.
+pub(super) fn refused(address: &str, path: &str, refusal: &Refusal) -> Failure {
+    let first = refusal.errors().first();
+    let text = first.map_or("no reason was given", |error| &error.long_message);
+    if text == NO_SUCH_PATH {
+        return no_such_path(address, path);
+    }
+    let (status, code) = (refusal.status().as_u16(), refusal.code());
+    let trace = refusal.trace_id().unwrap_or("none");
     let message = format!(
         "{} ({code}, trace {trace})",
         output::visible(text).trim_end_matches('.')
     );
-    let again = format!("try again in {} s", retry_after.unwrap_or("a few"));
+    let wait = refusal.retry_after().map(|wait| wait.as_secs().to_string());
+    let again = format!("try again in {} s", wait.as_deref().unwrap_or("a few"));
     let (situation, hint) = match (status, code) {
         (401, "machine_secret_key_invalid") => (
             Code::Refused,
@@ -53,6 +55,67 @@ pub(super) fn refused(
         _ => (Code::Refused, hint(text).to_owned()),
     };
     Failure::new(situation, message, hint)
+}
+
+/// What is wrong where there is no answer of an authority, and what to do.
+pub(super) fn failed(error: Error) -> Failure {
+    match error {
+        Error::Unreachable {
+            address, reason, ..
+        } => {
+            let hint = if reason.contains("does not speak TLS") {
+                let plain = address.replacen("https://", "http://", 1);
+                format!("plain HTTP may be spoken there: {plain}")
+            } else if reason.contains("certificate") {
+                "is the certificate for this name, and is its authority known here? An own one goes to the system's certificates, or into SSL_CERT_FILE".to_owned()
+            } else {
+                "is the authority running, and is the address right? `countersign dev` starts one on http://127.0.0.1:4840".to_owned()
+            };
+            Failure::new(
+                Code::Unreachable,
+                format!("cannot reach {address}: {reason}"),
+                hint,
+            )
+        }
+        Error::Settings(error @ SettingsError::Address(_)) => Failure::new(
+            Code::Settings,
+            error,
+            "--url or CLERK_API_URL gives it; --insecure-http sends keys over plain HTTP, where the way there is safe",
+        ),
+        Error::Settings(error) => Failure::new(Code::Settings, error, ""),
+        error => foreign(error),
+    }
+}
+
+/// What to say of another server than an authority.
+pub(super) fn foreign(message: impl fmt::Display) -> Failure {
+    let hint =
+        "check the address: it must be the authority's own, not a page or proxy in front of it";
+    Failure::new(Code::Unreachable, message, hint)
+}
+
+/// Says that an authority answers at `address` which does not know `path`.
+fn no_such_path(address: &str, path: &str) -> Failure {
+    let path = path.split('?').next().unwrap_or_default();
+    let prefix = address
+        .split_once("://")
+        .and_then(|(_, rest)| rest.find('/').map(|slash| rest.split_at(slash).1))
+        .unwrap_or_default();
+    if prefix.is_empty() {
+        return Failure::new(
+            Code::Unreachable,
+            format!("the authority at {address} has no path /v1{path}"),
+            "it may be older than this program: compare the versions",
+        );
+    }
+    let origin = address.strip_suffix(prefix).unwrap_or(address);
+    Failure::new(
+        Code::Unreachable,
+        format!(
+            "the address {address} is wrong: the authority there has no path {prefix}/v1{path}"
+        ),
+        format!("leave {prefix} out of the address: {origin}, with or without /v1"),
+    )
 }
 
 /// What to type after a refusal, by what its text mentions; the texts are the same in place and over HTTP. The first that fits

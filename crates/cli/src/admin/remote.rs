@@ -1,11 +1,13 @@
 //! An authority over HTTP, with an instance key or a machine key.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
+use countersign_client::{Client, Error};
 use countersign_protocol::body::{
     DeletedMachine, M2mToken, M2mTokenList, Machine, MachineList, MachineScope, MachineSecretKey,
 };
 use countersign_protocol::claims::Claims;
-use countersign_protocol::error::{ErrorEnvelope, NO_SUCH_PATH};
 use countersign_protocol::ids::{MachineId, SigningKeyId, TokenId};
 use countersign_protocol::secret::Secret;
 use http::Method;
@@ -16,15 +18,22 @@ use serde_json::{Value, json};
 use super::bodies::{
     ChangeBody, InstanceBody, InstanceKeyBody, List, NewInstanceKeyBody, SigningKeyBody,
 };
-use super::http::Base;
 use super::output;
-use super::refusal::{VERIFY, refused};
+use super::refusal::{VERIFY, failed, foreign, refused};
 use super::target::{ListedFormat, MachinePage, NewFormat, NewToken, Target, TokenPage};
 use crate::exit::{Code, Failure};
 
+/// How long name, connection and TLS may take.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long the whole answer may take.
+const ANSWER: Duration = Duration::from_secs(30);
+/// The largest answer: a thousand changes or five hundred machines with their scopes fit many times.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+
 /// The address and the keys at hand.
 pub(crate) struct Remote {
-    base: Base,
+    url: String,
+    allows_plain: bool,
     instance_key: Option<Secret>,
     machine_key: Option<Secret>,
     /// Whether the machine key was named on the command line and so is meant.
@@ -39,7 +48,6 @@ impl Remote {
         prefers_machine: bool,
         allows_plain: bool,
     ) -> Result<Self, Failure> {
-        let base = Base::parse(url, allows_plain)?;
         let places = [
             (&instance_key, "sk_", "an instance key"),
             (&machine_key, "ak_", "a machine key"),
@@ -58,7 +66,8 @@ impl Remote {
             }
         }
         Ok(Self {
-            base,
+            url: url.to_owned(),
+            allows_plain,
             instance_key,
             machine_key,
             prefers_machine,
@@ -109,27 +118,27 @@ impl Remote {
         path: &str,
         body: Option<String>,
     ) -> Result<T, Failure> {
-        let answer = self.base.send(method, path, key, body).await?;
-        if answer.status().is_success() {
-            return serde_json::from_slice(answer.body())
-                .map_err(|error| self.foreign(&format!("its answer cannot be read ({error})")));
+        let mut client = Client::builder(&self.url, key.expose())
+            .connect_timeout(CONNECT)
+            .timeout(ANSWER)
+            .max_answer_bytes(MAX_ANSWER_BYTES);
+        if self.allows_plain {
+            client = client.allow_plain_http();
         }
-        let status = answer.status().as_u16();
-        let envelope: ErrorEnvelope = serde_json::from_slice(answer.body())
-            .map_err(|_| self.foreign(&format!("it answered with status {status}")))?;
-        let text = envelope.errors.first().map(|item| &*item.long_message);
-        if status == 404 && text == Some(NO_SUCH_PATH) {
-            return Err(self.base.no_such_path(path));
-        }
-        Err(refused(
-            status,
-            path,
-            &envelope,
-            answer
-                .headers()
-                .get("retry-after")
-                .and_then(|value| value.to_str().ok()),
-        ))
+        let client = client.build().map_err(failed)?;
+        let answer = match client.request(method, path, body).await {
+            Ok(answer) => answer,
+            Err(Error::Refused(refusal)) => {
+                return Err(refused(client.address(), path, &refusal));
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        serde_json::from_slice(answer.body()).map_err(|error| {
+            foreign(format!(
+                "what answers at {} is no authority that this program knows: its answer cannot be read ({error})",
+                client.address()
+            ))
+        })
     }
 
     async fn manage<T: DeserializeOwned>(
@@ -145,19 +154,6 @@ impl Remote {
             body.map(Value::to_string),
         )
         .await
-    }
-
-    fn foreign(&self, why: &str) -> Failure {
-        let hint =
-            "check the address: it must be the authority's own, not a page or proxy in front of it";
-        Failure::new(
-            Code::Unreachable,
-            format!(
-                "what answers at {} is no authority that this program knows: {why}",
-                self.base.shown()
-            ),
-            hint,
-        )
     }
 }
 

@@ -377,11 +377,11 @@ fn a_wrong_setting_ends_with_11_and_is_named() {
     hint: put it into CLERK_SECRET_KEY, or name a file that holds it with --secret-key-file; it never goes on the command line
     "#);
     place.set("CLERK_SECRET_KEY", "sk_test_0123456789abcdef");
-    assert_snapshot!(place.run(&["machine", "list", "--url", "http://a.example"]).refusal(), @r#"
+    assert_snapshot!(place.run(&["machine", "list", "--url", "http://a.example"]).refusal(), @"
     11
-    error: http://a.example would send the key in plain text to another machine
-    hint: use https://, or give --insecure-http where the way there is safe
-    "#);
+    error: the authority's address cannot be used: to send the key to a.example over plain HTTP would show it to everybody on the way; write it like https://auth.example.com, with or without /v1
+    hint: --url or CLERK_API_URL gives it; --insecure-http sends keys over plain HTTP, where the way there is safe
+    ");
     place.set("CLERK_SECRET_KEY", "ak_0123456789abcdef");
     assert_snapshot!(place.run(&["machine", "list", "--url", "https://a.example"]).refusal(), @r#"
     11
@@ -466,6 +466,26 @@ fn plain_http_under_an_https_address_ends_with_14_and_is_named() {
     error: cannot reach https://ADDRESS: what answers there does not speak TLS
     hint: plain HTTP may be spoken there: http://ADDRESS
     "#);
+}
+
+#[test]
+fn a_machine_without_certificate_authorities_is_told_so_and_needs_none_for_itself() {
+    let (mut place, key) = Place::with_authority();
+    place.set("CLERK_SECRET_KEY", &key);
+    place.set("SSL_CERT_FILE", "/dev/null");
+    place.set("SSL_CERT_DIR", "/dev/null");
+    let server = place.start(&["serve", "--data", "data"]);
+    assert_eq!(
+        place.run(&["machine", "list", "--url", &server.url]).code,
+        0
+    );
+    let refusal = place
+        .run(&["machine", "list", "--url", "https://a.example"])
+        .refusal();
+    assert_snapshot!(refusal, @"
+    11
+    error: no certificate authority can be trusted (unexpected error: No CA certificates were loaded from the system); install the package ca-certificates, or name a PEM file in SSL_CERT_FILE
+    ");
 }
 
 #[test]

@@ -1,0 +1,64 @@
+//! How this crate speaks HTTP: no redirects, which would take a key along, bounds on time and size, and errors in plain words.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use reqwest::redirect::Policy;
+
+use crate::error::SettingsError;
+
+/// The name under which the authority's statistics know this crate.
+const USER_AGENT: &str = concat!("countersign-client/", env!("CARGO_PKG_VERSION"));
+
+/// A client for addresses that are plain HTTP, or for those that are not.
+pub(crate) fn client(
+    is_plain: bool,
+    connect_timeout: Duration,
+    timeout: Duration,
+) -> Result<reqwest::Client, SettingsError> {
+    let mut http = reqwest::Client::builder()
+        .redirect(Policy::none())
+        .connect_timeout(connect_timeout)
+        .timeout(timeout)
+        .user_agent(USER_AGENT);
+    if is_plain {
+        // A proxy of the environment would read the key. Nor are certificate authorities wanted, which not every machine has.
+        http = http.no_proxy().tls_certs_only([]);
+    }
+    http.build().map_err(|error| {
+        SettingsError::Certificates(format!(
+            "no certificate authority can be trusted ({}); install the package ca-certificates, or name a PEM file in SSL_CERT_FILE",
+            words(&error)
+        ))
+    })
+}
+
+/// The body, or why there is none.
+pub(crate) async fn read(mut answer: reqwest::Response, limit: usize) -> Result<Bytes, String> {
+    let mut body = BytesMut::new();
+    while let Some(part) = answer.chunk().await.map_err(|error| words(&error))? {
+        if body.len() + part.len() > limit {
+            return Err(format!("its answer is longer than {limit} bytes"));
+        }
+        body.extend_from_slice(&part);
+    }
+    Ok(body.freeze())
+}
+
+/// What happened, without the URL, which every message names anyway.
+pub(crate) fn words(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "no answer in time".to_owned();
+    }
+    // The innermost source says it best: "connection refused" instead of "error sending request".
+    let mut source: &dyn std::error::Error = error;
+    while let Some(inner) = source.source() {
+        source = inner;
+    }
+    let words = source.to_string();
+    // So rustls calls an answer that is no TLS at all.
+    if words.contains("InvalidContentType") {
+        return "what answers there does not speak TLS".to_owned();
+    }
+    words
+}
