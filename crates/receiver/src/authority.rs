@@ -2,7 +2,7 @@
 //!
 //! A 200 counts only with the right `object`, a machine as subject, neither revoked nor expired, and an expiration in the future or
 //! none. Remembered are good answers for at most 5 s, and refusals by the authority's own 404 for 1 s, apart from each other.
-//! Everything else is no answer. At most 64 calls are under way and 1,024 tokens waited for; a quarter of both is kept for tokens
+//! Everything else is no answer, and then, where that is configured, the last good one may count for a while longer. At most 64 calls are under way and 1,024 tokens waited for; a quarter of both is kept for tokens
 //! that were good before, so that a flood of strangers does not shut out those who are known.
 
 use std::sync::Arc;
@@ -31,6 +31,8 @@ use crate::remote::{Ask, Reply};
 pub(crate) const BELIEVE_MILLIS: i64 = 5_000;
 /// How long a refusal is.
 const DISBELIEVE_MILLIS: i64 = 1_000;
+/// How long the authority is not asked again about a token that is let in by an old answer.
+const PAUSE_MILLIS: i64 = 1_000;
 /// How many entries each of the caches has.
 pub(crate) const CAPACITY: usize = 10_000;
 /// How long an answer may take, the wait for a turn included.
@@ -62,6 +64,8 @@ pub(crate) struct Authority {
     remote: Arc<dyn Ask>,
     time: Arc<Time>,
     events: Events,
+    /// How old a good answer may be that counts while the authority cannot be asked, in milliseconds; 0 is not at all.
+    stale_millis: i64,
     good: Cache<MachineCaller>,
     bad: Cache<()>,
     flights: Arc<Flights<Key, oneshot::Sender<Answer>>>,
@@ -70,11 +74,17 @@ pub(crate) struct Authority {
 }
 
 impl Authority {
-    pub(crate) fn new(remote: Arc<dyn Ask>, time: Arc<Time>, events: Events) -> Arc<Self> {
+    pub(crate) fn new(
+        remote: Arc<dyn Ask>,
+        stale_millis: i64,
+        time: Arc<Time>,
+        events: Events,
+    ) -> Arc<Self> {
         Arc::new(Self {
             remote,
             time,
             events,
+            stale_millis,
             good: Cache::new(CAPACITY),
             bad: Cache::new(CAPACITY),
             flights: Arc::new(Flights::new()),
@@ -85,11 +95,21 @@ impl Authority {
 
     /// What is remembered of a token that was good. The caller evaluates every policy once more.
     pub(crate) fn recall(&self, key: &Key, now: Moment) -> Option<MachineCaller> {
-        self.good.get(key, now.monotonic)
+        let caller = self.good.get(key, now.monotonic)?;
+        self.count_if_stale(&caller, now.monotonic);
+        Some(caller)
     }
 
     /// What the authority says of a token, now or a moment ago. `is_known` says that it is no stranger's, even if it is new.
     pub(crate) async fn check(self: &Arc<Self>, key: &Key, token: &str, is_known: bool) -> Answer {
+        let answer = self.find_out(key, token, is_known).await;
+        if let Ok(caller) = &answer {
+            self.count_if_stale(caller, self.time.now().monotonic);
+        }
+        answer
+    }
+
+    async fn find_out(self: &Arc<Self>, key: &Key, token: &str, is_known: bool) -> Answer {
         let now = self.time.now().monotonic;
         if let Some(known) = self.look(key, now) {
             return known;
@@ -104,7 +124,7 @@ impl Authority {
         let look = || self.look(key, now);
         match self.flights.board(key, sender, max_flights, look) {
             Boarding::Known(known) => return known,
-            Boarding::Full => return Err(Refusal::new(Reason::TooManyChecks)),
+            Boarding::Full => return self.or_stale(key, Err(Refusal::new(Reason::TooManyChecks))),
             Boarding::Follows => {}
             Boarding::Leads(lead) => {
                 // It goes on by itself: whoever began it may be cancelled.
@@ -143,6 +163,7 @@ impl Authority {
             refused: answer.as_ref().err().map(Refusal::reason),
             took: Duration::from_millis(u64::try_from(took).unwrap_or(0)),
         });
+        let answer = self.or_stale(&key, answer);
         for waiter in lead.land() {
             let _ = waiter.send(answer.clone());
         }
@@ -174,6 +195,43 @@ impl Authority {
             Err(_) => {}
         }
         answer
+    }
+
+    /// The last good answer in place of none, if it is not too old.
+    fn or_stale(&self, key: &Key, answer: Answer) -> Answer {
+        let has_none = |refusal: &Refusal| {
+            let reason = refusal.reason();
+            matches!(reason, Reason::AuthorityUnavailable | Reason::TooManyChecks)
+        };
+        if !answer.as_ref().is_err_and(has_none) {
+            return answer;
+        }
+        let now = self.time.now().monotonic;
+        let Some(caller) = self.good.last(key) else {
+            return answer;
+        };
+        let left = self.stale_millis - now.saturating_sub(caller.0.asked_at);
+        if left <= 0 {
+            return answer;
+        }
+        self.good
+            .put(*key, caller.clone(), now, left.min(PAUSE_MILLIS));
+        Ok(caller)
+    }
+
+    fn count_if_stale(&self, caller: &MachineCaller, now: i64) {
+        let age = now.saturating_sub(caller.0.asked_at);
+        if age <= BELIEVE_MILLIS {
+            return;
+        }
+        tracing::warn!(
+            subject = caller.id().as_str(),
+            token.id = caller.token_id(),
+            age_seconds = age / 1_000,
+            "the authority cannot be asked: an old answer counts"
+        );
+        let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
+        self.events.tell(&Event::StaleUsed { caller, age });
     }
 
     fn remember(&self, key: Key, token: &MachineCaller) {

@@ -29,12 +29,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// The largest answer of the authority: a token with all its scopes and claims fits several times.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
+/// How old an answer may be that counts while the authority cannot be asked.
+const MAX_STALE: Duration = Duration::from_secs(15 * 60);
 
 /// What a [`Receiver`] is made of.
 pub struct ReceiverBuilder {
     me: MachineId,
     authority: Option<(String, Secret)>,
     allows_plain_http: bool,
+    stale_if_error: Duration,
     machine_issuer: Option<MachineIssuer>,
     user_issuers: Vec<UserIssuer>,
     services: BTreeMap<Box<str>, MachineId>,
@@ -48,6 +51,7 @@ impl ReceiverBuilder {
             me,
             authority: None,
             allows_plain_http: false,
+            stale_if_error: Duration::ZERO,
             machine_issuer: None,
             user_issuers: Vec::new(),
             services: BTreeMap::new(),
@@ -88,6 +92,15 @@ impl ReceiverBuilder {
     #[must_use]
     pub fn allow_plain_http(mut self) -> Self {
         self.allows_plain_http = true;
+        self
+    }
+
+    /// Lets machines in for so long, 15 minutes at most, by what the authority said of their tokens last, while it cannot be asked
+    /// (RFC 5861 section 4). **A token that is revoked in that time goes on.** Each use is logged and told to the
+    /// [`observer`](Self::observer). Default: not at all, such requests are answered with 503.
+    #[must_use]
+    pub fn stale_if_error(mut self, longest: Duration) -> Self {
+        self.stale_if_error = longest;
         self
     }
 
@@ -167,6 +180,10 @@ impl ReceiverBuilder {
         if let Some(fault) = self.legacy.as_ref().and_then(|legacy| legacy.fault) {
             return Err(SetupError::Unusable(fault.to_owned()));
         }
+        if self.stale_if_error > MAX_STALE {
+            return Err(unusable("stale_if_error is longer than 15 minutes"));
+        }
+        let stale_millis = i64::try_from(self.stale_if_error.as_millis()).unwrap_or(0);
         let (time, events) = (Arc::new(Time::new(clock)), self.events);
         let keys = |url: &str, rsa_only| {
             let document = document(url)?;
@@ -191,7 +208,8 @@ impl ReceiverBuilder {
         let users: Result<Vec<_>, _> = self.user_issuers.into_iter().map(with_keys).collect();
         Ok(Receiver(Arc::new(Inner {
             me: self.me,
-            authority: ask.map(|ask| Authority::new(ask, Arc::clone(&time), events.clone())),
+            authority: ask
+                .map(|ask| Authority::new(ask, stale_millis, Arc::clone(&time), events.clone())),
             machines,
             users: Users::new(users?, Arc::clone(&time)),
             services: self.services,

@@ -78,6 +78,15 @@ impl<V> Cache<V> {
         (now < entry.deadline).then(|| read(&entry.value)).flatten()
     }
 
+    /// What was known last, even if its deadline is over.
+    pub(crate) fn last(&self, key: &Key) -> Option<V>
+    where
+        V: Clone,
+    {
+        let shard = self.shard(key);
+        shard.entries.get(key).map(|entry| entry.value.clone())
+    }
+
     /// Whether something was known that may be over.
     pub(crate) fn knew(&self, key: &Key) -> bool {
         self.shard(key).entries.contains_key(key)

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::caller::Caller;
+use crate::caller::{Caller, MachineCaller};
 use crate::refusal::Reason;
 
 /// Something that happened. What it holds is from fixed sets or made by the authority, never a token.
@@ -30,6 +30,15 @@ pub enum Event<'a> {
         refused: Option<Reason>,
         /// How long it took, the wait for a turn included.
         took: Duration,
+    },
+    /// The authority could not be asked, and what it said a while ago counted instead
+    /// ([`ReceiverBuilder::stale_if_error`](crate::ReceiverBuilder::stale_if_error)).
+    #[non_exhaustive]
+    StaleUsed {
+        /// Whose token it is.
+        caller: &'a MachineCaller,
+        /// How old the answer is.
+        age: Duration,
     },
     /// An issuer's key set was fetched.
     #[non_exhaustive]

@@ -1,6 +1,7 @@
 //! Opaque tokens: what counts as an answer, what is remembered, and what a crowd may do.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use super::support::{
     ME, NOW, OTHER, SENDER, World, bearer, good_token, id, machine_jwt, ok, opaque, refused, settle,
 };
 use crate::remote::Reply;
-use crate::{Accept, Reason};
+use crate::{Accept, Event, Reason};
 
 #[tokio::test]
 async fn a_token_that_the_authority_accepts_is_its_machine() {
@@ -215,6 +216,87 @@ async fn an_answer_that_is_far_too_large_counts_once_and_has_no_place() {
         }
         assert_eq!(world.authority.calls(), calls, "{length}");
     }
+}
+
+#[tokio::test]
+async fn an_old_answer_counts_only_where_that_is_wanted_and_not_for_long() {
+    let used = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&used);
+    let world = World::with(|builder| {
+        builder
+            .stale_if_error(Duration::from_secs(60))
+            .observer(move |event| {
+                if matches!(event, Event::StaleUsed { .. }) {
+                    counter.fetch_add(1, Ordering::SeqCst);
+                }
+            })
+    });
+    let without = World::new();
+    for world in [&world, &without] {
+        assert!(world.machine(&opaque(1)).await.is_ok());
+        world.authority.says(Some(refused(503, "unavailable")));
+        world.clock.pass(6_000);
+    }
+    let down = Err(Reason::AuthorityUnavailable);
+    assert_eq!(without.machine(&opaque(1)).await, down);
+    assert_eq!(world.machine(&opaque(2)).await, down, "it was never good");
+    assert_eq!(used.load(Ordering::SeqCst), 0);
+    // Each use is told, and the authority is not asked at each.
+    let calls = world.authority.calls();
+    for uses in 1..=3 {
+        assert_eq!(world.machine(&opaque(1)).await, Ok(id(SENDER)));
+        assert_eq!(used.load(Ordering::SeqCst), uses);
+    }
+    assert_eq!(world.authority.calls(), calls + 1);
+    world.clock.pass(1_000);
+    assert!(world.machine(&opaque(1)).await.is_ok());
+    assert_eq!(world.authority.calls(), calls + 2);
+    // Counted from the answer, not from the last use.
+    world.clock.pass(53_000);
+    assert_eq!(world.machine(&opaque(1)).await, down);
+}
+
+#[tokio::test]
+async fn an_old_answer_counts_for_no_token_that_is_over_or_was_refused_since() {
+    let world = World::with(|builder| builder.stale_if_error(Duration::from_secs(900)));
+    let mut token = good_token();
+    token["expiration"] = json!((NOW + 10) * 1_000);
+    world.authority.says(Some(ok(&token)));
+    assert!(world.machine(&opaque(1)).await.is_ok());
+    assert!(world.machine(&opaque(2)).await.is_ok());
+    world.clock.pass(6_000);
+    world
+        .authority
+        .says(Some(refused(404, "resource_not_found")));
+    assert!(world.machine(&opaque(2)).await.is_err());
+    world.clock.pass(2_000);
+    for answer in [
+        Reply::Nothing("connection refused".to_owned()),
+        refused(500, "internal"),
+    ] {
+        world.authority.says(Some(answer));
+        assert!(world.machine(&opaque(1)).await.is_ok());
+        assert!(world.machine(&opaque(2)).await.is_err());
+    }
+    world
+        .authority
+        .says(Some(refused(401, "machine_secret_key_invalid")));
+    world.clock.pass(1_000);
+    assert_eq!(
+        world.machine(&opaque(1)).await,
+        Err(Reason::ReceiverKeyRefused),
+        "the authority answered"
+    );
+    world.authority.says(Some(refused(503, "unavailable")));
+    world.clock.pass(1_000);
+    assert_eq!(world.machine(&opaque(1)).await, Err(Reason::TokenExpired));
+}
+
+#[test]
+fn an_old_answer_cannot_be_wanted_for_more_than_a_quarter_of_an_hour() {
+    let builder = crate::Receiver::builder(id(ME)).stale_if_error(Duration::from_secs(901));
+    let error = builder.build().expect_err("too long");
+    assert!(error.to_string().contains("15 minutes"), "{error}");
 }
 
 #[tokio::test]

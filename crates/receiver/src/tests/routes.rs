@@ -272,6 +272,7 @@ async fn an_observer_is_told_what_happens() {
                 Event::Refused { reason } => format!("refused {reason}"),
                 Event::AuthorityAsked { refused, .. } => format!("asked {refused:?}"),
                 Event::KeysFetched { is_success, .. } => format!("keys {is_success}"),
+                Event::StaleUsed { .. } => "stale".to_owned(),
             };
             heard.lock().unwrap().push(text);
         })
