@@ -78,6 +78,22 @@ fn nothing_uses_the_executable() {
 }
 
 #[test]
+fn the_rust_of_the_readme_stands_in_the_guides_where_it_is_compiled() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).expect("a document");
+    let guides = ["senders", "receivers"].map(|name| read(&format!("docs/guide/{name}.md")));
+    let readme = read("README.md");
+    let code: Vec<_> = readme
+        .split("```rust\n")
+        .skip(1)
+        .flat_map(|rest| rest.split("```").next().unwrap_or_default().lines())
+        .collect();
+    assert!(code.len() > 3, "the code was not found");
+    for line in code {
+        assert!(guides.iter().any(|guide| guide.contains(line)), "{line}");
+    }
+}
+
+#[test]
 fn files_stay_under_500_lines_without_their_tests() {
     let mut files = Vec::new();
     for folder in ["crates", "examples"] {

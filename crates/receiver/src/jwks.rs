@@ -9,6 +9,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign_protocol::json::Object;
 use countersign_protocol::jwt::VerifyingKey;
 use serde::Deserialize;
 
@@ -60,11 +61,6 @@ pub(crate) struct KeySet {
 pub(crate) struct NoKeySet;
 
 #[derive(Deserialize)]
-struct Document {
-    keys: Vec<serde_json::Value>,
-}
-
-#[derive(Deserialize)]
 struct Jwk {
     kty: String,
     kid: String,
@@ -85,10 +81,13 @@ impl KeySet {
         if document.len() > MAX_DOCUMENT_BYTES {
             return Err(NoKeySet);
         }
-        let document: Document = serde_json::from_slice(document).map_err(|_| NoKeySet)?;
+        let mut document = Object::parse(document).map_err(|_| NoKeySet)?;
+        let listed = document.take("keys").ok_or(NoKeySet)?;
+        let listed: Vec<serde_json::Value> =
+            serde_json::from_str(listed.get()).map_err(|_| NoKeySet)?;
         let mut keys = HashMap::new();
         let mut material = Vec::new();
-        for value in document.keys {
+        for value in listed {
             let text = value.to_string();
             let Some((kid, key)) = read_key(value) else {
                 continue;
@@ -123,6 +122,10 @@ impl KeySet {
 }
 
 fn read_key(value: serde_json::Value) -> Option<(Box<str>, PublicKey)> {
+    // A list of the same values would be read as well.
+    if !value.is_object() {
+        return None;
+    }
     let jwk: Jwk = serde_json::from_value(value).ok()?;
     let is_for_signatures = jwk.key_use.as_deref().is_none_or(|it| it == "sig")
         && jwk
@@ -209,6 +212,18 @@ mod tests {
             with("kid", json!(1)),
             with("kid", json!("k".repeat(256))),
             json!("a text"),
+            json!([
+                "OKP",
+                "bad",
+                null,
+                null,
+                null,
+                "Ed25519",
+                null,
+                null,
+                TestKey::ed25519("e").jwk()["x"],
+                null
+            ]),
         ];
         for key in bad {
             let set = read(&[key.clone(), good.clone()]);
@@ -241,7 +256,7 @@ mod tests {
 
     #[test]
     fn what_is_no_key_set_is_not_taken_for_an_empty_one() {
-        for text in ["", "{}", "[]", "<html>", r#"{"keys":{}}"#] {
+        for text in ["", "{}", "[]", "[[]]", "<html>", r#"{"keys":{}}"#] {
             assert!(KeySet::read(text.as_bytes(), false).is_err(), "{text}");
         }
         let large = format!(r#"{{"keys":[],"x":"{}"}}"#, "x".repeat(MAX_DOCUMENT_BYTES));

@@ -21,8 +21,8 @@
 //! - What the authority said of an opaque token is believed for at most 5 s; a revocation is seen within that time.
 //! - A JWT that is checked by keys stays good until it expires, even where it was revoked. Where that is too long, leave
 //!   [`ReceiverBuilder::machine_issuer`] out: JWTs are then sent to the authority like opaque tokens.
-//! - Where the authority or an issuer's keys cannot be had, the answer is 503 with `Retry-After`, never a pass, and never a 401,
-//!   which would make senders mint new tokens.
+//! - Where the authority or an issuer's keys cannot be had, the answer is 503 with `Retry-After`, never a pass (unless
+//!   [`ReceiverBuilder::stale_if_error`] is wanted), and never a 401, which would make senders mint new tokens.
 //! - A token that was refused is not tried by any other check. The legacy check is off unless it is configured and a route accepts
 //!   it, and sees only requests that present no token.
 //! - No token, key or secret is in a log, an error or a `Debug`.
@@ -54,6 +54,8 @@ mod events;
 #[cfg(feature = "axum")]
 mod extract;
 mod flight;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 #[cfg(test)]
 mod interleavings;
 mod jwks;

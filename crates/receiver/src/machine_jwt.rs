@@ -173,7 +173,7 @@ impl MachineJwts {
         })
     }
 
-    fn read(&self, payload: Vec<u8>) -> Result<(MachineCaller, Times), Reason> {
+    pub(crate) fn read(&self, payload: Vec<u8>) -> Result<(MachineCaller, Times), Reason> {
         let payload = String::from_utf8(payload).map_err(|_| Reason::ClaimsMalformed)?;
         let mut claims = Object::parse(payload.as_bytes()).map_err(|_| Reason::ClaimsMalformed)?;
         let mut text = |name: &str| take_text(&mut claims, name);

@@ -191,7 +191,7 @@ impl Users {
 
 impl UserIssuer {
     /// Reads the claims but the times.
-    fn read(&self, claims: &mut Object<'_>) -> Result<UserToken, Reason> {
+    pub(crate) fn read(&self, claims: &mut Object<'_>) -> Result<UserToken, Reason> {
         let audience = claims.take("aud").map(texts_of).transpose()?;
         let mut text = |name: &str| take_text(claims, name);
         let subject = text("sub")?

@@ -14,6 +14,7 @@ use jobtracker::issuer::Issuer;
 use jobtracker::settings::{ApiSettings, BotSettings, Command, IssuerSettings, Settings};
 use jobtracker::{api, issuer};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -91,7 +92,7 @@ async fn serve_api(settings: ApiSettings) -> anyhow::Result<()> {
         "the API is at http://{0}, its description at http://{0}/swagger",
         listener.local_addr()?
     );
-    Ok(api::serve(listener, database, receiver, interrupted()).await?)
+    Ok(api::serve(listener, database, receiver, stop()).await?)
 }
 
 async fn serve_issuer(settings: IssuerSettings) -> anyhow::Result<()> {
@@ -100,7 +101,7 @@ async fn serve_issuer(settings: IssuerSettings) -> anyhow::Result<()> {
     let issuer =
         Issuer::new(&url, &settings.audience).map_err(|_| anyhow!("cannot make a signing key"))?;
     tracing::info!("a token of Ada is at {url}/token?user=user_ada");
-    Ok(issuer::serve(listener, Arc::new(issuer), interrupted()).await?)
+    Ok(issuer::serve(listener, Arc::new(issuer), stop()).await?)
 }
 
 async fn listen(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
@@ -118,10 +119,11 @@ fn tokens(bot: &BotSettings, service: &str) -> anyhow::Result<TokenSource> {
     }
 }
 
-/// Ends with Ctrl-C.
-async fn interrupted() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        // Without the signal there is no way to end but from outside.
-        std::future::pending::<()>().await;
+/// Ends with Ctrl-C, or when the system asks the process to end.
+async fn stop() {
+    let mut terminated = signal(SignalKind::terminate()).expect("there is a runtime with signals");
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminated.recv() => {}
     }
 }

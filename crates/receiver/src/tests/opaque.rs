@@ -40,6 +40,18 @@ async fn a_200_that_does_not_say_all_that_makes_a_token_good_lets_nobody_in() {
         token
     };
     let now = NOW * 1_000;
+    let token = good_token();
+    let values = [
+        "object",
+        "id",
+        "subject",
+        "scopes",
+        "claims",
+        "revoked",
+        "expired",
+        "expiration",
+    ];
+    let values = json!(values.map(|name| &token[name]));
     let table = [
         (
             change("object", json!("token")),
@@ -74,6 +86,7 @@ async fn a_200_that_does_not_say_all_that_makes_a_token_good_lets_nobody_in() {
         (without("scopes"), Reason::AuthorityUnavailable),
         (json!({}), Reason::AuthorityUnavailable),
         (json!([good_token()]), Reason::AuthorityUnavailable),
+        (values, Reason::AuthorityUnavailable),
     ];
     for (answer, reason) in table {
         let world = World::new();

@@ -2,6 +2,8 @@
 
 #[path = "../../../../crates/client/tests/it/support/world.rs"]
 mod authority;
+#[path = "../../../../crates/client/tests/it/support/program.rs"]
+pub(crate) mod program;
 
 use std::time::Duration;
 
@@ -49,6 +51,10 @@ impl World {
         let sender = self.authority.client_of(machine);
         let new = NewToken::new().lifetime(YEAR).format(format);
         sender.create_token(&new).await.unwrap()
+    }
+
+    pub(crate) fn authority_url(&self) -> &str {
+        &self.authority.url
     }
 
     /// The API as machine, without its services.

@@ -1,9 +1,11 @@
 //! Deliveries as GitHub sends them.
 
-use console::rpc::Job;
+use console::rpc::{Job, JobStatus};
 use console::webhook::signature::sign;
+use countersign_client::TokenFormat;
 use serde_json::{Value, json};
 
+use crate::support::program::Program;
 use crate::support::{GITHUB_SECRET, REPOSITORY, World, handler_with, legacy_of};
 
 const ID: &str = "72d3162e-cc78-11e3-81ab-4c9367dc0958";
@@ -69,6 +71,39 @@ fn job_of(answer: &Value) -> Job {
 /// A handler that would fail if it called anybody.
 async fn handler_to_nowhere() -> String {
     handler_with(NOWHERE, legacy_of("webhook", "unused")).await
+}
+
+#[tokio::test]
+async fn both_executables_work_by_the_settings_of_the_env_example_and_end_when_asked() {
+    let world = World::start().await;
+    let path = env!("CARGO_BIN_EXE_console");
+    let variables = [
+        ("CLERK_API_URL", world.authority_url()),
+        ("CLERK_MACHINE_SECRET_KEY_TRPC", world.trpc.key.expose()),
+        ("CLERK_M2M_MACHINE_ID_TRPC", world.trpc.machine.id.as_str()),
+        (
+            "CLERK_M2M_MACHINE_ID_WEBHOOK",
+            world.webhook.machine.id.as_str(),
+        ),
+        (
+            "CLERK_M2M_MACHINE_ID_WORKFLOW",
+            world.workflow.machine.id.as_str(),
+        ),
+        ("CONSOLE_API_LISTEN", "127.0.0.1:0"),
+    ];
+    let api = Program::start(path, "api", &variables);
+    let token = world.token(&world.webhook, TokenFormat::Opaque).await;
+    let variables = [
+        ("CLERK_M2M_TOKEN_WEBHOOK", token.string.expose()),
+        ("GITHUB_WEBHOOK_SECRET", GITHUB_SECRET),
+        ("CONSOLE_API_URL", api.url.as_str()),
+        ("CONSOLE_WEBHOOK_LISTEN", "127.0.0.1:0"),
+    ];
+    let webhook = Program::start(path, "webhook", &variables);
+    let (status, answer) = Delivery::push(REPOSITORY).to(&webhook.url).await;
+    assert_eq!((status, job_of(&answer).status), (201, JobStatus::Open));
+    assert!(webhook.terminate().success());
+    assert!(api.terminate().success());
 }
 
 #[tokio::test]

@@ -7,5 +7,6 @@
 mod bots;
 mod machines;
 mod page;
+mod program;
 mod support;
 mod users;

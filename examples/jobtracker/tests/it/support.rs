@@ -3,6 +3,8 @@
 #[path = "../../../../crates/client/tests/it/support/world.rs"]
 #[expect(dead_code, reason = "others have no clock of their own")]
 mod authority;
+#[path = "../../../../crates/client/tests/it/support/program.rs"]
+pub(crate) mod program;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -54,6 +56,8 @@ pub(crate) struct World {
     pub(crate) issuer: Arc<Issuer>,
     /// With the instance key.
     pub(crate) admin: Client,
+    /// The machine that the API is.
+    pub(crate) me: CreatedMachine,
     pub(crate) job_applier: CreatedMachine,
     pub(crate) candidate_representer: CreatedMachine,
     /// A machine that may not call the API.
@@ -91,6 +95,7 @@ impl World {
             api_url,
             authority_clock,
             issuer,
+            me,
             job_applier,
             candidate_representer,
             stranger,
@@ -98,6 +103,10 @@ impl World {
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
             authority,
         }
+    }
+
+    pub(crate) fn authority_url(&self) -> &str {
+        &self.authority.url
     }
 
     /// A client with a machine's key.
