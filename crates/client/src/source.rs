@@ -60,6 +60,9 @@ impl fmt::Debug for TokenSource {
 
 /// Makes tokens; a seam for tests.
 trait Issue: Send + Sync {
+    /// Where they are made, for messages.
+    fn address(&self) -> &str;
+
     /// Makes one. One that is `forced` must not be one that exists already.
     fn issue(&self, is_forced: bool) -> Issuing<'_>;
 }
@@ -73,6 +76,10 @@ struct Authority {
 }
 
 impl Issue for Authority {
+    fn address(&self) -> &str {
+        self.client.address()
+    }
+
     fn issue(&self, is_forced: bool) -> Issuing<'_> {
         Box::pin(async move {
             if is_forced {

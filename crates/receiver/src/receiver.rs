@@ -103,18 +103,14 @@ impl Receiver {
     /// # Errors
     /// Why it is not good.
     pub async fn verify(&self, token: &str) -> Result<MachineCaller, Refusal> {
-        let decision = self.identify(token, &Accept::any_machine()).await;
-        let decision = match decision {
-            Ok(Some(caller @ Caller::Machine(_))) => Ok(caller),
+        let decision = match self.identify(token, &Accept::any_machine()).await {
+            Ok(Some(Caller::Machine(machine))) => Ok(machine),
             Ok(Some(_)) => Err(Refusal::new(Reason::MachineRequired)),
             Ok(None) => Err(Refusal::new(Reason::TokenUnrecognised)),
             Err(refusal) => Err(refusal),
         };
-        self.report(&decision);
-        match decision? {
-            Caller::Machine(machine) => Ok(machine),
-            _ => Err(Refusal::new(Reason::MachineRequired)),
-        }
+        self.report(&decision.clone().map(Caller::Machine));
+        decision
     }
 
     /// A layer that lets in whom `accept` names, and puts the [`Caller`] into the request's extensions.

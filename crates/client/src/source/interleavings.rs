@@ -40,6 +40,10 @@ struct Seen {
 }
 
 impl Issue for Slow {
+    fn address(&self) -> &'static str {
+        "https://auth.example.com"
+    }
+
     fn issue(&self, _: bool) -> Issuing<'_> {
         Box::pin(async move {
             let was_busy = self.0.is_busy.swap(true, Ordering::SeqCst);

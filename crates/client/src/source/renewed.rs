@@ -96,7 +96,7 @@ impl Renewed {
                 tracing::debug!(seconds_left, "cached token used");
                 Ok(token)
             }
-            Next::Wait(flight) => landed(flight).await,
+            Next::Wait(flight) => self.landed(flight).await,
         }
     }
 
@@ -149,8 +149,24 @@ impl Renewed {
             }
         };
         begin(attempt, true);
-        let token = landed(flight).await?;
+        let token = self.landed(flight).await?;
         Ok((token != *refused).then_some(token))
+    }
+
+    /// Waits for an attempt.
+    async fn landed(&self, mut flight: Flight) -> Result<TokenString, Error> {
+        match flight.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone().expect("it was waited for"),
+            Err(_) => Err(self.cut_off()),
+        }
+    }
+
+    /// What those are told whose attempt ended with the runtime that it ran in.
+    fn cut_off(&self) -> Error {
+        Error::Unreachable {
+            address: self.issue.address().to_owned(),
+            reason: "the attempt was cut off".to_owned(),
+        }
     }
 
     /// Makes an attempt, to be begun when the lock is free.
@@ -227,30 +243,6 @@ fn begin(attempt: Option<Attempt>, is_forced: bool) {
     }
 }
 
-/// Waits for an attempt.
-async fn landed(mut flight: Flight) -> Result<TokenString, Error> {
-    match flight.wait_for(Option::is_some).await {
-        Ok(outcome) => outcome.clone().expect("it was waited for"),
-        Err(_) => Err(cut_off()),
-    }
-}
-
-/// What those are told whose attempt ended with the runtime that it ran in.
-fn cut_off() -> Error {
-    Error::Unreachable {
-        address: "its address".to_owned(),
-        reason: "the attempt was cut off".to_owned(),
-    }
-}
-
-/// What those are told who got a token without life.
-fn over() -> Error {
-    Error::Malformed {
-        address: "its address".to_owned(),
-        reason: "the token's life was over when it came".to_owned(),
-    }
-}
-
 /// An attempt under way. Wherever it ends, even with its runtime, the next one can begin.
 struct Attempt {
     renewed: Arc<Renewed>,
@@ -265,7 +257,10 @@ impl Attempt {
         // A token that is over would be made anew for each call.
         let outcome = outcome.and_then(|issued| {
             if issued.time_left.is_some_and(|left| left.is_zero()) {
-                return Err(over());
+                return Err(Error::Malformed {
+                    address: self.renewed.issue.address().to_owned(),
+                    reason: "the token's life was over when it came".to_owned(),
+                });
             }
             Ok(issued)
         });
@@ -277,7 +272,8 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         self.renewed.state().flight = None;
-        let outcome = self.outcome.take().unwrap_or_else(|| Err(cut_off()));
+        let cut_off = || Err(self.renewed.cut_off());
+        let outcome = self.outcome.take().unwrap_or_else(cut_off);
         // Nobody may be waiting.
         self.sender.send_replace(Some(outcome));
     }

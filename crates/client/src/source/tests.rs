@@ -65,6 +65,10 @@ impl Script {
 }
 
 impl Issue for Script {
+    fn address(&self) -> &'static str {
+        "https://auth.example.com"
+    }
+
     fn issue(&self, is_forced: bool) -> Issuing<'_> {
         Box::pin(async move {
             let number = self.0.asked.fetch_add(1, Ordering::SeqCst);
