@@ -1,9 +1,17 @@
 //! What the process refuses to do with its memory and files: no core files, no debugger, nothing that others may read.
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
+
+use crate::settings::variable;
+
+/// Set where this process is to end with the one that started it, however that ends.
+pub(crate) const END_WITH_PARENT: &str = "COUNTERSIGN_END_WITH_PARENT";
 
 /// Called first. Secrets will be in memory.
 pub(crate) fn harden() {
+    if variable(END_WITH_PARENT).is_some() {
+        let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    }
     let _ = rustix::process::setrlimit(
         Resource::Core,
         Rlimit {

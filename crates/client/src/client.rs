@@ -10,7 +10,6 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use countersign_protocol::error::ErrorEnvelope;
 use countersign_protocol::secret::Secret;
-use countersign_protocol::variables::INSTANCE_KEY;
 use http::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
 };
@@ -29,6 +28,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest answer, where the builder says nothing else: five hundred machines with all their scopes fit many times.
 const MAX_ANSWER_BYTES: usize = 32 << 20;
+
+/// The largest answer that refuses: its texts stay in memory and get into logs.
+const MAX_REFUSAL_BYTES: usize = 16 * 1024;
 
 /// An authority and the key with which it is asked: an instance key (`sk_…`) or a machine key (`ak_…`).
 ///
@@ -152,7 +154,7 @@ impl Client {
         let environment = Environment::of_process();
         let mut missing = Vec::new();
         let address = environment.address(&mut missing);
-        let key = environment.needed(INSTANCE_KEY, &mut missing);
+        let key = environment.instance_key(&mut missing)?;
         match (address, key) {
             (Some(address), Some(key)) => Self::new(address, key),
             _ => Err(SettingsError::Missing(missing).into()),
@@ -183,7 +185,12 @@ impl Client {
         };
         let answer = answer.map_err(|error| self.unreachable(words(&error)))?;
         let (status, headers) = (answer.status(), answer.headers().clone());
-        let body = read(answer, self.0.max_answer_bytes)
+        let limit = if status.is_success() {
+            self.0.max_answer_bytes
+        } else {
+            self.0.max_answer_bytes.min(MAX_REFUSAL_BYTES)
+        };
+        let body = read(answer, limit)
             .await
             .map_err(|error| self.unreachable(error))?;
         if status.is_success() {
@@ -278,9 +285,11 @@ impl Client {
             ));
         }
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
-            return self.unreachable(format!(
-                "something in front of it answered with status {number}"
-            ));
+            return Error::Unreachable {
+                address: self.address().to_owned(),
+                reason: format!("something in front of it answered with status {number}"),
+                status: Some(status),
+            };
         }
         self.malformed(format!(
             "it answered with status {number} and no error that an authority writes"
@@ -291,6 +300,7 @@ impl Client {
         Error::Unreachable {
             address: self.address().to_owned(),
             reason: reason.into(),
+            status: None,
         }
     }
 

@@ -7,8 +7,10 @@ use std::fmt;
 
 use countersign_protocol::secret::Secret;
 use countersign_protocol::variables::{
-    ADDRESS, ADDRESS_WITH_VERSION, MACHINE_KEY, TOKEN, of_service,
+    ADDRESS, ADDRESS_WITH_VERSION, INSTANCE_KEY, MACHINE_KEY, TOKEN, of_service,
 };
+
+use crate::error::SettingsError;
 
 /// The variables that this crate knows, as they were when they were read.
 #[derive(Default)]
@@ -32,19 +34,41 @@ impl Environment {
         self.0.get(name).map(Secret::expose)
     }
 
-    /// A variable; where it is not set, its name is added to those that are missing.
-    pub(crate) fn needed(&self, name: &str, missing: &mut Vec<String>) -> Option<&str> {
-        let value = self.get(name);
-        if value.is_none() {
-            missing.push(name.to_owned());
+    /// A key that begins with `prefix`, under the first of these names that is set. Where none is, `missing` is told.
+    pub(crate) fn key(
+        &self,
+        names: &[String],
+        prefix: &str,
+        missing: &mut Vec<String>,
+    ) -> Result<Option<&str>, SettingsError> {
+        let set = names.iter().find_map(|name| Some((name, self.get(name)?)));
+        let Some((name, key)) = set else {
+            missing.push(alternatives(names));
+            return Ok(None);
+        };
+        if !key.starts_with(prefix) {
+            return Err(SettingsError::Key(format!(
+                "{name} holds no such key: what belongs there begins with {prefix}"
+            )));
         }
-        value
+        Ok(Some(key))
     }
 
     /// The authority's address, under either name.
     pub(crate) fn address(&self, missing: &mut Vec<String>) -> Option<&str> {
-        self.get(ADDRESS_WITH_VERSION)
-            .or_else(|| self.needed(ADDRESS, missing))
+        let address = self.get(ADDRESS_WITH_VERSION).or_else(|| self.get(ADDRESS));
+        if address.is_none() {
+            missing.push(format!("{ADDRESS} (or {ADDRESS_WITH_VERSION})"));
+        }
+        address
+    }
+
+    /// The instance key.
+    pub(crate) fn instance_key(
+        &self,
+        missing: &mut Vec<String>,
+    ) -> Result<Option<&str>, SettingsError> {
+        self.key(&[INSTANCE_KEY.to_owned()], "sk_", missing)
     }
 
     /// The key of this machine, or of one of those that this process is.
@@ -52,14 +76,23 @@ impl Environment {
         &self,
         service: Option<&str>,
         missing: &mut Vec<String>,
-    ) -> Option<&str> {
-        let own = service.and_then(|service| self.get(&of_service(MACHINE_KEY, service)));
-        own.or_else(|| self.needed(MACHINE_KEY, missing))
+    ) -> Result<Option<&str>, SettingsError> {
+        let own = service.map(|service| of_service(MACHINE_KEY, service));
+        let names: Vec<_> = own.into_iter().chain([MACHINE_KEY.to_owned()]).collect();
+        self.key(&names, "ak_", missing)
     }
 
     /// A ready-made token for calls as, or to, a service.
     pub(crate) fn token(&self, service: &str) -> Option<&str> {
         self.get(&of_service(TOKEN, service))
+    }
+}
+
+/// `A (or B)`.
+fn alternatives(names: &[String]) -> String {
+    match names {
+        [first, rest @ ..] if !rest.is_empty() => format!("{first} (or {})", rest.join(", ")),
+        _ => names.concat(),
     }
 }
 

@@ -22,6 +22,8 @@ pub enum Error {
         address: String,
         /// What happened.
         reason: String,
+        /// The status of what answered instead of the authority, if anything did.
+        status: Option<StatusCode>,
     },
     /// An answer came that no authority gives: another server listens there, or the address has a wrong path.
     #[error("what answers at {address} is no authority: {reason}")]

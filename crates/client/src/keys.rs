@@ -97,6 +97,7 @@ impl PublicDocument {
         let unreachable = |reason| Error::Unreachable {
             address: address(),
             reason,
+            status: None,
         };
         let answer = self.http.get(self.url.clone()).send().await;
         let answer = answer.map_err(|error| unreachable(words(&error)))?;

@@ -50,7 +50,7 @@ pub use machines::{
     CreatedMachine, ListMachines, Machine, MachineChange, NewMachine, Scope, ScopedMachine,
 };
 #[cfg(feature = "reqwest")]
-pub use reqwest_client::{ReqwestClient, ReqwestError};
+pub use reqwest_client::{ReqwestClient, ReqwestError, TokenRequest};
 pub use source::{TokenSource, TokenSourceBuilder};
 pub use tokens::{
     IssuedToken, ListTokens, NewToken, Token, TokenChange, TokenFormat, TokenList, TokenString,

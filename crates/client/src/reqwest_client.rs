@@ -7,6 +7,7 @@ use thiserror::Error;
 use crate::error::Error;
 use crate::source::TokenSource;
 use crate::tokens::TokenString;
+use crate::transport::words;
 
 /// reqwest's client with tokens.
 #[derive(Clone, Debug)]
@@ -22,9 +23,42 @@ pub enum ReqwestError {
     /// There is no token to send. Nothing was sent.
     #[error("no token: {0}")]
     Token(Error),
-    /// reqwest's own error.
-    #[error(transparent)]
+    /// reqwest's own error, with its cause.
+    #[error("{}", described(.0))]
     Http(#[from] reqwest::Error),
+}
+
+fn described(error: &reqwest::Error) -> String {
+    match error.url() {
+        Some(url) => format!("{url}: {}", words(error)),
+        None => words(error),
+    }
+}
+
+/// A request that goes out with a token.
+#[derive(Debug)]
+#[must_use = "nothing is sent before `send`"]
+pub struct TokenRequest {
+    client: ReqwestClient,
+    request: RequestBuilder,
+}
+
+impl TokenRequest {
+    /// Adds what reqwest's builder can: headers, a body, a query.
+    pub fn with(self, change: impl FnOnce(RequestBuilder) -> RequestBuilder) -> Self {
+        Self {
+            request: change(self.request),
+            ..self
+        }
+    }
+
+    /// Sends it, as [`ReqwestClient::execute`] does.
+    ///
+    /// # Errors
+    /// [`ReqwestError`], each kind of it. A status is no error.
+    pub async fn send(self) -> Result<Response, ReqwestError> {
+        self.client.execute(self.request).await
+    }
 }
 
 impl ReqwestClient {
@@ -34,12 +68,25 @@ impl ReqwestClient {
         Self { http, tokens }
     }
 
-    /// Begins a request, to be given to [`execute`](Self::execute).
-    pub fn request(&self, method: Method, url: impl IntoUrl) -> RequestBuilder {
-        self.http.request(method, url)
+    /// Begins a GET request.
+    pub fn get(&self, url: impl IntoUrl) -> TokenRequest {
+        self.request(Method::GET, url)
     }
 
-    /// Sends a request. One that has an `Authorization` header already is sent as it is.
+    /// Begins a POST request.
+    pub fn post(&self, url: impl IntoUrl) -> TokenRequest {
+        self.request(Method::POST, url)
+    }
+
+    /// Begins a request.
+    pub fn request(&self, method: Method, url: impl IntoUrl) -> TokenRequest {
+        TokenRequest {
+            client: self.clone(),
+            request: self.http.request(method, url),
+        }
+    }
+
+    /// Sends a request that reqwest's own builder made. One that has an `Authorization` header already is sent as it is.
     ///
     /// # Errors
     /// [`ReqwestError`], each kind of it. A status is no error.

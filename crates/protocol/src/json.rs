@@ -51,11 +51,19 @@ impl<'a> Object<'a> {
     /// # Errors
     /// Where the text is no JSON object, has a member twice at its top level, or has something behind it.
     pub fn parse(text: &'a [u8]) -> Result<Self, JsonError> {
+        Self::parse_up_to(MAX_MEMBERS, text)
+    }
+
+    /// The same with a bound of its own on the number of members, whose names are all compared.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn parse_up_to(max_members: usize, text: &'a [u8]) -> Result<Self, JsonError> {
         if !text.trim_ascii_start().starts_with(b"{") {
             return Err(JsonError("the text is no JSON object".to_owned()));
         }
         let mut deserializer = serde_json::Deserializer::from_slice(text);
-        let object = deserializer.deserialize_any(ObjectVisitor)?;
+        let object = deserializer.deserialize_any(ObjectVisitor { max_members })?;
         deserializer.end()?;
         Ok(object)
     }
@@ -172,7 +180,9 @@ fn canonical_number(text: &str) -> Cow<'_, str> {
     }
 }
 
-struct ObjectVisitor;
+struct ObjectVisitor {
+    max_members: usize,
+}
 
 impl<'de> Visitor<'de> for ObjectVisitor {
     type Value = Object<'de>;
@@ -188,7 +198,7 @@ impl<'de> Visitor<'de> for ObjectVisitor {
                 return Err(A::Error::custom("a member is given twice"));
             }
             members.push((name, map.next_value()?));
-            if members.len() > MAX_MEMBERS {
+            if members.len() > self.max_members {
                 return Err(too_many());
             }
         }

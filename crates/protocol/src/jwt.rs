@@ -21,7 +21,7 @@ use crate::body::Jwk;
 use crate::claims::{Claims, RESERVED_CLAIMS};
 use crate::ids::{MachineId, SigningKeyId, TokenId};
 use crate::json::{self, Object};
-use crate::limits::{MAX_JWT_BYTES, MAX_JWT_HEADER_BYTES};
+use crate::limits::{MAX_JWT_BYTES, MAX_JWT_HEADER_BYTES, MAX_JWT_HEADER_MEMBERS};
 use crate::scopes::Scopes;
 use crate::time::Timestamp;
 
@@ -378,7 +378,8 @@ fn write_payload(claims: &JwtClaims<'_>) -> String {
 }
 
 fn read_header(header: &[u8]) -> Result<SigningKeyId, JwtError> {
-    let mut header = Object::parse(header).map_err(|_| JwtError::Malformed)?;
+    let mut header =
+        Object::parse_up_to(MAX_JWT_HEADER_MEMBERS, header).map_err(|_| JwtError::Malformed)?;
     let mut text = |name: &str| {
         header
             .take(name)
@@ -592,6 +593,20 @@ mod tests {
         assert!(UnverifiedJwt::parse(&header(1000)).is_ok());
         let long = UnverifiedJwt::parse(&header(2000)).map(|_| ());
         assert_eq!(long, Err(JwtError::Malformed));
+    }
+
+    #[test]
+    fn a_header_with_many_members_is_not_read() {
+        let header = |more: usize| {
+            let more: String = (0..more).map(|name| format!(r#","{name}":0"#)).collect();
+            let header = format!(
+                r#"{{"alg":"RS256","cat":"{M2M_CATEGORY}","kid":"ins_2xhFjEI5X2qWRvtV13BzSj8H6Dk"{more}}}"#
+            );
+            format!("{}.e30.c2ln", URL_SAFE_NO_PAD.encode(header))
+        };
+        assert!(UnverifiedJwt::parse(&header(29)).is_ok());
+        let many = UnverifiedJwt::parse(&header(30)).map(|_| ());
+        assert_eq!(many, Err(JwtError::Malformed));
     }
 
     proptest! {

@@ -28,9 +28,10 @@ pub const MAX_CLAIMS_BYTES: usize = 8 * 1024;
 pub const MAX_JSON_DEPTH: usize = 32;
 /// The largest JWT, in bytes of its compact form.
 pub const MAX_JWT_BYTES: usize = 16 * 1024;
-/// The largest header of a JWT, in bytes of base64url. It is read before the signature is checked, by a reader that compares the
-/// names of all its members.
+/// The largest header of a JWT, in bytes of base64url. It is read before the signature is checked.
 pub const MAX_JWT_HEADER_BYTES: usize = 2 * 1024;
+/// How many members the header of a JWT may have. The registered ones are fifteen.
+pub const MAX_JWT_HEADER_MEMBERS: usize = 32;
 /// The largest request body, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 /// How many tokens a machine may hold, opaque ones and JWTs. Those that are over make room for new ones.

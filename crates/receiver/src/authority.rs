@@ -18,6 +18,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::{Semaphore, oneshot};
+use tokio::time::{Instant, timeout_at};
 
 use crate::cache::{Cache, Key};
 use crate::caller::{ClaimsText, MachineCaller, MachineToken};
@@ -36,7 +37,7 @@ const PAUSE_MILLIS: i64 = 1_000;
 /// How many entries each of the caches has.
 pub(crate) const CAPACITY: usize = 10_000;
 /// How long an answer may take, the wait for a turn included.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 /// How many calls may be under way.
 const MAX_CALLS: usize = 64;
 /// How many of them may be for tokens that were not good before.
@@ -95,21 +96,11 @@ impl Authority {
 
     /// What is remembered of a token that was good. The caller evaluates every policy once more.
     pub(crate) fn recall(&self, key: &Key, now: Moment) -> Option<MachineCaller> {
-        let caller = self.good.get(key, now.monotonic)?;
-        self.count_if_stale(&caller, now.monotonic);
-        Some(caller)
+        self.good.get(key, now.monotonic)
     }
 
     /// What the authority says of a token, now or a moment ago. `is_known` says that it is no stranger's, even if it is new.
     pub(crate) async fn check(self: &Arc<Self>, key: &Key, token: &str, is_known: bool) -> Answer {
-        let answer = self.find_out(key, token, is_known).await;
-        if let Ok(caller) = &answer {
-            self.count_if_stale(caller, self.time.now().monotonic);
-        }
-        answer
-    }
-
-    async fn find_out(self: &Arc<Self>, key: &Key, token: &str, is_known: bool) -> Answer {
         let now = self.time.now().monotonic;
         if let Some(known) = self.look(key, now) {
             return known;
@@ -124,7 +115,7 @@ impl Authority {
         let look = || self.look(key, now);
         match self.flights.board(key, sender, max_flights, look) {
             Boarding::Known(known) => return known,
-            Boarding::Full => return self.or_stale(key, Err(Refusal::new(Reason::TooManyChecks))),
+            Boarding::Full => return Err(Refusal::new(Reason::TooManyChecks)),
             Boarding::Follows => {}
             Boarding::Leads(lead) => {
                 // It goes on by itself: whoever began it may be cancelled.
@@ -152,74 +143,73 @@ impl Authority {
         is_stranger: bool,
     ) {
         let began = self.time.now().monotonic;
-        let answer = tokio::time::timeout(PATIENCE, self.ask(&key, token.expose(), is_stranger))
-            .await
-            .unwrap_or_else(|_| {
-                tracing::warn!("no answer of the authority in time");
-                Err(Refusal::new(Reason::AuthorityUnavailable))
-            });
+        let (answer, is_away) = self.ask(&key, token.expose(), is_stranger).await;
         let took = self.time.now().monotonic.saturating_sub(began);
         self.events.tell(&Event::AuthorityAsked {
             refused: answer.as_ref().err().map(Refusal::reason),
             took: Duration::from_millis(u64::try_from(took).unwrap_or(0)),
         });
-        let answer = self.or_stale(&key, answer);
+        let stale = is_away.then(|| self.prolong(&key)).flatten();
+        let answer = stale.map_or(answer, Ok);
         for waiter in lead.land() {
             let _ = waiter.send(answer.clone());
         }
     }
 
-    async fn ask(&self, key: &Key, token: &str, is_stranger: bool) -> Answer {
-        let unavailable = || Refusal::new(Reason::AuthorityUnavailable);
-        let _stranger = if is_stranger {
-            let turn = self.calls_of_strangers.acquire().await;
-            Some(turn.map_err(|_| unavailable())?)
-        } else {
-            None
+    /// Asks, and tells beside the answer whether the authority seems to be away.
+    async fn ask(&self, key: &Key, token: &str, is_stranger: bool) -> (Answer, bool) {
+        let deadline = Instant::now() + PATIENCE;
+        let turn = async {
+            let stranger = if is_stranger {
+                Some(self.calls_of_strangers.acquire().await)
+            } else {
+                None
+            };
+            (stranger, self.calls.acquire().await)
         };
-        let _turn = self.calls.acquire().await.map_err(|_| unavailable())?;
+        let Ok(_turn) = timeout_at(deadline, turn).await else {
+            tracing::warn!("too many questions to the authority are under way");
+            return (Err(Refusal::new(Reason::TooManyChecks)), false);
+        };
         // What is remembered counts from before the question: the authority may have answered at once.
         let asked_at = self.time.now().monotonic;
-        let reply = self.remote.ask(token).await;
+        let Ok(reply) = timeout_at(deadline, self.remote.ask(token)).await else {
+            tracing::warn!("no answer of the authority in time");
+            return (Err(Refusal::new(Reason::AuthorityUnavailable)), true);
+        };
+        let is_large = matches!(&reply, Reply::Ok(body) if body.len() > MAX_REMEMBERED_BYTES);
         let is_own_404 = matches!(&reply, Reply::Refused { status, code, .. }
             if *status == StatusCode::NOT_FOUND && code == "resource_not_found");
-        let is_large = matches!(&reply, Reply::Ok(body) if body.len() > MAX_REMEMBERED_BYTES);
+        // One that limits rates is there. RFC 5861 section 4.
+        let is_away = match &reply {
+            Reply::Nothing(_) => true,
+            Reply::Refused { status, .. } => status.is_server_error(),
+            Reply::Ok(_) => false,
+        };
         let answer = self.judge(reply, asked_at);
         match &answer {
-            Ok(_) if is_large => {}
-            Ok(token) => self.remember(*key, token),
-            Err(_) if is_own_404 => {
-                self.good.remove(key);
-                self.bad.put(*key, (), asked_at, DISBELIEVE_MILLIS);
-            }
-            Err(_) => {}
+            Ok(token) if !is_large => self.remember(*key, token),
+            Err(refusal) if tells_nothing(refusal.reason()) => {}
+            // Whatever was good before is no more.
+            _ => self.good.remove(key),
         }
-        answer
+        if is_own_404 {
+            self.bad.put(*key, (), asked_at, DISBELIEVE_MILLIS);
+        }
+        (answer, is_away)
     }
 
-    /// The last good answer in place of none, if it is not too old.
-    fn or_stale(&self, key: &Key, answer: Answer) -> Answer {
-        let has_none = |refusal: &Refusal| {
-            let reason = refusal.reason();
-            matches!(reason, Reason::AuthorityUnavailable | Reason::TooManyChecks)
-        };
-        if !answer.as_ref().is_err_and(has_none) {
-            return answer;
-        }
+    /// The last good answer, if it is not too old, to be believed for another moment.
+    fn prolong(&self, key: &Key) -> Option<MachineCaller> {
         let now = self.time.now().monotonic;
-        let Some(caller) = self.good.last(key) else {
-            return answer;
-        };
-        let left = self.stale_millis - now.saturating_sub(caller.0.asked_at);
-        if left <= 0 {
-            return answer;
-        }
-        self.good
-            .put(*key, caller.clone(), now, left.min(PAUSE_MILLIS));
-        Ok(caller)
+        self.good.prolong(key, |caller| {
+            let left = self.stale_millis - now.saturating_sub(caller.0.asked_at);
+            (left > 0).then(|| now.saturating_add(left.min(PAUSE_MILLIS)))
+        })
     }
 
-    fn count_if_stale(&self, caller: &MachineCaller, now: i64) {
+    /// Tells of an answer that is believed because there is no newer one.
+    pub(crate) fn tell_if_stale(&self, caller: &MachineCaller, now: i64) {
         let age = now.saturating_sub(caller.0.asked_at);
         if age <= BELIEVE_MILLIS {
             return;
@@ -268,7 +258,7 @@ impl Authority {
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                     tracing::error!(
                         code,
-                        "the authority does not accept this machine's key: set CLERK_MACHINE_SECRET_KEY to a live key of the machine"
+                        "the authority does not accept this machine's key: set CLERK_MACHINE_SECRET_KEY, or the same with the name of the service behind it, to a live key of the machine"
                     );
                     Err(Refusal::new(Reason::ReceiverKeyRefused))
                 }
@@ -283,6 +273,14 @@ impl Authority {
             },
         }
     }
+}
+
+/// Whether an answer that is none leaves what was known before as good as it was.
+fn tells_nothing(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::AuthorityUnavailable | Reason::ReceiverKeyRefused
+    )
 }
 
 /// The body of a verification. Members that do not matter here are not read.

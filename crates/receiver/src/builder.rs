@@ -153,6 +153,11 @@ impl ReceiverBuilder {
     pub fn build(self) -> Result<Receiver, SetupError> {
         let ask = match &self.authority {
             None => None,
+            Some((_, key)) if !key.expose().trim().starts_with("ak_") => {
+                return Err(unusable(
+                    "the receiver's key is no machine key, which begins with ak_: CLERK_MACHINE_SECRET_KEY, or the same with the name of the service behind it, is to hold the key of this machine",
+                ));
+            }
             Some((address, key)) => {
                 let mut client = Client::builder(address, key.expose())
                     .connect_timeout(CONNECT_TIMEOUT)
@@ -165,8 +170,9 @@ impl ReceiverBuilder {
             }
         };
         self.build_with(Arc::new(SystemClock::start()), ask, |url| {
-            let document = PublicDocument::new(url, MAX_DOCUMENT_BYTES).map_err(unusable)?;
-            Ok(Arc::new(document))
+            let document = PublicDocument::new(url, MAX_DOCUMENT_BYTES);
+            let wrong = |error| unusable(format!("the key set of an issuer, {url}: {error}"));
+            Ok(Arc::new(document.map_err(wrong)?))
         })
     }
 

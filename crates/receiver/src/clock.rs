@@ -71,23 +71,26 @@ pub(crate) struct Time {
 
 impl Time {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self {
+        let time = Self {
             clock,
             offset_millis: AtomicI64::new(i64::MIN),
             looked_at: AtomicI64::new(i64::MIN),
-        }
+        };
+        time.now();
+        time
     }
 
     pub(crate) fn now(&self) -> Moment {
         let mut monotonic = self.clock.monotonic_millis();
         // Once in a millisecond, however many ask: reading a clock is a good part of a check.
-        if self.looked_at.load(Ordering::Relaxed) != monotonic {
+        if self.looked_at.load(Ordering::Acquire) != monotonic {
             let wall = self.clock.wall().as_millis();
             // Read once more: what passes between the two makes the offset smaller, never larger, and only the largest counts.
             monotonic = self.clock.monotonic_millis();
             self.offset_millis
                 .fetch_max(wall.saturating_sub(monotonic), Ordering::Relaxed);
-            self.looked_at.store(monotonic, Ordering::Relaxed);
+            // Whoever sees that it was looked at sees the offset, too.
+            self.looked_at.store(monotonic, Ordering::Release);
         }
         let offset = self.offset_millis.load(Ordering::Relaxed);
         Moment {

@@ -11,6 +11,7 @@ use countersign_protocol::json::{self, Object};
 use countersign_protocol::jwt::{
     EXPIRY_LEEWAY_MILLIS, FUTURE_LEEWAY_MILLIS, numeric_date, segments,
 };
+use countersign_protocol::limits::MAX_JWT_HEADER_MEMBERS;
 use countersign_protocol::time::Timestamp;
 use serde_json::value::RawValue;
 
@@ -33,7 +34,8 @@ impl<'a> Jwt<'a> {
         let [header, payload, signature] = segments(token).ok_or(Reason::TokenMalformed)?;
         let (signed, _) = token.split_at(header.len() + 1 + payload.len());
         let header = decode(header)?;
-        let mut header = Object::parse(&header).map_err(|_| Reason::TokenMalformed)?;
+        let mut header = Object::parse_up_to(MAX_JWT_HEADER_MEMBERS, &header)
+            .map_err(|_| Reason::TokenMalformed)?;
         let mut text = |name: &str| Ok(take_text(&mut header, name)?.map(Cow::into_owned));
         let algorithm = text("alg")?.ok_or(Reason::KindNotAllowed)?;
         let (kind, kid, category) = (text("typ")?, text("kid")?, text("cat")?);

@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
+use countersign_protocol::secret::Secret;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 
 use crate::authority::key_of;
@@ -22,10 +23,10 @@ type Check = dyn Fn(&HeaderMap) -> Option<String> + Send + Sync;
 /// A legacy check. It lets in only where a route accepts [`Accept::legacy`](crate::Accept::legacy).
 ///
 /// ```
-/// use countersign_receiver::LegacyCheck;
+/// use countersign_receiver::{LegacyCheck, Secret};
 ///
 /// // Whoever sends `Authorization: Bearer <the secret>` is the old cron job.
-/// let secret = LegacyCheck::bearer_secret("cron", "a long shared secret");
+/// let secret = LegacyCheck::bearer_secret("cron", &Secret::new("a long shared secret".to_owned()));
 /// // Or any function of the headers; it names the caller.
 /// let own = LegacyCheck::by(|headers| {
 ///     (headers.get("x-internal")? == "yes").then(|| "gateway".to_owned())
@@ -42,7 +43,8 @@ pub struct LegacyCheck {
 impl LegacyCheck {
     /// Lets in whoever presents this shared secret as a bearer token, under the name `caller`.
     #[must_use]
-    pub fn bearer_secret(caller: &str, secret: &str) -> Self {
+    pub fn bearer_secret(caller: &str, secret: &Secret) -> Self {
+        let secret = secret.expose();
         let fault = match Credential::of(secret) {
             Ok(Credential::Other) => None,
             _ => Some(
@@ -60,8 +62,8 @@ impl LegacyCheck {
 
     /// Lets in whoever presents this shared secret in this header, under the name `caller`.
     #[must_use]
-    pub fn header_secret(header: HeaderName, caller: &str, secret: &str) -> Self {
-        Self::secret_in(header, caller, secret, |text| Some(text))
+    pub fn header_secret(header: HeaderName, caller: &str, secret: &Secret) -> Self {
+        Self::secret_in(header, caller, secret.expose(), |text| Some(text))
     }
 
     /// Lets in whomever this function names. It must be quick and must not block.

@@ -24,7 +24,7 @@
 //! - Where the authority or an issuer's keys cannot be had, the answer is 503 with `Retry-After`, never a pass (unless
 //!   [`ReceiverBuilder::stale_if_error`] is wanted), and never a 401, which would make senders mint new tokens.
 //! - A token that was refused is not tried by any other check. The legacy check is off unless it is configured and a route accepts
-//!   it, and sees only requests that present no token.
+//!   it, and sees only requests whose `Authorization` holds nothing of the form of a bearer token.
 //! - No token, key or secret is in a log, an error or a `Debug`.
 //!
 //! # Features
@@ -82,6 +82,7 @@ pub use accept::Accept;
 pub use builder::ReceiverBuilder;
 pub use caller::{Caller, LegacyCaller, MachineCaller, UserCaller};
 pub use countersign_protocol::ids::{IdError, MachineId};
+pub use countersign_protocol::secret::Secret;
 pub use error::SetupError;
 pub use events::Event;
 pub use layer::{CheckLayer, CheckService};

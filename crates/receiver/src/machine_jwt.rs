@@ -12,11 +12,14 @@ use countersign_protocol::ids::{MachineId, TokenId};
 use countersign_protocol::json::Object;
 use countersign_protocol::jwt::{JwtError, UnverifiedJwt};
 use countersign_protocol::scopes::Scopes;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 
-use crate::authority::{Authority, BELIEVE_MILLIS, CAPACITY, key_of};
-use crate::cache::Cache;
+use crate::authority::{Authority, BELIEVE_MILLIS, CAPACITY, PATIENCE, key_of};
+use crate::cache::{Cache, Key};
 use crate::caller::{ClaimsText, MachineCaller, MachineToken};
 use crate::clock::{Moment, Time};
+use crate::flight::{Boarding, Flights};
 use crate::jwks::PublicKey;
 use crate::jwt::{Times, take_text};
 use crate::keys::Keys;
@@ -91,6 +94,8 @@ pub(crate) struct MachineJwts {
     met: Met<Checked>,
     /// The machines of which the authority said a moment ago that they may call this one.
     vouched: Cache<()>,
+    /// The machines that the authority is being asked about, and who waits for that.
+    vouching: Arc<Flights<Key, oneshot::Sender<()>>>,
 }
 
 /// A JWT with a good signature.
@@ -111,6 +116,7 @@ impl MachineJwts {
             time,
             met: Met::new(),
             vouched: Cache::new(CAPACITY),
+            vouching: Arc::new(Flights::new()),
         }
     }
 
@@ -209,17 +215,43 @@ impl MachineJwts {
         Ok((MachineCaller(Arc::new(token)), times))
     }
 
-    /// Asks the authority, once in a few seconds for each machine, whether it may call this one.
+    /// Finds out whether the machine may call this one: the authority is asked once in a few seconds for each machine, by one of
+    /// its tokens at a time, so that a machine with many tokens shuts out no other.
     async fn vouch(
         &self,
         presented: &Presented<'_>,
         caller: &MachineCaller,
     ) -> Result<(), Refusal> {
         let subject = key_of(caller.id().as_str());
-        let now = self.time.now().monotonic;
-        if self.vouched.get(&subject, now).is_some() {
-            return Ok(());
+        let look = || self.vouched.get(&subject, self.time.now().monotonic);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if look().is_some() {
+                return Ok(());
+            }
+            let (sender, landed) = oneshot::channel();
+            match self.vouching.board(&subject, sender, CAPACITY, look) {
+                Boarding::Known(()) => return Ok(()),
+                Boarding::Leads(_lead) => {
+                    return self.ask_about(subject, presented, caller).await;
+                }
+                Boarding::Full => return Err(Refusal::new(Reason::TooManyChecks)),
+                Boarding::Follows => {
+                    // However it ended: what was said of another token of the machine need not hold for this one.
+                    if timeout_at(deadline, landed).await.is_err() {
+                        return Err(Refusal::new(Reason::TooManyChecks));
+                    }
+                }
+            }
         }
+    }
+
+    async fn ask_about(
+        &self,
+        subject: Key,
+        presented: &Presented<'_>,
+        caller: &MachineCaller,
+    ) -> Result<(), Refusal> {
         let Some(authority) = presented.authority else {
             tracing::error!(
                 "M2M not configured: whether this JWT's machine may call this one must be asked, and no authority is set: set ReceiverBuilder::authority, or, where the issuer writes the scopes claim itself and refuses a sender's own, MachineIssuer::trust_scopes_claim"
@@ -242,6 +274,7 @@ impl MachineJwts {
         {
             return Err(Refusal::new(Reason::NotForThisMachine));
         }
+        authority.tell_if_stale(&answer, self.time.now().monotonic);
         // The answer may be one that was remembered: it counts from when it was given.
         self.vouched
             .put(subject, (), answer.0.asked_at, BELIEVE_MILLIS);

@@ -14,7 +14,7 @@ use countersign_protocol::scopes::Scopes;
 use countersign_protocol::secret::TokenString;
 use http::HeaderMap;
 
-use crate::accept::Accept;
+use crate::accept::{Accept, Service};
 use crate::authority::{Authority, key_of};
 use crate::builder::ReceiverBuilder;
 use crate::caller::{Caller, MachineCaller};
@@ -116,6 +116,12 @@ impl Receiver {
     /// A layer that lets in whom `accept` names, and puts the [`Caller`] into the request's extensions.
     #[must_use]
     pub fn layer(&self, accept: Accept) -> CheckLayer {
+        for service in accept.services.iter().filter(|it| !self.knows(it)) {
+            not_configured(service);
+        }
+        if accept.legacy && self.0.legacy.is_none() {
+            tracing::warn!("a route accepts legacy callers, and no legacy check is configured");
+        }
         CheckLayer::new(self.clone(), accept)
     }
 
@@ -123,6 +129,10 @@ impl Receiver {
     #[must_use]
     pub fn legacy_uses(&self) -> BTreeMap<String, u64> {
         self.0.legacy.as_ref().map(Legacy::uses).unwrap_or_default()
+    }
+
+    fn knows(&self, service: &Service) -> bool {
+        self.0.services.contains_key(&service.suffix)
     }
 
     async fn decide(&self, headers: &HeaderMap, accept: &Accept) -> Result<Caller, Refusal> {
@@ -179,10 +189,14 @@ impl Receiver {
         otherwise: Reason,
     ) -> Result<Caller, Refusal> {
         let legacy = self.0.legacy.as_ref().filter(|_| accept.legacy);
-        legacy
-            .and_then(|legacy| legacy.admit(headers))
-            .map(Caller::Legacy)
-            .ok_or_else(|| Refusal::new(otherwise))
+        let Some(legacy) = legacy else {
+            return Err(Refusal::new(otherwise));
+        };
+        let Some(caller) = legacy.admit(headers) else {
+            tracing::info!("the legacy check lets nobody in by this request");
+            return Err(Refusal::new(otherwise));
+        };
+        Ok(Caller::Legacy(caller))
     }
 
     /// Decides about a machine's token by what the authority says of it, now or a moment ago.
@@ -267,7 +281,14 @@ impl Receiver {
         }
         let is_meant = |scopes: &Scopes| scopes.contains(&self.0.me);
         if !caller.0.scopes.as_ref().is_some_and(is_meant) {
+            tracing::error!(
+                me = self.0.me.as_str(),
+                "the authority accepts a token for this receiver's key that is not for its machine id: are they of two machines?"
+            );
             return Err(Refusal::new(Reason::NotForThisMachine));
+        }
+        if let Some(authority) = &self.0.authority {
+            authority.tell_if_stale(&caller, now.monotonic);
         }
         Ok(caller)
     }
@@ -290,11 +311,7 @@ impl Receiver {
                 Some(_) => {}
                 None => {
                     is_complete = false;
-                    tracing::error!(
-                        service = &*service.name,
-                        "M2M not configured: set {}",
-                        machine_id_variable(&service.suffix)
-                    );
+                    not_configured(service);
                 }
             }
         }
@@ -338,6 +355,14 @@ impl Receiver {
             }
         }
     }
+}
+
+fn not_configured(service: &Service) {
+    tracing::error!(
+        service = &*service.name,
+        "M2M not configured: set {}",
+        machine_id_variable(&service.suffix)
+    );
 }
 
 impl fmt::Debug for Receiver {

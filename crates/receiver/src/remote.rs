@@ -60,7 +60,10 @@ impl Ask for Client {
                 Err(Error::Refused(refusal)) => {
                     let first = refusal.errors().first();
                     if first.is_some_and(|error| error.long_message == NO_SUCH_PATH) {
-                        return Reply::Nothing("the address has a wrong path".to_owned());
+                        let address = self.address();
+                        return Reply::Nothing(format!(
+                            "the authority has nothing at {address}/v1: CLERK_API_URL has a path too many"
+                        ));
                     }
                     Reply::Refused {
                         status: refusal.status(),
@@ -68,6 +71,15 @@ impl Ask for Client {
                         retry_after: refusal.retry_after(),
                     }
                 }
+                // The limit of something in front of the authority, which has no envelope.
+                Err(Error::Unreachable {
+                    status: Some(StatusCode::TOO_MANY_REQUESTS),
+                    ..
+                }) => Reply::Refused {
+                    status: StatusCode::TOO_MANY_REQUESTS,
+                    code: String::new(),
+                    retry_after: None,
+                },
                 Err(error) => Reply::Nothing(error.to_string()),
             }
         })

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use countersign_client::{ReqwestClient, ReqwestError, TokenSource};
 use countersign_protocol::secret::Secret;
+use reqwest::StatusCode;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::redirect::Policy;
-use reqwest::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -133,7 +133,14 @@ impl RpcClient {
             .redirect(Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(TIMEOUT);
-        if settings.api_url.starts_with("http://") {
+        let is_plain = settings.api_url.starts_with("http://");
+        if !is_plain && !settings.api_url.starts_with("https://") {
+            return Err(unusable(format!(
+                "CONSOLE_API_URL is '{}'; write it like http://127.0.0.1:5100",
+                settings.api_url
+            )));
+        }
+        if is_plain {
             // A proxy of the environment would read the credential; and certificate authorities, which not every machine has, are
             // not wanted.
             http = http.no_proxy().tls_certs_only([]);
@@ -188,17 +195,19 @@ impl RpcClient {
         procedure: &str,
         input: &[u8],
     ) -> Result<T, CallError> {
-        let mut request = self
-            .http
-            .request(Method::POST, format!("{}/trpc/{procedure}", self.base))
-            .header(CONTENT_TYPE, "application/json")
-            .body(input.to_vec());
-        if let Some((caller, secret)) = &self.legacy {
-            request = request
-                .header(LEGACY_CALLER_HEADER, caller)
-                .header(LEGACY_SECRET_HEADER, secret);
-        }
-        let response = self.http.execute(request).await;
+        let url = format!("{}/trpc/{procedure}", self.base);
+        let request = self.http.post(url).with(|request| {
+            let request = request
+                .header(CONTENT_TYPE, "application/json")
+                .body(input.to_vec());
+            match &self.legacy {
+                Some((caller, secret)) => request
+                    .header(LEGACY_CALLER_HEADER, caller)
+                    .header(LEGACY_SECRET_HEADER, secret),
+                None => request,
+            }
+        });
+        let response = request.send().await;
         let response = response.map_err(|error| no_answer(procedure, &error))?;
         let status = response.status();
         let body = response.bytes().await;
@@ -223,24 +232,18 @@ fn no_answer(procedure: &str, error: &ReqwestError) -> CallError {
         },
         error => CallError::Unreachable {
             procedure,
-            reason: innermost(error),
+            reason: error.to_string(),
         },
     }
 }
 
-/// The reason of a refused credential, in parentheses.
+/// The reason of a refused credential, in parentheses, and what to do.
 fn reason_of(error: &ErrorShape) -> String {
     let reason = error.data.reason.as_deref();
-    reason.map(|it| format!(" ({it})")).unwrap_or_default()
-}
-
-/// The cause at the bottom, which says what happened: "connection refused" rather than "error sending request".
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
+    let reason = reason.map(|it| format!(" ({it})")).unwrap_or_default();
+    let hint = error.data.hint.as_deref();
+    let hint = hint.map(|it| format!(". {it}")).unwrap_or_default();
+    format!("{reason}{hint}")
 }
 
 enum Unread {

@@ -40,6 +40,9 @@ pub enum BotError {
     /// The request could not be sent, or no answer came.
     #[error(transparent)]
     NoAnswer(#[from] ReqwestError),
+    /// A setting cannot be used; nothing was sent.
+    #[error("{0}")]
+    Settings(String),
     /// The answer is not what the API promises.
     #[error("the API's answer cannot be read: {0}")]
     Malformed(String),
@@ -67,8 +70,14 @@ impl Api {
             tokens.token().await?;
         }
         let url = url.trim_end_matches('/').to_owned();
+        let is_plain = url.starts_with("http://");
+        if !is_plain && !url.starts_with("https://") {
+            return Err(BotError::Settings(format!(
+                "JOBTRACKER_API_URL is '{url}'; write it like http://127.0.0.1:4850"
+            )));
+        }
         let mut http = reqwest::Client::builder().timeout(TIMEOUT);
-        if url.starts_with("http://") {
+        if is_plain {
             // A proxy of the environment would read the token; and certificate authorities, which not every machine has, are
             // not wanted.
             http = http.no_proxy().tls_certs_only([]);
@@ -89,11 +98,9 @@ impl Api {
     ) -> Result<Response, BotError> {
         let mut request = self.http.request(method, format!("{}{path}", self.url));
         if let Some(body) = body {
-            request = request
-                .header("content-type", "application/json")
-                .body(body);
+            request = request.with(|it| it.header("content-type", "application/json").body(body));
         }
-        let response = self.http.execute(request).await?;
+        let response = request.send().await?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);

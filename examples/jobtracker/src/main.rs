@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::anyhow;
 use clap::Parser as _;
 use countersign_client::{TokenSource, TokenSourceBuilder};
-use countersign_receiver::{ReceiverBuilder, UserIssuer};
+use countersign_receiver::{ReceiverBuilder, Services, UserIssuer};
 use jobtracker::bots::{CandidateRepresenter, JobApplier};
 use jobtracker::database::Database;
 use jobtracker::issuer::Issuer;
@@ -19,7 +19,7 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     // Before there are threads, because it changes the environment.
-    match dotenvy::dotenv() {
+    match dotenvy::from_path(".env") {
         Err(error) if !error.not_found() => {
             eprintln!("error: cannot read .env: {error}");
             return ExitCode::FAILURE;
@@ -79,7 +79,9 @@ async fn serve_api(settings: ApiSettings) -> anyhow::Result<()> {
     for party in parties.filter(|party| !party.is_empty()) {
         users = users.authorized_party(party);
     }
-    let receiver = ReceiverBuilder::from_env(api::SERVICE)?
+    let services = Services::from_env();
+    services.require(&[api::JOB_APPLIER])?;
+    let receiver = ReceiverBuilder::from_services(&services, api::SERVICE)?
         .user_issuer(users)
         .build()?;
     let database = match &settings.database {

@@ -31,7 +31,8 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 
 /// Writes something that is not the data to standard error.
 pub(crate) fn note(text: &str) {
-    anstream::eprintln!("{text}");
+    let lines: Vec<_> = text.lines().map(visible).collect();
+    anstream::eprintln!("{}", lines.join("\n"));
 }
 
 /// Writes one JSON document: on a terminal with white space, for programs on one line.
@@ -299,6 +300,14 @@ impl PreparedOutput {
 
     /// Writes the secret to its file, or shows it as the only data.
     pub(crate) fn write_or_print(self, secret: &str) -> Result<(), Failure> {
+        // It may come from another machine, and goes to a terminal.
+        if !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Failure::new(
+                Code::Unreachable,
+                "what answered is no authority: its secret has characters that none has",
+                "check the address: it must be the authority's own, not a page or proxy in front of it",
+            ));
+        }
         if self.0.is_some() {
             self.write(secret)
         } else {

@@ -21,8 +21,9 @@ pub(super) fn refused(address: &str, path: &str, refusal: &Refusal) -> Failure {
     }
     let (status, code) = (refusal.status().as_u16(), refusal.code());
     let trace = refusal.trace_id().unwrap_or("none");
+    let (code_shown, trace) = (output::visible(code), output::visible(trace));
     let message = format!(
-        "{} ({code}, trace {trace})",
+        "{} ({code_shown}, trace {trace})",
         output::visible(text).trim_end_matches('.')
     );
     let wait = refusal.retry_after().map(|wait| wait.as_secs().to_string());

@@ -65,13 +65,29 @@ impl Remote {
                 ));
             }
         }
-        Ok(Self {
+        let remote = Self {
             url: url.to_owned(),
             allows_plain,
             instance_key,
             machine_key,
             prefers_machine,
-        })
+        };
+        // A wrong address is told before anything is said of it.
+        if let Some(key) = remote.instance_key.as_ref().or(remote.machine_key.as_ref()) {
+            remote.client(key)?;
+        }
+        Ok(remote)
+    }
+
+    fn client(&self, key: &Secret) -> Result<Client, Failure> {
+        let mut client = Client::builder(&self.url, key.expose())
+            .connect_timeout(CONNECT)
+            .timeout(ANSWER)
+            .max_answer_bytes(MAX_ANSWER_BYTES);
+        if self.allows_plain {
+            client = client.allow_plain_http();
+        }
+        client.build().map_err(failed)
     }
 
     fn instance_key(&self) -> Result<&Secret, Failure> {
@@ -118,14 +134,7 @@ impl Remote {
         path: &str,
         body: Option<String>,
     ) -> Result<T, Failure> {
-        let mut client = Client::builder(&self.url, key.expose())
-            .connect_timeout(CONNECT)
-            .timeout(ANSWER)
-            .max_answer_bytes(MAX_ANSWER_BYTES);
-        if self.allows_plain {
-            client = client.allow_plain_http();
-        }
-        let client = client.build().map_err(failed)?;
+        let client = self.client(key)?;
         let answer = match client.request(method, path, body).await {
             Ok(answer) => answer,
             Err(Error::Refused(refusal)) => {

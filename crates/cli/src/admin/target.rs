@@ -96,8 +96,9 @@ impl TargetArgs {
             self.refuse_key_without_address()?;
             let source = Source::read(dev)?;
             if let Some(url) = source.url() {
+                let remote = self.remote(&source)?;
                 output::note(&format!("Using {url} and the key in {DEV_ENV_FILE}."));
-                return self.remote(&source);
+                return Ok(remote);
             }
         }
         Err(Failure::new(

@@ -1,7 +1,7 @@
 //! The demo's authority: this very program in a process of its own, so that it can be killed.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use countersign_client::{Client, CreatedMachine, MachineId, NewMachine};
 use serde::Deserialize;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
+
+use crate::process::END_WITH_PARENT;
 
 /// How long a start may take, on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -36,7 +38,7 @@ impl Authority {
     pub(super) async fn start() -> Result<Self> {
         let program = std::env::current_exe().context("where this program lies")?;
         let folder = tempfile::tempdir().context("a folder for the authority")?;
-        let made = Command::new(&program)
+        let made = own(&program)
             .args(["init", "--json", "--data"])
             .arg(folder.path().join("data"))
             .output()?;
@@ -91,17 +93,29 @@ impl Drop for Authority {
     }
 }
 
+/// This program, with no settings but those that are given here.
+fn own(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("COUNTERSIGN_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 fn url(port: u16) -> String {
     format!("http://127.0.0.1:{port}")
 }
 
 /// Serves on a port, or where it is 0 on a free one, and waits until it does.
-async fn serve(program: &PathBuf, folder: &TempDir, port: u16) -> Result<(Child, u16)> {
+async fn serve(program: &Path, folder: &TempDir, port: u16) -> Result<(Child, u16)> {
     let (port_file, log) = (folder.path().join("port"), folder.path().join("log"));
     if port_file.exists() {
         std::fs::remove_file(&port_file)?;
     }
-    let mut process = Command::new(program)
+    let mut process = own(program)
+        .env(END_WITH_PARENT, "1")
         .args(["serve", "--listen", &format!("127.0.0.1:{port}")])
         .arg("--data")
         .arg(folder.path().join("data"))

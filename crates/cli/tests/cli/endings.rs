@@ -488,6 +488,48 @@ fn a_machine_without_certificate_authorities_is_told_so_and_needs_none_for_itsel
     ");
 }
 
+/// A server that gives one answer, whatever is asked; the request is what comes of its thread.
+fn answering(answer: String) -> (String, std::thread::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let server = std::thread::spawn(move || {
+        use std::io::{Read as _, Write as _};
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let mut request = [0; 2048];
+        let length = stream.read(&mut request).expect("a request");
+        stream.write_all(answer.as_bytes()).expect("written");
+        String::from_utf8_lossy(&request[..length]).into_owned()
+    });
+    (url, server)
+}
+
+#[test]
+fn what_another_server_says_does_not_steer_the_terminal() {
+    let mut place = Place::new();
+    place.set("CLERK_SECRET_KEY", "sk_test_0123456789abcdef");
+    let key = r#"{"id":"ik_\u001b]0;owned\u0007","secret_key":"sk_live_\u001b[31m","created_at":1,"last_used_at":null,"live":true,"revoked_at":null,"hint":"x"}"#;
+    let refusal = r#"{"errors":[{"message":"m","long_message":"a\u001b[2J\u202e","code":"c\u202e\u001b]0;owned\u0007"}],"clerk_trace_id":"t\u200b\u001b[31m"}"#;
+    let create = ["instance", "key", "create", "--url"];
+    let list = ["machine", "list", "--url"];
+    for (status, body, arguments) in [
+        ("200 OK", key, &create[..]),
+        ("403 Forbidden", refusal, &list),
+    ] {
+        let length = body.len();
+        let (url, server) = answering(format!(
+            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        ));
+        let ended = place.run(&[arguments, &[&url]].concat());
+        assert_ne!(ended.code, 0, "{}", ended.stdout);
+        server.join().expect("served");
+        let said = format!("{}{}", ended.stdout, ended.stderr);
+        let steers = |letter: char| {
+            (letter.is_control() && letter != '\n') || matches!(letter, '\u{202e}' | '\u{200b}')
+        };
+        assert!(!said.contains(steers), "{said:?}");
+    }
+}
+
 #[test]
 fn what_is_no_authority_ends_with_14_and_gets_no_second_request() {
     let mut place = Place::new();
@@ -506,16 +548,7 @@ fn what_is_no_authority_ends_with_14_and_gets_no_second_request() {
             "it answered with status 502",
         ),
     ] {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let server = std::thread::spawn(move || {
-            use std::io::{Read as _, Write as _};
-            let (mut stream, _) = listener.accept().expect("a connection");
-            let mut request = [0; 2048];
-            let length = stream.read(&mut request).expect("a request");
-            stream.write_all(answer.as_bytes()).expect("written");
-            String::from_utf8_lossy(&request[..length]).into_owned()
-        });
+        let (url, server) = answering(answer.to_owned());
         let refusal = place.run(&["machine", "list", "--url", &url]).refusal();
         assert!(
             refusal.starts_with("14\n") && refusal.contains(expected),

@@ -57,6 +57,7 @@ impl Issue for Slow {
                 return Err(Error::Unreachable {
                     address: "an address".to_owned(),
                     reason: "a reason".to_owned(),
+                    status: None,
                 });
             }
             Ok(issued_for_an_hour(number))

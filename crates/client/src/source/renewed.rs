@@ -166,6 +166,7 @@ impl Renewed {
         Error::Unreachable {
             address: self.issue.address().to_owned(),
             reason: "the attempt was cut off".to_owned(),
+            status: None,
         }
     }
 
@@ -256,7 +257,7 @@ impl Attempt {
         let outcome = self.renewed.issue.issue(is_forced).await;
         // A token that is over would be made anew for each call.
         let outcome = outcome.and_then(|issued| {
-            if issued.time_left.is_some_and(|left| left.is_zero()) {
+            if issued.time_left.is_some_and(|left| left <= sent.elapsed()) {
                 return Err(Error::Malformed {
                     address: self.renewed.issue.address().to_owned(),
                     reason: "the token's life was over when it came".to_owned(),

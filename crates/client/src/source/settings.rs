@@ -37,8 +37,16 @@ impl TokenSourceBuilder {
         Self::of(Origin::Authority(client))
     }
 
-    /// Begins with the settings of the environment, as [`TokenSource::from_env_for`] does, so that more can be chosen. A
+    /// Begins with the settings of the environment, as [`TokenSource::from_env`] does, so that more can be chosen. A
     /// ready-made token is presented as it is, whatever is chosen.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] that names every variable that is missing.
+    pub fn from_env() -> Result<Self, Error> {
+        Self::from_environment(&Environment::of_process(), None)
+    }
+
+    /// The same as [`TokenSource::from_env_for`] does.
     ///
     /// # Errors
     /// [`Error::Settings`] that names every variable that is missing.
@@ -55,7 +63,7 @@ impl TokenSourceBuilder {
         }
         let mut missing = Vec::new();
         let address = environment.address(&mut missing);
-        let key = environment.machine_key(service, &mut missing);
+        let key = environment.machine_key(service, &mut missing)?;
         match (address, key) {
             (Some(address), Some(key)) => Ok(Self::new(Client::new(address, key)?)),
             _ => Err(SettingsError::Missing(missing).into()),

@@ -15,7 +15,6 @@ use super::settings::renewed;
 use super::*;
 use crate::Token;
 use crate::environment::Environment;
-use crate::error::SettingsError;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -110,6 +109,7 @@ fn unreachable() -> Error {
     Error::Unreachable {
         address: "http://127.0.0.1:1".to_owned(),
         reason: "connection refused".to_owned(),
+        status: None,
     }
 }
 
@@ -436,7 +436,13 @@ fn the_environment_is_told_of_all_that_is_missing() {
     let missing = of(&[("CLERK_API_URL", " ")], None).expect_err("nothing is set");
     assert_eq!(
         missing.to_string(),
-        "not set in the environment: CLERK_API_URL, CLERK_MACHINE_SECRET_KEY"
+        "not set in the environment: CLERK_API_URL (or CLERK_API_BASE_URL), CLERK_MACHINE_SECRET_KEY"
+    );
+    let missing = of(&[], Some("my-bot")).expect_err("nothing is set");
+    assert_eq!(
+        missing.to_string(),
+        "not set in the environment: CLERK_API_URL (or CLERK_API_BASE_URL), \
+         CLERK_MACHINE_SECRET_KEY_MY_BOT (or CLERK_MACHINE_SECRET_KEY)"
     );
     let address = ("CLERK_API_BASE_URL", "http://127.0.0.1:4840/v1");
     let key = ("CLERK_MACHINE_SECRET_KEY", "ak_some");
@@ -452,7 +458,10 @@ fn the_environment_is_told_of_all_that_is_missing() {
     let ready_made = of(&[("CLERK_M2M_TOKEN_WEBHOOK", "mt_year")], Some("webhook"));
     assert!(matches!(ready_made, Ok(TokenSource(Kind::ReadyMade(_)))));
     let wrong = of(&[address, ("CLERK_MACHINE_SECRET_KEY", "mt_token")], None);
-    assert!(matches!(wrong, Err(Error::Settings(SettingsError::Key(_)))));
+    assert_eq!(
+        wrong.expect_err("a token is no key").to_string(),
+        "CLERK_MACHINE_SECRET_KEY holds no such key: what belongs there begins with ak_"
+    );
 }
 
 #[test]
@@ -492,6 +501,27 @@ async fn tokens_that_are_over_when_they_come_are_not_made_without_end() {
         let _ = source.token().await;
     }
     assert!(script.asked() < 5, "{} tokens", script.asked());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_whose_life_ends_on_the_way_is_none() {
+    let script = Script::behind_a_gate();
+    let answer = Ok(Some(Duration::from_secs(5)));
+    script.0.answers.lock().unwrap().push_back(answer);
+    let source = script.source();
+    let waiting = tokio::spawn({
+        let source = source.clone();
+        async move { source.token().await }
+    });
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    script.open();
+    let error = waiting.await.unwrap().expect_err("it is over");
+    assert!(
+        error.to_string().contains("was over when it came"),
+        "{error}"
+    );
+    assert!(source.token().await.is_err(), "the next attempt waits");
+    assert_eq!(script.asked(), 1);
 }
 
 #[test]

@@ -73,6 +73,16 @@ async fn each_fault_is_told_apart() {
 }
 
 #[tokio::test]
+async fn a_refusal_that_is_far_too_long_is_none() {
+    let long = "l".repeat(20_000);
+    let envelope =
+        format!(r#"{{"errors":[{{"message":"m","long_message":"{long}","code":"c"}}]}}"#);
+    let (error, _) = fault(Answer::json(403, &envelope)).await;
+    assert!(error.refusal().is_none());
+    assert!(error.to_string().len() < 200, "{error}");
+}
+
+#[tokio::test]
 async fn the_time_to_wait_is_told() {
     let envelope = r#"{"errors":[{"message":"m","long_message":"l","code":"too_many_requests"}]}"#;
     let answer = Answer::with(429, "application/json", "Retry-After: 7\r\n", envelope);

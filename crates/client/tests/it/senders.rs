@@ -162,16 +162,12 @@ async fn the_wrapper_of_reqwest_repeats_what_can_be_repeated() {
     })
     .await;
     let http = ReqwestClient::new(reqwest::Client::new(), tokens.clone());
-    let post = http
-        .request(reqwest::Method::POST, receiver.url())
-        .body("a body");
-    assert_eq!(http.execute(post).await.unwrap().status(), 200);
+    let post = http.post(receiver.url()).with(|it| it.body("a body"));
+    assert_eq!(post.send().await.unwrap().status(), 200);
     let requests = receiver.requests();
     assert_eq!(requests.len(), 2);
     assert!(requests.iter().all(|request| request.ends_with("a body")));
-    let own = http
-        .request(reqwest::Method::GET, receiver.url())
-        .bearer_auth("own");
-    http.execute(own).await.unwrap();
+    let own = reqwest::Client::new().get(receiver.url());
+    http.execute(own.bearer_auth("own")).await.unwrap();
     assert!(receiver.requests()[2].contains("Bearer own"));
 }

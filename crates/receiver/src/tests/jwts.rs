@@ -421,6 +421,62 @@ async fn a_scopes_claim_that_senders_may_write_themselves_lets_nobody_in_by_defa
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_machine_with_many_jwts_is_asked_about_once_and_shuts_out_no_other() {
+    let world = World::with(|it| it.machine_issuer(MachineIssuer::new(ISSUER)));
+    let jwt = |number: usize| {
+        let id = json!(format!("mt_{number:032x}"));
+        machine_with(&with(machine_claims(), "jti", id))
+    };
+    assert!(world.machine(&opaque(7)).await.is_ok());
+    world.clock.pass(5_000);
+    world.authority.close();
+    let calls = world.authority.calls();
+    let check = |token: String| {
+        let receiver = world.receiver.clone();
+        tokio::spawn(async move { receiver.verify(&token).await.map(|_| ()) })
+    };
+    let mut answer = good_token();
+    answer["id"] = json!(format!("mt_{:032x}", 0));
+    world.authority.says(Some(ok(&answer)));
+    let checks: Vec<_> = (0..1_100).map(|number| check(jwt(number))).collect();
+    settle().await;
+    let other = check(opaque(7));
+    settle().await;
+    assert_eq!(world.authority.calls(), calls + 2);
+    world.authority.gate.add_permits(1_000_000);
+    assert!(other.await.unwrap().is_ok());
+    for check in checks {
+        assert!(check.await.unwrap().is_ok());
+    }
+    assert_eq!(world.authority.calls(), calls + 2);
+}
+
+#[tokio::test]
+async fn of_two_jwts_of_a_machine_the_refused_one_does_not_decide_about_the_other() {
+    let world = World::with(|it| it.machine_issuer(MachineIssuer::new(ISSUER)));
+    world.authority.close();
+    world
+        .authority
+        .says(Some(refused(404, "resource_not_found")));
+    let check = |token: String| {
+        let receiver = world.receiver.clone();
+        tokio::spawn(async move { receiver.verify(&token).await.map(|_| ()) })
+    };
+    let revoked = check(machine_with(&with(machine_claims(), "n", json!(1))));
+    settle().await;
+    let good = check(machine_jwt());
+    settle().await;
+    world.authority.gate.add_permits(1);
+    settle().await;
+    world.authority.says(Some(ok(&good_token())));
+    world.authority.gate.add_permits(1);
+    let reason = revoked.await.unwrap().map_err(|refusal| refusal.reason());
+    assert_eq!(reason, Err(Reason::TokenRefused));
+    assert!(good.await.unwrap().is_ok());
+    assert_eq!(world.authority.calls(), 2);
+}
+
 #[tokio::test]
 async fn jwts_for_other_machines_have_no_place_in_what_is_remembered() {
     let world = World::new();

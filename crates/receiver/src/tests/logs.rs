@@ -7,7 +7,8 @@ use http::HeaderMap;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::support::{
-    ISSUER, ME, SENDER, USER_ISSUER, World, bearer, id, machine_jwt, ok, opaque, refused, user_jwt,
+    ISSUER, ME, SENDER, USER_ISSUER, World, bearer, id, machine_jwt, ok, opaque, refused, secret,
+    user_jwt,
 };
 use crate::remote::Reply;
 use crate::{Accept, LegacyCheck, MachineIssuer, UserIssuer};
@@ -60,7 +61,7 @@ fn world() -> World {
             .machine_issuer(MachineIssuer::new(ISSUER).trust_scopes_claim())
             .user_issuer(UserIssuer::new(USER_ISSUER).audience("api"))
             .service("webhook", id(SENDER))
-            .legacy(LegacyCheck::bearer_secret("cron", SECRET))
+            .legacy(LegacyCheck::bearer_secret("cron", &secret(SECRET)))
     })
 }
 

@@ -267,6 +267,7 @@ async fn an_old_answer_counts_only_where_that_is_wanted_and_not_for_long() {
     // Counted from the answer, not from the last use.
     world.clock.pass(53_000);
     assert_eq!(world.machine(&opaque(1)).await, down);
+    assert_eq!(used.load(Ordering::SeqCst), 4);
 }
 
 #[tokio::test]
@@ -303,6 +304,78 @@ async fn an_old_answer_counts_for_no_token_that_is_over_or_was_refused_since() {
     world.authority.says(Some(refused(503, "unavailable")));
     world.clock.pass(1_000);
     assert_eq!(world.machine(&opaque(1)).await, Err(Reason::TokenExpired));
+}
+
+#[tokio::test]
+async fn an_old_answer_counts_for_no_token_of_which_anything_else_was_said_since() {
+    let change = |name: &str, value: Value| {
+        let mut token = good_token();
+        token[name] = value;
+        ok(&token)
+    };
+    let mut large = good_token();
+    large["scopes"] = json!([OTHER]);
+    large["claims"] = json!("x".repeat(20_000));
+    for (what, answer) in [
+        ("revoked", change("revoked", json!(true))),
+        ("expired", change("expired", json!(true))),
+        ("over", change("expiration", json!((NOW + 1) * 1_000))),
+        ("for another", change("scopes", json!([OTHER]))),
+        ("large, for another", ok(&large)),
+        ("unknown", refused(404, "resource_not_found")),
+        ("another 404", refused(404, "m2m_token_not_found")),
+        ("400", refused(400, "bad_request")),
+        ("422", refused(422, "form_param_value_invalid")),
+    ] {
+        let world = World::with(|builder| builder.stale_if_error(Duration::from_secs(900)));
+        assert!(world.machine(&opaque(1)).await.is_ok());
+        world.clock.pass(6_000);
+        world.authority.says(Some(answer));
+        assert!(world.machine(&opaque(1)).await.is_err(), "{what}");
+        world.clock.pass(6_000);
+        world
+            .authority
+            .says(Some(Reply::Nothing("connection refused".to_owned())));
+        assert!(world.machine(&opaque(1)).await.is_err(), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn an_authority_that_limits_rates_is_not_away() {
+    let world = World::with(|builder| builder.stale_if_error(Duration::from_secs(900)));
+    assert!(world.machine(&opaque(1)).await.is_ok());
+    world.clock.pass(6_000);
+    world
+        .authority
+        .says(Some(refused(429, "too_many_requests")));
+    assert_eq!(
+        world.machine(&opaque(1)).await,
+        Err(Reason::AuthorityUnavailable)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crowd_does_not_make_the_authority_seem_away() {
+    let world = World::with(|builder| builder.stale_if_error(Duration::from_secs(900)));
+    for number in 0..1_500 {
+        assert!(world.machine(&opaque(number)).await.is_ok());
+    }
+    world.clock.pass(6_000);
+    world
+        .authority
+        .says(Some(refused(404, "resource_not_found")));
+    world.authority.close();
+    let checks: Vec<_> = (0..1_500)
+        .map(|number| {
+            let receiver = world.receiver.clone();
+            tokio::spawn(async move { receiver.verify(&opaque(number)).await.is_ok() })
+        })
+        .collect();
+    settle().await;
+    world.authority.gate.add_permits(1_000_000);
+    for check in checks {
+        assert!(!check.await.unwrap());
+    }
 }
 
 #[test]

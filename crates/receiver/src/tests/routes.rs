@@ -11,7 +11,8 @@ use tower_layer::Layer as _;
 use tower_service::Service;
 
 use super::support::{
-    ME, OTHER, SENDER, USER_ISSUER, World, bearer, id, machine_jwt, opaque, refused, user_jwt,
+    ME, OTHER, SENDER, USER_ISSUER, World, bearer, id, machine_jwt, opaque, refused, secret,
+    user_jwt,
 };
 use crate::{Accept, Caller, Event, LegacyCheck, Reason, Receiver, SetupError, UserIssuer};
 
@@ -23,10 +24,9 @@ fn migrating() -> World {
         builder
             .user_issuer(UserIssuer::new(USER_ISSUER).audience("api"))
             .service("webhook", id(SENDER))
-            .legacy(
-                LegacyCheck::bearer_secret("cron", SECRET)
-                    .or(LegacyCheck::header_secret(HEADER, "gateway", SECRET)),
-            )
+            .legacy(LegacyCheck::bearer_secret("cron", &secret(SECRET)).or(
+                LegacyCheck::header_secret(HEADER, "gateway", &secret(SECRET)),
+            ))
     })
 }
 
@@ -204,11 +204,11 @@ fn a_legacy_secret_that_would_never_be_compared_is_refused_when_the_receiver_is_
         "two words",
     ] {
         let made = Receiver::builder(id(ME))
-            .legacy(LegacyCheck::bearer_secret("cron", secret))
+            .legacy(LegacyCheck::bearer_secret("cron", &self::secret(secret)))
             .build();
         assert!(matches!(made, Err(SetupError::Unusable(_))), "{secret}");
     }
-    let empty = LegacyCheck::header_secret(HEADER, "cron", "");
+    let empty = LegacyCheck::header_secret(HEADER, "cron", &secret(""));
     assert!(Receiver::builder(id(ME)).legacy(empty).build().is_err());
 }
 
@@ -221,6 +221,9 @@ fn settings_that_cannot_be_used_are_refused_when_the_receiver_is_made() {
             .build()
             .is_err()
     );
+    let with_instance_key = builder().authority("https://auth.example.com", "sk_test_all");
+    let error = with_instance_key.build().expect_err("it may do everything");
+    assert!(error.to_string().contains("ak_"), "{error}");
     assert!(
         builder()
             .authority("http://auth.example.com", "ak_key")

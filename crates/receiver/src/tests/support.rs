@@ -11,6 +11,7 @@ use aws_lc_rs::signature::{
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_protocol::ids::MachineId;
+use countersign_protocol::secret::Secret;
 use countersign_protocol::time::Timestamp;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -223,6 +224,10 @@ pub(crate) fn good_token() -> Value {
         "scopes": [OTHER, ME], "claims": {"role": "bot"}, "revoked": false, "revocation_reason": null, "expired": false,
         "expiration": (NOW + 3_600) * 1_000, "last_used_at": null, "created_at": NOW * 1_000, "updated_at": NOW * 1_000,
     })
+}
+
+pub(crate) fn secret(text: &str) -> Secret {
+    Secret::new(text.to_owned())
 }
 
 pub(crate) fn ok(body: &Value) -> Reply {

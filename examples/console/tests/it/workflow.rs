@@ -167,9 +167,12 @@ async fn a_refused_token_is_not_tried_again() {
     let error = workflow::run(&with_token(&api.url, &token), REPOSITORY)
         .await
         .unwrap_err();
+    let text = error.to_string();
+    let (what, to_do) = text.split_once(". ").unwrap();
     assert_eq!(
-        error.to_string(),
+        what,
         "jobs.findOpen: Token verification failed (token_refused)"
     );
+    assert!(to_do.contains("Get a new token"), "{text}");
     assert_eq!(api.calls(), ["jobs.findOpen"]);
 }
