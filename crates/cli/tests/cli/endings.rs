@@ -507,7 +507,7 @@ fn answering(answer: String) -> (String, std::thread::JoinHandle<String>) {
 fn what_another_server_says_does_not_steer_the_terminal() {
     let mut place = Place::new();
     place.set("CLERK_SECRET_KEY", "sk_test_0123456789abcdef");
-    let key = r#"{"id":"ik_\u001b]0;owned\u0007","secret_key":"sk_live_\u001b[31m","created_at":1,"last_used_at":null,"live":true,"revoked_at":null,"hint":"x"}"#;
+    let key = r#"{"object":"instance_key","id":"ik_\u001b]0;owned\u0007","secret_key":"sk_live_\u001b[31m","created_at":1,"last_used_at":null,"live":true,"revoked_at":null,"hint":"x"}"#;
     let refusal = r#"{"errors":[{"message":"m","long_message":"a\u001b[2J\u202e","code":"c\u202e\u001b]0;owned\u0007"}],"clerk_trace_id":"t\u200b\u001b[31m"}"#;
     let create = ["instance", "key", "create", "--url"];
     let list = ["machine", "list", "--url"];
