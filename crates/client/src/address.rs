@@ -40,7 +40,7 @@ impl Address {
         }
         if is_plain && !allows_plain && !is_loopback(&url) {
             return Err(wrong(&format!(
-                "to send the key to {} over plain HTTP would show it to everybody on the way",
+                "to send the key to {} over plain HTTP would show it to everybody on the way, and that was not allowed",
                 url.host_str().unwrap_or_default()
             )));
         }

@@ -129,7 +129,8 @@ impl ReceiverBuilder {
         self
     }
 
-    /// Tries this check where no token was presented and the route accepts [`Accept::legacy`](crate::Accept::legacy).
+    /// Tries this check where no token was presented and the route accepts [`Accept::legacy`](crate::Accept::legacy). It takes the
+    /// place of one that was given before; [`LegacyCheck::or`] tries two.
     #[must_use]
     pub fn legacy(mut self, check: LegacyCheck) -> Self {
         self.legacy = Some(check);
