@@ -251,9 +251,17 @@ fn without_zeros(number: &[u8]) -> &[u8] {
     number.get(zeros..).unwrap_or_default()
 }
 
+/// A header that was read before, and the key that it wants. An issuer writes the same one into each token that it signs with a key.
+#[derive(Clone, Debug)]
+pub struct KnownHeader {
+    encoded: Box<str>,
+    key_id: SigningKeyId,
+}
+
 /// A JWT whose form is right and whose signature is not checked yet. It shows nothing but the key it wants.
 #[derive(Debug)]
 pub struct UnverifiedJwt<'a> {
+    header: &'a str,
     key_id: SigningKeyId,
     signed: &'a str,
     payload: &'a str,
@@ -266,19 +274,28 @@ impl<'a> UnverifiedJwt<'a> {
     /// # Errors
     /// [`JwtError::Malformed`] or [`JwtError::WrongKind`].
     pub fn parse(token: &'a str) -> Result<Self, JwtError> {
+        Self::parse_knowing(None, token)
+    }
+
+    /// The same, without reading the header anew where it is the known one, letter by letter.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn parse_knowing(known: Option<&KnownHeader>, token: &'a str) -> Result<Self, JwtError> {
         let [header, payload, signature] = segments(token).ok_or(JwtError::Malformed)?;
         if token.len() > MAX_JWT_BYTES || header.len() > MAX_JWT_HEADER_BYTES {
             return Err(JwtError::Malformed);
         }
         let (signed, _) = token.split_at(header.len() + 1 + payload.len());
-        let header = URL_SAFE_NO_PAD
-            .decode(header)
-            .map_err(|_| JwtError::Malformed)?;
-        let key_id = read_header(&header)?;
+        let key_id = match known {
+            Some(known) if *known.encoded == *header => known.key_id,
+            _ => read_header(header)?,
+        };
         let signature = URL_SAFE_NO_PAD
             .decode(signature)
             .map_err(|_| JwtError::Malformed)?;
         Ok(Self {
+            header,
             key_id,
             signed,
             payload,
@@ -290,6 +307,16 @@ impl<'a> UnverifiedJwt<'a> {
     #[must_use]
     pub fn key_id(&self) -> SigningKeyId {
         self.key_id
+    }
+
+    /// The header, to be known when the next JWT is read; `None` where it is the known one already.
+    #[must_use]
+    pub fn header_unless(&self, known: Option<&KnownHeader>) -> Option<KnownHeader> {
+        let is_known = known.is_some_and(|known| *known.encoded == *self.header);
+        (!is_known).then(|| KnownHeader {
+            encoded: self.header.into(),
+            key_id: self.key_id,
+        })
     }
 
     /// Checks the signature, then reads the claims.
@@ -377,9 +404,12 @@ fn write_payload(claims: &JwtClaims<'_>) -> String {
     payload
 }
 
-fn read_header(header: &[u8]) -> Result<SigningKeyId, JwtError> {
+fn read_header(encoded: &str) -> Result<SigningKeyId, JwtError> {
+    let header = URL_SAFE_NO_PAD
+        .decode(encoded)
+        .map_err(|_| JwtError::Malformed)?;
     let mut header =
-        Object::parse_up_to(MAX_JWT_HEADER_MEMBERS, header).map_err(|_| JwtError::Malformed)?;
+        Object::parse_up_to(MAX_JWT_HEADER_MEMBERS, &header).map_err(|_| JwtError::Malformed)?;
     let mut text = |name: &str| {
         header
             .take(name)

@@ -129,10 +129,8 @@ impl<V> Cache<V> {
 
     fn shard(&self, key: &Key) -> MutexGuard<'_, Shard<V>> {
         // The last characters of a signature have but a few values each, and no character of a text has all.
-        let [first @ .., _, _, _, _] = key.0;
-        let sum = first
-            .iter()
-            .fold(0_usize, |sum, byte| sum + usize::from(*byte));
+        let (first, _) = key.0.split_at(8);
+        let sum: usize = first.iter().map(|byte| usize::from(*byte)).sum();
         let shard = self
             .shards
             .get(sum % SHARDS)

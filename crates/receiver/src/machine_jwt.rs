@@ -6,11 +6,11 @@
 //! this machine, is remembered as long as the issuer's keys stay the same; times and scopes are
 //! looked at again each time.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use countersign_protocol::ids::{MachineId, TokenId};
 use countersign_protocol::json::Object;
-use countersign_protocol::jwt::{JwtError, UnverifiedJwt};
+use countersign_protocol::jwt::{JwtError, KnownHeader, UnverifiedJwt};
 use countersign_protocol::scopes::Scopes;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -92,6 +92,8 @@ pub(crate) struct MachineJwts {
     trusts_scopes: bool,
     time: Arc<Time>,
     met: Met<Checked>,
+    /// The header of the last JWT with a good signature.
+    header: RwLock<Option<KnownHeader>>,
     /// The machines of which the authority said a moment ago that they may call this one.
     vouched: Cache<()>,
     /// The machines that the authority is being asked about, and who waits for that.
@@ -115,9 +117,19 @@ impl MachineJwts {
             trusts_scopes: issuer.trusts_scopes,
             time,
             met: Met::new(),
+            header: RwLock::new(None),
             vouched: Cache::new(CAPACITY),
             vouching: Arc::new(Flights::new()),
         }
+    }
+
+    /// Reads a JWT's form.
+    pub(crate) fn parse<'a>(&self, token: &'a str) -> Result<UnverifiedJwt<'a>, JwtError> {
+        UnverifiedJwt::parse_knowing(self.header().as_ref(), token)
+    }
+
+    fn header(&self) -> RwLockReadGuard<'_, Option<KnownHeader>> {
+        self.header.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Decides about a JWT that was met before, and whose issuer has the same keys still.
@@ -170,7 +182,11 @@ impl MachineJwts {
         let Some(PublicKey::Rsa(public)) = found.set.key(kid.as_str()) else {
             return Err(Reason::KeyUnknown);
         };
+        let header = jwt.header_unless(self.header().as_ref());
         let payload = jwt.verify_payload(public).map_err(reason_of)?;
+        if header.is_some() {
+            *self.header.write().unwrap_or_else(PoisonError::into_inner) = header;
+        }
         let (caller, times) = self.read(payload)?;
         Ok(Checked {
             caller,

@@ -233,7 +233,11 @@ impl Receiver {
             return known.map(Caller::Machine);
         }
         // A machine's?
-        let error = match UnverifiedJwt::parse(token) {
+        let parsed = match machines {
+            Some(machines) => machines.parse(token),
+            None => UnverifiedJwt::parse(token),
+        };
+        let error = match parsed {
             Ok(_) if !accept.accepts_machines() => return Err(Refusal::new(Reason::UserRequired)),
             Ok(jwt) => return self.machine_jwt(token, jwt).await.map(Caller::Machine),
             Err(error) => error,
