@@ -47,7 +47,8 @@ pub use keys::{Jwk, PublicDocument};
 #[cfg(feature = "tower")]
 pub use layer::{LayerError, TokenLayer, TokenService};
 pub use machines::{
-    CreatedMachine, ListMachines, Machine, MachineChange, NewMachine, Scope, ScopedMachine,
+    CreatedMachine, ListMachines, Machine, MachineChange, MachineOrder, NewMachine, Scope,
+    ScopedMachine,
 };
 #[cfg(feature = "reqwest")]
 pub use reqwest_client::{ReqwestClient, ReqwestError, TokenRequest};

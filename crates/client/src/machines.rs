@@ -130,6 +130,20 @@ impl MachineChange {
     }
 }
 
+/// In which order machines are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MachineOrder {
+    /// By name, from A to Z.
+    Name,
+    /// By name, from Z to A.
+    NameDescending,
+    /// The oldest first.
+    CreatedAt,
+    /// The newest first.
+    CreatedAtDescending,
+}
+
 /// Which machines a page lists.
 #[derive(Clone, Debug, Default)]
 pub struct ListMachines {
@@ -149,10 +163,16 @@ impl ListMachines {
         self.with("query", text.into())
     }
 
-    /// In this order: `name` or `created_at`, with a sign before it: `+name`, `-created_at`.
+    /// In this order.
     #[must_use]
-    pub fn order_by(self, order: impl Into<String>) -> Self {
-        self.with("order_by", order.into())
+    pub fn order_by(self, order: MachineOrder) -> Self {
+        let order = match order {
+            MachineOrder::Name => "+name",
+            MachineOrder::NameDescending => "-name",
+            MachineOrder::CreatedAt => "+created_at",
+            MachineOrder::CreatedAtDescending => "-created_at",
+        };
+        self.with("order_by", order.to_owned())
     }
 
     /// At most so many, 1 to 500.

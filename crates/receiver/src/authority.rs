@@ -173,9 +173,11 @@ impl Authority {
         };
         // What is remembered counts from before the question: the authority may have answered at once.
         let asked_at = self.time.now().monotonic;
+        // Whoever waited long for a turn leaves the authority no time to answer, which says nothing of it.
+        let has_time = Instant::now() + PATIENCE / 2 <= deadline;
         let Ok(reply) = timeout_at(deadline, self.remote.ask(token)).await else {
             tracing::warn!("no answer of the authority in time");
-            return (Err(Refusal::new(Reason::AuthorityUnavailable)), true);
+            return (Err(Refusal::new(Reason::AuthorityUnavailable)), has_time);
         };
         let is_large = matches!(&reply, Reply::Ok(body) if body.len() > MAX_REMEMBERED_BYTES);
         let is_own_404 = matches!(&reply, Reply::Refused { status, code, .. }

@@ -136,10 +136,14 @@ impl Keys {
         }
     }
 
+    /// The number of the set that is in force, where nothing is to be done about it.
+    pub(crate) fn fresh(&self, now: Moment) -> Option<u64> {
+        self.state().fresh(now.monotonic)
+    }
+
     /// The number of the set that is in force.
     pub(crate) async fn number(self: &Arc<Self>, now: Moment) -> Result<u64, Reason> {
-        let number = self.state().fresh(now.monotonic);
-        match number {
+        match self.fresh(now) {
             Some(number) => Ok(number),
             None => self.set(None, now).await.map(|set| set.number),
         }

@@ -63,13 +63,22 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        // Only this layer says who calls.
+        request.extensions_mut().remove::<Caller>();
+        let CheckLayer { receiver, accept } = &self.layer;
+        match receiver.check_at_once(request.headers(), accept) {
+            Some(Ok(caller)) => {
+                request.extensions_mut().insert(caller);
+                return Box::pin(self.inner.call(request));
+            }
+            Some(Err(refusal)) => return Box::pin(async move { Ok(refusal.to_response()) }),
+            None => {}
+        }
         // The one that is ready goes with the request, a copy of it waits for the next.
         let copy = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, copy);
         let CheckLayer { receiver, accept } = self.layer.clone();
         Box::pin(async move {
-            // Only this layer says who calls.
-            request.extensions_mut().remove::<Caller>();
             let (mut parts, body) = request.into_parts();
             match receiver.check(&parts.headers, &accept).await {
                 Ok(caller) => {

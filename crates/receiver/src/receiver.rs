@@ -98,6 +98,25 @@ impl Receiver {
         decision
     }
 
+    /// The same where nobody needs to be asked or waited for: most requests present a token that was just presented.
+    pub(crate) fn check_at_once(
+        &self,
+        headers: &HeaderMap,
+        accept: &Accept,
+    ) -> Option<Result<Caller, Refusal>> {
+        let token = bearer(headers).ok()??;
+        let known = if !token.starts_with(TokenString::PREFIX) {
+            self.known_jwt(token, accept)?
+        } else if accept.accepts_machines() {
+            self.recall(token)?.map(Caller::Machine)
+        } else {
+            return None;
+        };
+        let decision = known.and_then(|caller| self.admit(&caller, accept).map(|()| caller));
+        self.report(&decision);
+        Some(decision)
+    }
+
     /// Decides about a machine's token that came by another way than a header. Each machine that may call this one is let in.
     ///
     /// # Errors
@@ -166,6 +185,19 @@ impl Receiver {
             }
             Credential::Jwt(token) => self.jwt(token, accept).await.map(Some),
         }
+    }
+
+    /// Decides about a JWT that was found good here before, where nobody needs to be waited for.
+    fn known_jwt(&self, token: &str, accept: &Accept) -> Option<Result<Caller, Refusal>> {
+        let now = self.0.time.now();
+        if accept.accepts_machines()
+            && let Some(machines) = &self.0.machines
+            && let Some(decision) = machines.known(&self.presented(token), now)
+        {
+            return Some(decision.map(Caller::Machine));
+        }
+        let user = self.0.users.known(token, now)?;
+        Some(user.map(Caller::User).map_err(Refusal::new))
     }
 
     /// Decides about a JWT that was found good here before.

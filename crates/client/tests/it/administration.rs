@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use countersign_client::{
-    Error, ListMachines, ListTokens, MachineChange, NewMachine, NewToken, TokenChange, TokenFormat,
+    Error, ListMachines, ListTokens, MachineChange, MachineOrder, NewMachine, NewToken,
+    TokenChange, TokenFormat,
 };
 use serde_json::json;
 
@@ -29,7 +30,7 @@ async fn machines_are_made_listed_changed_and_deleted() {
 
     let list = ListMachines::new()
         .matching("send")
-        .order_by("+name")
+        .order_by(MachineOrder::Name)
         .limit(5)
         .offset(0);
     let page = world.admin.list_machines(&list).await.unwrap();

@@ -337,6 +337,40 @@ async fn the_layer_lets_pass_with_the_caller_or_answers_itself() {
     );
 }
 
+#[tokio::test]
+async fn the_layer_decides_alike_about_what_it_met_and_what_it_did_not() {
+    let tokens = [opaque(1), machine_jwt(), user_jwt()];
+    let routes = [
+        Accept::any_machine(),
+        Accept::machine(id(OTHER)),
+        Accept::user(),
+        Accept::user().or(Accept::any_machine()),
+        Accept::default(),
+    ];
+    // Each has met all tokens, or none.
+    let met = World::new();
+    let both = Accept::user().or(Accept::any_machine());
+    for token in &tokens {
+        assert_eq!(send(&met, both.clone(), bearer(token)).await.status(), 200);
+    }
+    for token in &tokens {
+        for route in &routes {
+            let strange = World::new();
+            let first = send(&strange, route.clone(), bearer(token)).await;
+            let again = send(&met, route.clone(), bearer(token)).await;
+            assert_eq!(again.status(), first.status(), "{route:?}");
+            assert_eq!(again.body(), first.body(), "{route:?}");
+        }
+    }
+    assert_eq!(met.authority.calls(), 1);
+    // What is over is refused at once, too.
+    met.clock.pass(4 * 3_600_000);
+    for token in &tokens {
+        let over = send(&met, both.clone(), bearer(token)).await;
+        assert_eq!(over.status(), StatusCode::UNAUTHORIZED, "{}", over.body());
+    }
+}
+
 #[cfg(feature = "axum")]
 mod axum {
     use axum_core::extract::FromRequestParts as _;
