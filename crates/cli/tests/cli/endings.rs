@@ -379,7 +379,7 @@ fn a_wrong_setting_ends_with_11_and_is_named() {
     place.set("CLERK_SECRET_KEY", "sk_test_0123456789abcdef");
     assert_snapshot!(place.run(&["machine", "list", "--url", "http://a.example"]).refusal(), @"
     11
-    error: the authority's address cannot be used: to send the key to a.example over plain HTTP would show it to everybody on the way; write it like https://auth.example.com, with or without /v1
+    error: the authority's address cannot be used: to send the key to a.example over plain HTTP would show it to everybody on the way, and that was not allowed; write it like https://auth.example.com, with or without /v1
     hint: --url or CLERK_API_URL gives it; --insecure-http sends keys over plain HTTP, where the way there is safe
     ");
     place.set("CLERK_SECRET_KEY", "ak_0123456789abcdef");
