@@ -1,11 +1,11 @@
 //! The token that a sender presents: made on first use, kept for its life, renewed ahead, replaced once after a 401; or ready-made;
 //! or none.
 
+mod builder;
 #[cfg(test)]
 mod interleavings;
 mod ready_made;
 mod renewed;
-mod settings;
 /// What `renewed` waits with; its tests put others into their place.
 mod sync {
     pub(super) use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -24,9 +24,9 @@ use http::HeaderValue;
 use crate::client::Client;
 use crate::error::Error;
 use crate::tokens::{IssuedToken, NewToken, TokenString};
+pub use builder::TokenSourceBuilder;
 use ready_made::ReadyMade;
 use renewed::Renewed;
-pub use settings::TokenSourceBuilder;
 
 /// Where a sender gets its token from. Cheap to clone; clones share the token.
 ///

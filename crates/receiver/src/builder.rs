@@ -32,6 +32,27 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// How old an answer may be that counts while the authority cannot be asked.
 const MAX_STALE: Duration = Duration::from_secs(15 * 60);
 
+impl Receiver {
+    /// Begins a receiver that is this machine: tokens that are not for it are refused.
+    #[must_use]
+    pub fn builder(machine_id: MachineId) -> ReceiverBuilder {
+        ReceiverBuilder::new(machine_id)
+    }
+
+    /// Makes a receiver that is the service `own` of the environment:
+    ///
+    /// - `CLERK_API_URL` (`https://host`) or `CLERK_API_BASE_URL` (`https://host/v1`): the authority;
+    /// - `CLERK_MACHINE_SECRET_KEY_<OWN>` or `CLERK_MACHINE_SECRET_KEY`: this machine's key;
+    /// - `CLERK_M2M_MACHINE_ID_<OWN>`: this machine's id;
+    /// - `CLERK_M2M_MACHINE_ID_<SERVICE>`: the id of each service that [`Accept::service`](crate::Accept::service) may name.
+    ///
+    /// # Errors
+    /// Names every variable that is missing.
+    pub fn from_env(own: &str) -> Result<Self, SetupError> {
+        ReceiverBuilder::from_env(own)?.build()
+    }
+}
+
 /// What a [`Receiver`] is made of.
 pub struct ReceiverBuilder {
     me: MachineId,

@@ -13,20 +13,23 @@ use crate::accept::Accept;
 use crate::caller::Caller;
 use crate::receiver::Receiver;
 
+impl Receiver {
+    /// A layer that lets in whom `accept` names, and puts the [`Caller`] into the request's extensions.
+    #[must_use]
+    pub fn layer(&self, accept: Accept) -> CheckLayer {
+        self.log_gaps(&accept);
+        CheckLayer {
+            receiver: self.clone(),
+            accept: Arc::new(accept),
+        }
+    }
+}
+
 /// Puts a check before services; made by [`Receiver::layer`].
 #[derive(Clone, Debug)]
 pub struct CheckLayer {
     receiver: Receiver,
     accept: Arc<Accept>,
-}
-
-impl CheckLayer {
-    pub(crate) fn new(receiver: Receiver, accept: Accept) -> Self {
-        Self {
-            receiver,
-            accept: Arc::new(accept),
-        }
-    }
 }
 
 impl<S> Layer<S> for CheckLayer {

@@ -16,14 +16,11 @@ use http::HeaderMap;
 
 use crate::accept::{Accept, Service};
 use crate::authority::{Authority, key_of};
-use crate::builder::ReceiverBuilder;
 use crate::caller::{Caller, MachineCaller};
 use crate::clock::{Moment, Time};
 use crate::credential::{Credential, bearer};
-use crate::error::SetupError;
 use crate::events::{Event, Events};
 use crate::jwt::Jwt;
-use crate::layer::CheckLayer;
 use crate::legacy::Legacy;
 use crate::machine_jwt::{MachineJwts, Presented, reason_of};
 use crate::refusal::{Reason, Refusal};
@@ -63,25 +60,6 @@ pub(crate) struct Inner {
 }
 
 impl Receiver {
-    /// Begins a receiver that is this machine: tokens that are not for it are refused.
-    #[must_use]
-    pub fn builder(machine_id: MachineId) -> ReceiverBuilder {
-        ReceiverBuilder::new(machine_id)
-    }
-
-    /// Makes a receiver that is the service `own` of the environment:
-    ///
-    /// - `CLERK_API_URL` (`https://host`) or `CLERK_API_BASE_URL` (`https://host/v1`): the authority;
-    /// - `CLERK_MACHINE_SECRET_KEY_<OWN>` or `CLERK_MACHINE_SECRET_KEY`: this machine's key;
-    /// - `CLERK_M2M_MACHINE_ID_<OWN>`: this machine's id;
-    /// - `CLERK_M2M_MACHINE_ID_<SERVICE>`: the id of each service that [`Accept::service`] may name.
-    ///
-    /// # Errors
-    /// Names every variable that is missing.
-    pub fn from_env(own: &str) -> Result<Self, SetupError> {
-        ReceiverBuilder::from_env(own)?.build()
-    }
-
     /// The machine that this receiver is.
     #[must_use]
     pub fn machine_id(&self) -> MachineId {
@@ -132,22 +110,20 @@ impl Receiver {
         decision
     }
 
-    /// A layer that lets in whom `accept` names, and puts the [`Caller`] into the request's extensions.
+    /// How often the legacy check has let in whom, since the start. Where this stays empty, the check can be removed.
     #[must_use]
-    pub fn layer(&self, accept: Accept) -> CheckLayer {
+    pub fn legacy_uses(&self) -> BTreeMap<String, u64> {
+        self.0.legacy.as_ref().map(Legacy::uses).unwrap_or_default()
+    }
+
+    /// Logs what a route accepts and this receiver is not configured for.
+    pub(crate) fn log_gaps(&self, accept: &Accept) {
         for service in accept.services.iter().filter(|it| !self.knows(it)) {
             not_configured(service);
         }
         if accept.legacy && self.0.legacy.is_none() {
             tracing::warn!("a route accepts legacy callers, and no legacy check is configured");
         }
-        CheckLayer::new(self.clone(), accept)
-    }
-
-    /// How often the legacy check has let in whom, since the start. Where this stays empty, the check can be removed.
-    #[must_use]
-    pub fn legacy_uses(&self) -> BTreeMap<String, u64> {
-        self.0.legacy.as_ref().map(Legacy::uses).unwrap_or_default()
     }
 
     fn knows(&self, service: &Service) -> bool {

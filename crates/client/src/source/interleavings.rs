@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 
-use super::settings;
 use super::tests::issued_for_an_hour;
 use super::{Issue, Issuing};
 use crate::error::Error;
@@ -22,7 +21,7 @@ mod sync {
 #[expect(clippy::duplicate_mod, reason = "the point of this file")]
 mod renewed;
 
-use renewed::Renewed;
+use renewed::{Renewed, Settings};
 
 /// Orders that are tried by each scheduler.
 const SCHEDULES: usize = 5_000;
@@ -66,7 +65,7 @@ impl Issue for Slow {
 }
 
 fn source(slow: &Slow) -> Arc<Renewed> {
-    let settings = settings::Settings {
+    let settings = Settings {
         renew_before: Duration::from_secs(300),
         // No pause after a failure.
         chance: || 0.0,

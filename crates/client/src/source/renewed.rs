@@ -5,6 +5,7 @@
 //! that still lives in use; further attempts wait longer and longer, half a minute at most. `interleavings` shows that nobody
 //! waits for ever and that two attempts never overlap.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,6 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Issue;
-use super::settings::Settings;
 use super::sync::{Mutex, MutexGuard, PoisonError, spawn};
 use crate::error::Error;
 use crate::tokens::{IssuedToken, TokenString};
@@ -29,6 +29,13 @@ pub(super) struct Renewed {
     issue: Box<dyn Issue>,
     settings: Settings,
     state: Mutex<State>,
+}
+
+/// What decides about times.
+pub(super) struct Settings {
+    pub(super) renew_before: Duration,
+    /// A number from 0 to 1.
+    pub(super) chance: fn() -> f64,
 }
 
 #[derive(Default)]
@@ -234,6 +241,27 @@ impl Renewed {
             next_attempt_in_ms = pause.as_millis(),
             "no new token"
         );
+    }
+}
+
+impl Settings {
+    /// How long before its end a token is renewed that has `left` to live.
+    fn ahead(&self, left: Duration) -> Duration {
+        let ahead = self.renew_before.min(left / 5);
+        ahead.mul_f64(0.9 + 0.2 * self.chance())
+    }
+
+    fn chance(&self) -> f64 {
+        (self.chance)()
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Settings")
+            .field("renew_before", &self.renew_before)
+            .finish_non_exhaustive()
     }
 }
 

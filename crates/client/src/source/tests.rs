@@ -10,8 +10,8 @@ use http::StatusCode;
 use tokio::sync::Notify;
 use tokio::time::advance;
 
+use super::builder::renewed;
 use super::ready_made::{Warning, end_of_jwt};
-use super::settings::renewed;
 use super::*;
 use crate::Token;
 use crate::environment::Environment;

@@ -1,12 +1,11 @@
 //! What a token source is made of.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::renewed::Renewed;
+use super::renewed::{Renewed, Settings};
 use super::{Authority, Issue, Kind, TokenSource};
 use crate::chance;
 use crate::client::Client;
@@ -140,32 +139,4 @@ pub(super) fn renewed(
         chance,
     };
     TokenSource(Kind::Renewed(Arc::new(Renewed::new(issue, settings))))
-}
-
-/// What decides about times.
-pub(super) struct Settings {
-    pub(super) renew_before: Duration,
-    /// A number from 0 to 1.
-    pub(super) chance: fn() -> f64,
-}
-
-impl fmt::Debug for Settings {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Settings")
-            .field("renew_before", &self.renew_before)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Settings {
-    /// How long before its end a token is renewed that has `left` to live.
-    pub(super) fn ahead(&self, left: Duration) -> Duration {
-        let ahead = self.renew_before.min(left / 5);
-        ahead.mul_f64(0.9 + 0.2 * self.chance())
-    }
-
-    pub(super) fn chance(&self) -> f64 {
-        (self.chance)()
-    }
 }
