@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use crate::change::ChangeKind;
 use crate::claims::Claims;
 use crate::ids::{InstanceId, MachineId, SigningKeyId, TokenId};
 use crate::scopes::Scopes;
@@ -40,6 +42,10 @@ object_tag!(
 object_tag!(
     /// The `object` of a token.
     M2mTokenTag = "machine_to_machine_token"
+);
+object_tag!(
+    /// The `object` of a record of the change log.
+    ChangeTag = "change"
 );
 
 /// A secret in a body, on its way over the wire. `Debug` prints `[redacted]`.
@@ -233,6 +239,25 @@ pub struct M2mTokenList {
     pub m2m_tokens: Vec<M2mToken>,
     /// How many match, on all pages.
     pub total_count: i64,
+}
+
+/// A record of the change log (an extension of the contract).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// The id of the key or machine that asked for the change, or `operator`.
+    pub actor: String,
+    /// When the change happened.
+    pub at: Timestamp,
+    /// The members that depend on the kind.
+    pub detail: Value,
+    /// The kind of change.
+    pub kind: ChangeKind,
+    /// Always `change`.
+    pub object: ChangeTag,
+    /// The record's number within the log, from 1.
+    pub sequence: u64,
+    /// The id of what changed.
+    pub subject: String,
 }
 
 /// The public signing keys of an instance (RFC 7517 section 5).

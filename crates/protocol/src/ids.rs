@@ -155,6 +155,78 @@ impl<'de, K: Kind> Deserialize<'de> for Id<K> {
     }
 }
 
+/// The id of a machine key or an instance key: `key_` and 12 hexadecimal digits. It is not a secret.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId([u8; KEY_ID_LENGTH]);
+
+/// The length of a key id in bytes.
+const KEY_ID_LENGTH: usize = 16;
+
+impl KeyId {
+    /// The prefix of every key id.
+    pub const PREFIX: &'static str = "key_";
+
+    /// Creates a new id from 48 random bits.
+    #[must_use]
+    pub fn generate(random: &dyn Random) -> Self {
+        let number = u64::from_be_bytes(random_bytes(random)) & 0xffff_ffff_ffff;
+        format!("{}{number:012x}", Self::PREFIX)
+            .parse()
+            .expect("12 hexadecimal digits make an id")
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("ids are made of ASCII characters only")
+    }
+}
+
+impl FromStr for KeyId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let error = IdError {
+            noun: "key id",
+            prefix: Self::PREFIX,
+            rest: "12 lower-case hexadecimal digits",
+        };
+        let bytes: [u8; KEY_ID_LENGTH] = text.as_bytes().try_into().map_err(|_| error)?;
+        let digits = bytes.strip_prefix(Self::PREFIX.as_bytes()).ok_or(error)?;
+        let is_digit = |byte: &u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte);
+        if digits.iter().all(is_digit) {
+            Ok(Self(bytes))
+        } else {
+            Err(error)
+        }
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+impl Serialize for KeyId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
+    }
+}
+
 /// The token's place in the store: its integer primary key, increasing with time and distinct between nodes.
 ///
 /// It is no secret: the token's id and the token string both carry it.

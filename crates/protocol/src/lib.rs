@@ -7,16 +7,20 @@
 
 mod base62;
 pub mod body;
+pub mod change;
 pub mod claims;
 pub mod error;
 pub mod ids;
 pub mod json;
 pub mod jwt;
 pub mod limits;
+pub mod page;
 pub mod random;
 pub mod scopes;
 pub mod secret;
+pub mod settings;
 pub mod time;
+pub mod token;
 pub mod variables;
 
 #[cfg(test)]
