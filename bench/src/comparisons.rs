@@ -13,19 +13,13 @@ use anyhow::{Result, ensure};
 use crate::candidate::{Candidate, Figures, Http, Plan, alternate};
 use crate::deployment::{Deployment, ISSUED, VERIFIED};
 use crate::in_process;
-use crate::load::Expected;
+use crate::load::BARE;
 use crate::metrics::IndexState;
 use crate::oidc;
 use crate::process::Server;
 use crate::report::{Check, Section, Table, Target};
 use crate::requests::Requests;
 use crate::signature::Signature;
-
-/// What the servers that do nothing answer.
-pub const BARE: Expected = Expected {
-    status: 200,
-    contains: "xx",
-};
 
 /// Live tokens stored in the deployments of the growth comparison; the middle one serves all others.
 #[derive(Clone, Copy, Debug)]

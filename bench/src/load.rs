@@ -27,6 +27,12 @@ pub struct Expected {
     pub contains: &'static str,
 }
 
+/// What the servers that do nothing answer.
+pub const BARE: Expected = Expected {
+    status: 200,
+    contains: "xx",
+};
+
 /// A run ends at whichever comes first; requests under way are still awaited and counted.
 #[derive(Clone, Copy, Debug)]
 pub struct Bound {

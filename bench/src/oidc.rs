@@ -13,10 +13,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::candidate::Http;
-use crate::comparisons::BARE;
 use crate::deployment::text_member;
 use crate::http::{self, FORM};
-use crate::load::{Bound, Expected, Load};
+use crate::load::{BARE, Bound, Expected, Load};
 use crate::process::{SERVER_CORE, Server};
 use crate::requests::{Requests, Tokens};
 

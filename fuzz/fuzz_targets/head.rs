@@ -62,7 +62,9 @@ fn check_query(text: &str) {
         );
     }
     if let Some((_, Some(Some(limit)), _)) = read {
-        assert!((1..=500).contains(&limit));
+        // However a whole number is written, it is the one that it is in plain digits.
+        let plain = query(&format!("limit={limit}"));
+        assert_eq!(plain.and_then(|(_, limit, _)| limit), Some(Some(limit)));
     }
 }
 

@@ -14,16 +14,17 @@ use async_trait::async_trait;
 use clap::Parser;
 use countersign_authority::{FLUSH_INTERVAL, SystemRandom};
 use countersign_bench::authority;
-use countersign_protocol::ids::{InstanceId, Locator, MachineId, SigningKeyId, TokenId};
+use countersign_protocol::change::{Cause, Cursor, Log};
+use countersign_protocol::ids::{InstanceId, KeyId, Locator, MachineId, SigningKeyId, TokenId};
+use countersign_protocol::settings::InstanceSettings;
 use countersign_protocol::time::Timestamp;
 use countersign_server::{Server, ServerOptions};
-use countersign_store::sqlite::SqliteStore;
 use countersign_store::{
-    Change, DataKey, Digest, InsertMachine, InsertScope, InsertSigningKey, InsertToken, Instance,
-    InstanceKeyRow, InstanceSettings, LastUse, MachineKeyRow, MachineQuery, MachineRow,
-    MachineUpdate, MachineWithScopes, NewChange, NewInstance, NewMachine, NewMachineKey, NewToken,
-    Result as StoreResult, Revocation, RevokeToken, SealedKey, SigningKeyRow, Statistics, Store,
-    StoredToken, Sweep, TokenQuery, TokenUpdate, UpdateSettings, UpdateToken,
+    After, Caller, Changes, DataKey, InsertMachine, InsertScope, InsertSigningKey, InsertToken,
+    Instance, InstanceKeyRow, LastUse, MachineQuery, MachineRow, MachineUpdate, MachineWithScopes,
+    Measure, NewChange, NewInstance, NewMachine, NewMachineKey, NewToken, Node, Presented,
+    Result as StoreResult, RevokeToken, Room, SealedKey, SigningKeyRow, Store, StoredToken, Sweep,
+    TokenQuery, TokenUpdate, UpdateSettings, UpdateToken, Verification,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -61,8 +62,8 @@ async fn run(arguments: Arguments) -> Result<()> {
         listen,
         port_file,
     } = arguments;
-    let store = Arc::new(StorageOff(authority::open_store(&data, None)?));
-    let authority = Arc::new(authority::open(&data, store).await?);
+    let store = StorageOff(authority::open_store(&data, None)?);
+    let authority = Arc::new(authority::open(&data, Arc::new(store)).await?);
     let options = ServerOptions {
         listen,
         admin_listen: None,
@@ -75,6 +76,10 @@ async fn run(arguments: Arguments) -> Result<()> {
     std::fs::write(&port_file, server.address().port().to_string())
         .context("cannot write the port file")?;
 
+    let follower = tokio::spawn({
+        let authority = Arc::clone(&authority);
+        async move { authority.follow().await }
+    });
     let mut rounds = tokio::time::interval(FLUSH_INTERVAL);
     loop {
         tokio::select! {
@@ -83,12 +88,13 @@ async fn run(arguments: Arguments) -> Result<()> {
         }
     }
     server.stop();
+    follower.abort();
     Ok(())
 }
 
 /// A store that acknowledges new tokens without writing them, and does all else.
 #[derive(Debug)]
-struct StorageOff(SqliteStore);
+struct StorageOff(Arc<dyn Store>);
 
 #[async_trait]
 impl Store for StorageOff {
@@ -100,8 +106,8 @@ impl Store for StorageOff {
         self.0.data_keys().await
     }
 
-    async fn initialise(&self, keys: Vec<DataKey>) -> StoreResult<()> {
-        self.0.initialise(keys).await
+    async fn initialize(&self, keys: Vec<DataKey>, change: NewChange) -> StoreResult<()> {
+        self.0.initialize(keys, change).await
     }
 
     async fn clock_floor(&self) -> StoreResult<Timestamp> {
@@ -110,6 +116,10 @@ impl Store for StorageOff {
 
     async fn record_uses(&self, uses: Vec<LastUse>, clock_floor: Timestamp) -> StoreResult<()> {
         self.0.record_uses(uses, clock_floor).await
+    }
+
+    fn node(&self) -> Node {
+        self.0.node()
     }
 
     async fn insert_instance(
@@ -144,6 +154,14 @@ impl Store for StorageOff {
             .await
     }
 
+    async fn end_instance_tokens(
+        &self,
+        id: InstanceId,
+        change: NewChange,
+    ) -> StoreResult<Option<Timestamp>> {
+        self.0.end_instance_tokens(id, change).await
+    }
+
     async fn insert_instance_key(
         &self,
         key: InstanceKeyRow,
@@ -157,23 +175,13 @@ impl Store for StorageOff {
         self.0.list_instance_keys(instance).await
     }
 
-    async fn instance_key_by_digest(
-        &self,
-        digest: &Digest,
-    ) -> StoreResult<Option<Arc<InstanceKeyRow>>> {
-        self.0.instance_key_by_digest(digest).await
-    }
-
     async fn revoke_instance_key(
         &self,
         instance: InstanceId,
-        key_id: &str,
-        at: Timestamp,
+        id: KeyId,
         change: NewChange,
     ) -> StoreResult<bool> {
-        self.0
-            .revoke_instance_key(instance, key_id, at, change)
-            .await
+        self.0.revoke_instance_key(instance, id, change).await
     }
 
     async fn list_signing_keys(&self, instance: InstanceId) -> StoreResult<Vec<SigningKeyRow>> {
@@ -193,10 +201,12 @@ impl Store for StorageOff {
         &self,
         instance: InstanceId,
         id: SigningKeyId,
-        at: Timestamp,
+        cause: Cause,
         change: NewChange,
     ) -> StoreResult<bool> {
-        self.0.activate_signing_key(instance, id, at, change).await
+        self.0
+            .activate_signing_key(instance, id, cause, change)
+            .await
     }
 
     async fn delete_signing_key(
@@ -248,22 +258,27 @@ impl Store for StorageOff {
         instance: InstanceId,
         id: MachineId,
         update: MachineUpdate,
-        at: Timestamp,
         change: NewChange,
     ) -> StoreResult<Option<MachineWithScopes>> {
-        self.0
-            .update_machine(instance, id, update, at, change)
-            .await
+        self.0.update_machine(instance, id, update, change).await
     }
 
     async fn delete_machine(
         &self,
         instance: InstanceId,
         id: MachineId,
-        at: Timestamp,
         change: NewChange,
     ) -> StoreResult<bool> {
-        self.0.delete_machine(instance, id, at, change).await
+        self.0.delete_machine(instance, id, change).await
+    }
+
+    async fn end_machine_tokens(
+        &self,
+        instance: InstanceId,
+        id: MachineId,
+        change: NewChange,
+    ) -> StoreResult<Option<Timestamp>> {
+        self.0.end_machine_tokens(instance, id, change).await
     }
 
     async fn insert_scope(
@@ -271,12 +286,11 @@ impl Store for StorageOff {
         instance: InstanceId,
         from: MachineId,
         to: MachineId,
-        at: Timestamp,
         max_scopes: usize,
         change: NewChange,
     ) -> StoreResult<InsertScope> {
         self.0
-            .insert_scope(instance, from, to, at, max_scopes, change)
+            .insert_scope(instance, from, to, max_scopes, change)
             .await
     }
 
@@ -285,17 +299,9 @@ impl Store for StorageOff {
         instance: InstanceId,
         from: MachineId,
         to: MachineId,
-        at: Timestamp,
         change: NewChange,
     ) -> StoreResult<bool> {
-        self.0.delete_scope(instance, from, to, at, change).await
-    }
-
-    async fn machine_key_by_digest(
-        &self,
-        digest: &Digest,
-    ) -> StoreResult<Option<Arc<MachineKeyRow>>> {
-        self.0.machine_key_by_digest(digest).await
+        self.0.delete_scope(instance, from, to, change).await
     }
 
     async fn rotate_machine_key(
@@ -305,19 +311,10 @@ impl Store for StorageOff {
         key: NewMachineKey,
         older_expire_at: Timestamp,
         max_live: usize,
-        at: Timestamp,
         change: NewChange,
     ) -> StoreResult<bool> {
         self.0
-            .rotate_machine_key(
-                instance,
-                machine,
-                key,
-                older_expire_at,
-                max_live,
-                at,
-                change,
-            )
+            .rotate_machine_key(instance, machine, key, older_expire_at, max_live, change)
             .await
     }
 
@@ -330,12 +327,38 @@ impl Store for StorageOff {
         self.0.reveal_machine_key(instance, machine, change).await
     }
 
+    async fn caller(&self, presented: Presented) -> StoreResult<Option<Caller>> {
+        self.0.caller(presented).await
+    }
+
+    async fn verification(
+        &self,
+        presented: Presented,
+        locator: Locator,
+    ) -> StoreResult<Option<Verification>> {
+        self.0.verification(presented, locator).await
+    }
+
     async fn token(
         &self,
         instance: InstanceId,
         locator: Locator,
     ) -> StoreResult<Option<StoredToken>> {
         self.0.token(instance, locator).await
+    }
+
+    async fn find_token(&self, locator: Locator) -> StoreResult<Option<StoredToken>> {
+        self.0.find_token(locator).await
+    }
+
+    async fn make_room(
+        &self,
+        instance: InstanceId,
+        machine: MachineId,
+        limit: u64,
+        now: Timestamp,
+    ) -> StoreResult<Option<Room>> {
+        self.0.make_room(instance, machine, limit, now).await
     }
 
     async fn list_tokens(
@@ -351,11 +374,11 @@ impl Store for StorageOff {
         instance: InstanceId,
         owner: Option<MachineId>,
         id: TokenId,
-        revocation: Revocation,
+        reason: Option<Arc<str>>,
         change: NewChange,
     ) -> StoreResult<RevokeToken> {
         self.0
-            .revoke_token(instance, owner, id, revocation, change)
+            .revoke_token(instance, owner, id, reason, change)
             .await
     }
 
@@ -365,11 +388,10 @@ impl Store for StorageOff {
         owner: Option<MachineId>,
         id: TokenId,
         update: TokenUpdate,
-        at: Timestamp,
         change: NewChange,
     ) -> StoreResult<UpdateToken> {
         self.0
-            .update_token(instance, owner, id, update, at, change)
+            .update_token(instance, owner, id, update, change)
             .await
     }
 
@@ -382,24 +404,28 @@ impl Store for StorageOff {
         after: Option<Locator>,
         limit: u32,
         dead_before: Timestamp,
+        now: Timestamp,
     ) -> StoreResult<Sweep> {
-        self.0.sweep_tokens(after, limit, dead_before).await
+        self.0.sweep_tokens(after, limit, dead_before, now).await
     }
 
-    async fn list_changes(
-        &self,
-        instance: InstanceId,
-        after: u64,
-        limit: u32,
-    ) -> StoreResult<Vec<Change>> {
-        self.0.list_changes(instance, after, limit).await
+    async fn list_changes(&self, log: Log, after: After, limit: u32) -> StoreResult<Changes> {
+        self.0.list_changes(log, after, limit).await
+    }
+
+    async fn log_head(&self, log: Log) -> StoreResult<Cursor> {
+        self.0.log_head(log).await
+    }
+
+    async fn wait_for_changes(&self, seen: u64) -> StoreResult<u64> {
+        self.0.wait_for_changes(seen).await
     }
 
     async fn check(&self) -> StoreResult<()> {
         self.0.check().await
     }
 
-    fn statistics(&self) -> Statistics {
-        self.0.statistics()
+    fn measures(&self) -> Vec<Measure> {
+        self.0.measures()
     }
 }

@@ -1,20 +1,24 @@
 //! Who acts: an instance key, a machine key, or the operator at the authority's own machine.
 //!
-//! An [`Actor`] is made here and nowhere else, so that a call without one does not compile.
+//! Only this module creates an [`Actor`], from a presented credential or for the [`Operator`]. So a call without an
+//! actor does not compile.
 
 use std::sync::Arc;
 
-use countersign_protocol::ids::{InstanceId, MachineId};
+use countersign_protocol::ids::{InstanceId, KeyId, MachineId};
 use countersign_protocol::secret::{InstanceKey, MAX_SECRET_LENGTH, MachineKey};
+use countersign_protocol::time::Timestamp;
 use countersign_store::{
-    ActingKey, ChangeKind, Instance, InstanceKeyRow, MachineKeyRow, MachineRow, NewChange,
+    ActingKey, Caller, Digest, Instance, InstanceKeyRow, MachineKeyRow, MachineRow, NewChange,
+    Presented,
 };
-use serde_json::Value;
 
 use crate::Authority;
-use crate::error::Error;
-use crate::machines::machine_not_found;
+use crate::error::{Error, instance_not_found, machine_not_found};
 use crate::vault::same;
+
+/// The operator's name in the change log.
+pub(crate) const OPERATOR: &str = "operator";
 
 /// Which kinds of key a request may come with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,12 +29,40 @@ pub enum Accepts {
     Machine,
     /// Either.
     Any,
-    /// Either, to read the public keys only: no rate limit counts such a request, and whatever is refused is refused as an
-    /// instance key would be.
+    /// Either, to read the public keys only. Such a request counts toward no rate limit, and all refusals are those of
+    /// an instance key.
     AnyForKeySet,
 }
 
+/// The capability of the operator, who holds the store and the master key and belongs to no instance.
+///
+/// Only [`Authority::open`] creates it, and it cannot be copied:
+///
+/// ```compile_fail,E0423
+/// let operator = countersign_authority::Operator(());
+/// ```
+///
+/// ```compile_fail,E0599
+/// fn copy(operator: &countersign_authority::Operator) -> countersign_authority::Operator {
+///     (*operator).clone()
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Operator(());
+
+impl Operator {
+    pub(crate) fn new() -> Self {
+        Self(())
+    }
+}
+
 /// Somebody who proved who they are.
+///
+/// An actor comes only from a presented credential or from the [`Operator`]:
+///
+/// ```compile_fail
+/// let actor = countersign_authority::Actor {};
+/// ```
 #[derive(Clone, Debug)]
 pub struct Actor {
     instance: Arc<Instance>,
@@ -42,61 +74,113 @@ pub(crate) enum Role {
     Instance(Arc<InstanceKeyRow>),
     Machine {
         machine: Arc<MachineRow>,
-        /// The number of its key, where it presented one.
-        key: Option<i64>,
+        /// The key that the machine presented; `None` if the operator acts as the machine.
+        key: Option<Arc<MachineKeyRow>>,
     },
     Operator,
 }
 
 impl Actor {
-    /// The instance that the actor belongs to. Nothing of another one can be reached with it.
+    /// Returns the instance that the actor belongs to. The actor cannot access any other instance.
     #[must_use]
-    pub fn instance(&self) -> &Arc<Instance> {
+    pub fn instance_id(&self) -> InstanceId {
+        self.instance.id
+    }
+
+    /// Returns the machine's id, if the actor is a machine. Such an actor can manage only the tokens of this machine.
+    #[must_use]
+    pub fn machine_id(&self) -> Option<MachineId> {
+        self.machine().map(|machine| machine.id)
+    }
+
+    /// Returns the id of the key or machine, or `operator`, for logs and the change log.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match &self.role {
+            Role::Instance(key) => key.id.as_str(),
+            Role::Machine {
+                machine,
+                key: Some(_),
+            } => machine.id.as_str(),
+            Role::Machine { key: None, .. } | Role::Operator => OPERATOR,
+        }
+    }
+
+    /// Returns the operator as an actor, for the authority's own changes.
+    pub(crate) fn operator(instance: Arc<Instance>) -> Self {
+        Self {
+            instance,
+            role: Role::Operator,
+        }
+    }
+
+    /// Creates the actor for the holder of the key with this digest. `None` if the row belongs to another key, or the
+    /// key has ended.
+    pub(crate) fn from_caller(caller: Caller, digest: &Digest, now: Timestamp) -> Option<Self> {
+        let (instance, role, is_live) = match caller {
+            Caller::Instance { instance, key } => {
+                let is_live = same(&key.digest, digest) && key.revoked_at.is_none();
+                (instance, Role::Instance(key), is_live)
+            }
+            Caller::Machine {
+                instance,
+                machine,
+                key,
+            } => {
+                let is_live =
+                    same(&key.digest, digest) && key.expires_at.is_none_or(|end| now < end);
+                let key = Some(key);
+                (instance, Role::Machine { machine, key }, is_live)
+            }
+        };
+        is_live.then_some(Self { instance, role })
+    }
+
+    pub(crate) fn instance(&self) -> &Arc<Instance> {
         &self.instance
     }
 
-    /// The machine, where the actor is one.
-    #[must_use]
-    pub fn machine(&self) -> Option<&Arc<MachineRow>> {
+    pub(crate) fn role(&self) -> &Role {
+        &self.role
+    }
+
+    /// Returns the machine, if the actor is a machine.
+    pub(crate) fn machine(&self) -> Option<&Arc<MachineRow>> {
         match &self.role {
             Role::Machine { machine, .. } => Some(machine),
             Role::Instance(_) | Role::Operator => None,
         }
     }
 
-    /// The id of the key or machine, for logs and the change log.
-    #[must_use]
-    pub fn name(&self) -> &str {
+    /// Returns the id of the machine key that the actor presented.
+    pub(crate) fn machine_key(&self) -> Option<KeyId> {
         match &self.role {
-            Role::Instance(key) => &key.id,
-            Role::Machine { machine, .. } => machine.id.as_str(),
-            Role::Operator => "operator",
-        }
-    }
-
-    pub(crate) fn instance_id(&self) -> InstanceId {
-        self.instance.id
-    }
-
-    /// The machine whose tokens the actor may touch; `None` for all.
-    pub(crate) fn owner(&self) -> Option<MachineId> {
-        self.machine().map(|machine| machine.id)
-    }
-
-    /// The number of the machine key that the actor presented.
-    pub(crate) fn machine_key(&self) -> Option<i64> {
-        match &self.role {
-            Role::Machine { key, .. } => *key,
+            Role::Machine { key, .. } => key.as_ref().map(|key| key.id),
             Role::Instance(_) | Role::Operator => None,
         }
     }
 
-    /// The key that must be alive when what the actor asked for is done.
-    fn acting_key(&self) -> Option<ActingKey> {
+    /// Returns whether the actor is the operator, in a machine's role or not.
+    pub(crate) fn is_operator(&self) -> bool {
+        matches!(self.role, Role::Operator | Role::Machine { key: None, .. })
+    }
+
+    /// Returns the key that the actor presented, and its digest; `None` for the operator.
+    pub(crate) fn presented(&self) -> Option<(Presented, Digest)> {
         match &self.role {
-            Role::Instance(key) => Some(ActingKey::Instance(key.id.clone())),
-            Role::Machine { key, .. } => key.map(ActingKey::Machine),
+            Role::Instance(key) => Some((Presented::Instance(key.digest), key.digest)),
+            Role::Machine { key, .. } => key
+                .as_ref()
+                .map(|key| (Presented::Machine(key.digest), key.digest)),
             Role::Operator => None,
+        }
+    }
+
+    /// Returns the error for an actor whose key ended after it was presented.
+    pub(crate) fn key_invalid(&self) -> Error {
+        match &self.role {
+            Role::Machine { .. } => Error::MachineKeyInvalid,
+            Role::Instance(_) | Role::Operator => Error::InstanceKeyInvalid,
         }
     }
 
@@ -107,144 +191,156 @@ impl Actor {
             Role::Instance(_) | Role::Operator => Ok(()),
         }
     }
+
+    /// Returns the key that must still be live when the actor's change is made.
+    fn acting_key(&self) -> Option<ActingKey> {
+        match &self.role {
+            Role::Instance(key) => Some(ActingKey::Instance(key.id)),
+            Role::Machine { machine, key } => key
+                .as_ref()
+                .map(|key| ActingKey::Machine(machine.id, key.id)),
+            Role::Operator => None,
+        }
+    }
+}
+
+/// Text that is presented as a key of an accepted kind.
+#[derive(Clone, Copy)]
+pub(crate) struct Credential<'a> {
+    text: &'a str,
+    is_machine: bool,
+    accepts: Accepts,
+}
+
+impl<'a> Credential<'a> {
+    pub(crate) fn read(text: &'a str, accepts: Accepts) -> Result<Self, Error> {
+        let is_machine = text.starts_with(MachineKey::PREFIX);
+        let credential = Self {
+            text,
+            is_machine,
+            accepts,
+        };
+        let is_wanted = match accepts {
+            Accepts::Instance => text.starts_with(InstanceKey::PREFIX),
+            Accepts::Machine => is_machine,
+            Accepts::Any | Accepts::AnyForKeySet => {
+                is_machine || text.starts_with(InstanceKey::PREFIX)
+            }
+        };
+        if is_wanted && text.len() <= MAX_SECRET_LENGTH {
+            Ok(credential)
+        } else {
+            Err(credential.refused())
+        }
+    }
+
+    pub(crate) fn text(&self) -> &'a str {
+        self.text
+    }
+
+    pub(crate) fn presented(&self, digest: Digest) -> Presented {
+        if self.is_machine {
+            Presented::Machine(digest)
+        } else {
+            Presented::Instance(digest)
+        }
+    }
+
+    pub(crate) fn refused(&self) -> Error {
+        match self.accepts {
+            Accepts::Machine => Error::MachineKeyInvalid,
+            Accepts::Any if self.is_machine => Error::MachineKeyInvalid,
+            Accepts::Any | Accepts::Instance | Accepts::AnyForKeySet => Error::InstanceKeyInvalid,
+        }
+    }
 }
 
 impl Authority {
-    /// Finds out who presents `credential`.
+    /// Finds the actor that presents `credential`.
     ///
     /// # Errors
     /// [`Error::InstanceKeyInvalid`], [`Error::MachineKeyInvalid`], [`Error::RateLimited`], or the store's error.
     pub async fn authenticate(&self, credential: &str, accepts: Accepts) -> Result<Actor, Error> {
-        let is_machine = credential.starts_with(MachineKey::PREFIX);
-        let refused = || match accepts {
-            Accepts::Instance | Accepts::AnyForKeySet => Error::InstanceKeyInvalid,
-            Accepts::Machine => Error::MachineKeyInvalid,
-            Accepts::Any if is_machine => Error::MachineKeyInvalid,
-            Accepts::Any => Error::InstanceKeyInvalid,
-        };
-        let is_wanted = match accepts {
-            Accepts::Instance => credential.starts_with(InstanceKey::PREFIX),
-            Accepts::Machine => is_machine,
-            Accepts::Any | Accepts::AnyForKeySet => {
-                is_machine || credential.starts_with(InstanceKey::PREFIX)
-            }
-        };
-        if !is_wanted || credential.len() > MAX_SECRET_LENGTH {
-            return Err(refused());
-        }
-        let found = if is_machine {
-            self.find_machine(credential).await?
-        } else {
-            self.find_instance(credential).await?
-        };
-        let actor = found.ok_or_else(refused)?;
-        if accepts == Accepts::AnyForKeySet {
-            return Ok(actor);
-        }
-        let settings = &actor.instance.settings;
-        // Machines only: whoever administers must be able to stop a machine that floods.
-        if let Some(machine) = actor.machine() {
-            self.limit_instance(actor.instance_id(), settings.rate_limit)?;
-            self.limit_machine(machine.id, settings.machine_rate_limit)?;
+        let credential = Credential::read(credential, accepts)?;
+        let actor = self.find_actor(credential).await?;
+        if accepts != Accepts::AnyForKeySet {
+            self.limit_actor(&actor)?;
         }
         Ok(actor)
     }
 
-    /// The operator, for the local command line, which holds the store and the master key.
-    #[must_use]
-    pub fn operator(instance: Arc<Instance>) -> Actor {
-        Actor {
-            instance,
-            role: Role::Operator,
-        }
-    }
-
-    /// The operator in the role of a machine of the same instance, to issue its tokens or to see what it may verify. Whoever
-    /// holds the store and the master key could read the machine's key anyway; nobody else gets here.
+    /// Returns the operator as an administrator of an instance, for the local command line.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Forbidden`] for an actor that is not the operator.
+    /// [`Error::NotFound`], or the store's error.
+    pub async fn operator_for(
+        &self,
+        _operator: &Operator,
+        instance: InstanceId,
+    ) -> Result<Actor, Error> {
+        let found = self.store.instance(instance).await?;
+        let found = found.ok_or_else(|| instance_not_found(instance))?;
+        Ok(Actor::operator(found))
+    }
+
+    /// Returns the operator in the role of a machine, to issue its tokens or to verify tokens as that machine. The
+    /// holder of the store and the master key could read the machine's key anyway.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or the store's error.
     pub async fn operator_as_machine(
         &self,
-        operator: &Actor,
+        operator: &Operator,
+        instance: InstanceId,
         machine: MachineId,
     ) -> Result<Actor, Error> {
-        if !matches!(operator.role, Role::Operator) {
-            return Err(Error::Forbidden("only the operator can act as a machine"));
-        }
-        let found = self.store.machine(operator.instance_id(), machine).await?;
+        let Actor { instance, .. } = self.operator_for(operator, instance).await?;
+        let found = self.store.machine(instance.id, machine).await?;
         let machine = found.ok_or_else(|| machine_not_found(machine))?;
-        Ok(Actor {
-            instance: Arc::clone(&operator.instance),
-            role: Role::Machine { machine, key: None },
-        })
+        let role = Role::Machine { machine, key: None };
+        Ok(Actor { instance, role })
     }
 
-    async fn find_instance(&self, credential: &str) -> Result<Option<Actor>, Error> {
-        for digest in self.vault.digests(credential) {
-            let Some(key) = self.store.instance_key_by_digest(&digest).await? else {
+    pub(crate) async fn find_actor(&self, credential: Credential<'_>) -> Result<Actor, Error> {
+        for digest in self.vault.digests(credential.text) {
+            let Some(caller) = self.store.caller(credential.presented(digest)).await? else {
                 continue;
             };
-            if !same(&key.digest, &digest) || key.revoked_at.is_some() {
-                continue;
+            if let Some(actor) = Actor::from_caller(caller, &digest, self.now()) {
+                return Ok(actor);
             }
-            let instance = self.store.instance(key.instance).await?;
-            return Ok(instance.map(|instance| Actor {
-                instance,
-                role: Role::Instance(key),
-            }));
         }
-        Ok(None)
+        Err(credential.refused())
     }
 
-    async fn find_machine(&self, credential: &str) -> Result<Option<Actor>, Error> {
-        for digest in self.vault.digests(credential) {
-            let Some(key) = self.store.machine_key_by_digest(&digest).await? else {
-                continue;
-            };
-            if !same(&key.digest, &digest) || is_over(&key, self) {
-                continue;
-            }
-            let Some(machine) = self.store.machine(key.instance, key.machine).await? else {
-                continue;
-            };
-            let instance = self.store.instance(key.instance).await?;
-            return Ok(instance.map(|instance| Actor {
-                instance,
-                role: Role::Machine {
-                    machine,
-                    key: Some(key.number),
-                },
-            }));
+    /// Counts a request of the actor toward the rate limits. Only machines are limited, because an administrator must
+    /// be able to stop a machine that sends too many requests.
+    pub(crate) fn limit_actor(&self, actor: &Actor) -> Result<(), Error> {
+        if let Some(machine) = actor.machine() {
+            let settings = &actor.instance.settings;
+            self.limit_instance(actor.instance_id(), settings.rate_limit)?;
+            self.limit_machine(machine.id, settings.machine_rate_limit)?;
         }
-        Ok(None)
+        Ok(())
     }
 
-    /// An entry for the change log of the actor's instance.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "ids are copied and texts are lent"
-    )]
-    pub(crate) fn change(
-        &self,
-        actor: &Actor,
-        kind: ChangeKind,
-        subject: impl ToString,
-        detail: &Value,
-    ) -> NewChange {
+    /// Returns who requests a change, and when.
+    pub(crate) fn change(&self, actor: &Actor) -> NewChange {
         NewChange {
-            instance: actor.instance_id(),
             at: self.now(),
             actor: actor.name().to_owned(),
             key: actor.acting_key(),
-            kind,
-            subject: subject.to_string(),
-            detail: detail.to_string(),
             chain: self.vault.chain(),
         }
     }
-}
 
-fn is_over(key: &MachineKeyRow, authority: &Authority) -> bool {
-    key.expires_at.is_some_and(|end| authority.now() >= end)
+    /// Returns the operator as the requester of a change that belongs to no instance yet.
+    pub(crate) fn operator_change(&self) -> NewChange {
+        NewChange {
+            at: self.now(),
+            actor: OPERATOR.to_owned(),
+            key: None,
+            chain: self.vault.chain(),
+        }
+    }
 }

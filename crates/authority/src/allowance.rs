@@ -89,7 +89,7 @@ impl Authority {
 
 /// The machine, where it came with its key. The operator in its role has none.
 fn counted(actor: &Actor) -> Option<MachineId> {
-    actor.machine_key().and(actor.owner())
+    actor.machine_key().and(actor.machine_id())
 }
 
 #[cfg(test)]

@@ -1,50 +1,58 @@
 //! Reading the change log, and proving that nobody touched it.
 
-use countersign_store::{Change, NewChange};
+use countersign_protocol::body;
+use countersign_protocol::change::Log;
+use countersign_protocol::limits::MAX_SAFE_INTEGER;
+use countersign_store::{After, Change, Changes};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::Authority;
 use crate::actor::Actor;
 use crate::error::Error;
+use crate::rules::check_range;
 
-/// How many entries are read at once.
+/// Number of records that are read at a time.
 const PAGE: u32 = 1000;
 
-/// What came of checking a log.
+/// The result of checking a log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AuditReport {
-    /// How many entries are whole.
+    /// Number of records that are intact.
     pub verified: u64,
-    /// The number of the first entry that is missing, changed or planted.
+    /// Number of the first record that is missing, altered or forged.
     pub first_broken: Option<u64>,
 }
 
 impl Authority {
-    /// Up to 1000 entries of the change log with a number above `after`.
+    /// Lists up to 1000 records of the change log after the number `after`, in order.
     ///
     /// # Errors
-    /// Where the actor is a machine, or the store's error.
-    pub async fn list_changes(&self, actor: &Actor, after: u64) -> Result<Vec<Change>, Error> {
+    /// [`Error::Invalid`], a refusal if the actor is a machine, or the store's error.
+    pub async fn list_changes(
+        &self,
+        actor: &Actor,
+        after: Option<i64>,
+    ) -> Result<Vec<body::Change>, Error> {
         actor.require_instance()?;
-        Ok(self
-            .store
-            .list_changes(actor.instance_id(), after, PAGE)
-            .await?)
+        let after = after.unwrap_or(0);
+        check_range("after", after, 0, MAX_SAFE_INTEGER)?;
+        let after = u64::try_from(after).unwrap_or_default();
+        let changes = self.changes_after(actor, after).await?;
+        Ok(changes.into_iter().map(change_body).collect())
     }
 
     /// Follows the chain of the whole log.
     ///
     /// # Errors
-    /// Where the actor is a machine, or the store's error.
+    /// A refusal if the actor is a machine, or the store's error.
     pub async fn verify_audit(&self, actor: &Actor) -> Result<AuditReport, Error> {
         actor.require_instance()?;
+        let log = Log::Instance(actor.instance_id());
         let mut previous = [0; 32];
         let mut verified = 0;
         loop {
-            let changes = self
-                .store
-                .list_changes(actor.instance_id(), verified, PAGE)
-                .await?;
+            let changes = self.changes_after(actor, verified).await?;
             if changes.is_empty() {
                 return Ok(AuditReport {
                     verified,
@@ -52,7 +60,7 @@ impl Authority {
                 });
             }
             for change in changes {
-                if change.sequence != verified + 1 || !self.is_linked(actor, &previous, &change) {
+                if change.sequence != verified + 1 || !self.is_linked(log, &previous, &change) {
                     return Ok(AuditReport {
                         verified,
                         first_broken: Some(verified + 1),
@@ -64,20 +72,33 @@ impl Authority {
         }
     }
 
-    fn is_linked(&self, actor: &Actor, previous: &[u8; 32], change: &Change) -> bool {
-        let Some(chain) = self.vault.chain_of_version(change.chain_version) else {
-            return false;
-        };
-        let as_written = NewChange {
-            instance: actor.instance_id(),
-            at: change.at,
-            actor: change.actor.clone(),
-            key: None,
-            kind: change.kind,
-            subject: change.subject.clone(),
-            detail: change.detail.clone(),
-            chain: chain.clone(),
-        };
-        chain.link(previous, change.sequence, &as_written) == change.code
+    async fn changes_after(&self, actor: &Actor, after: u64) -> Result<Vec<Change>, Error> {
+        let log = Log::Instance(actor.instance_id());
+        match self
+            .store
+            .list_changes(log, After::Sequence(after), PAGE)
+            .await?
+        {
+            Changes::Listed(changes) => Ok(changes),
+            Changes::UnknownCursor => Err(Error::Fault("a bare number is not a cursor".to_owned())),
+        }
+    }
+
+    fn is_linked(&self, log: Log, previous: &[u8; 32], change: &Change) -> bool {
+        self.vault
+            .chain_of_version(change.chain_version)
+            .is_some_and(|chain| chain.link(previous, log, change) == change.code)
+    }
+}
+
+fn change_body(change: Change) -> body::Change {
+    body::Change {
+        actor: change.actor,
+        at: change.at,
+        detail: serde_json::from_str(&change.detail).unwrap_or(Value::Null),
+        kind: change.kind,
+        object: body::ChangeTag::Tag,
+        sequence: change.sequence,
+        subject: change.subject,
     }
 }

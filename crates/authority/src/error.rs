@@ -1,8 +1,10 @@
 //! Why the authority refuses: one variant per refusal, without a word of HTTP.
 
 use std::borrow::Cow;
+use std::fmt;
 
-use countersign_protocol::ids::MachineId;
+use countersign_protocol::ids::{InstanceId, MachineId};
+use countersign_protocol::settings::SettingError;
 use countersign_store::StoreError;
 use thiserror::Error;
 
@@ -10,12 +12,15 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The key is no live instance key, or something else stands in its place.
+    /// The credential is not a live instance key.
     #[error("the instance key is not valid")]
     InstanceKeyInvalid,
-    /// The key is no live machine key, or something else stands in its place.
+    /// The credential is not a live machine key.
     #[error("the machine key is not valid")]
     MachineKeyInvalid,
+    /// The credential is neither a key nor a token.
+    #[error("the credential is neither a key nor a token")]
+    CredentialMalformed,
     /// The actor may not do this; the text says what is missing.
     #[error("not allowed: {0}")]
     Forbidden(&'static str),
@@ -43,7 +48,7 @@ pub enum Error {
     /// A JWT was asked for with a claim that the authority writes itself.
     #[error("the claim '{0}' is reserved")]
     ReservedClaim(String),
-    /// A signed token cannot be changed, or a token that is not live.
+    /// The token cannot be changed, because it is signed or not live.
     #[error("{0}")]
     NotChangeable(&'static str),
     /// It exists already, or a bound is reached.
@@ -55,7 +60,7 @@ pub enum Error {
         /// How long to wait.
         retry_after_seconds: u32,
     },
-    /// The machine has caused so many entries of the change log that it must wait.
+    /// The machine has caused too many records of the change log and must wait.
     #[error(
         "the machine has used up its {max} changes and revocations of tokens, of which one comes back each second; change and \
          revoke fewer, or have an instance key do it"
@@ -70,17 +75,29 @@ pub enum Error {
     #[error("the authority is overloaded")]
     Overloaded,
     /// `init` has not run.
-    #[error("the authority was never initialised")]
-    NotInitialised,
+    #[error("the authority was never initialized")]
+    NotInitialized,
     /// The master key does not open the data keys.
     #[error("the master key does not fit this authority")]
     WrongMasterKey,
-    /// Something that was sealed or signed by this authority cannot be opened or made.
-    #[error("a sealed value or key is damaged: {0}")]
-    Damaged(&'static str),
-    /// The store cannot answer.
-    #[error(transparent)]
-    Store(StoreError),
+    /// Stored, sealed or signed data cannot be read, opened or created.
+    #[error("the stored data is damaged: {0}")]
+    Damaged(Cow<'static, str>),
+    /// The store cannot answer now, or it is unknown whether a change took effect.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// Too many requests need slow work. Nothing was changed.
+    #[error("the store is busy: {0}")]
+    Busy(&'static str),
+    /// An invariant of the program does not hold. This is a bug.
+    #[error("internal fault: {0}")]
+    Fault(String),
+}
+
+impl Error {
+    pub(crate) fn damaged(what: &'static str) -> Self {
+        Self::Damaged(Cow::Borrowed(what))
+    }
 }
 
 impl From<StoreError> for Error {
@@ -88,7 +105,11 @@ impl From<StoreError> for Error {
         match error {
             StoreError::InstanceKeyGone => Self::InstanceKeyInvalid,
             StoreError::MachineKeyGone => Self::MachineKeyInvalid,
-            error => Self::Store(error),
+            StoreError::Unavailable(reason) => Self::Unavailable(reason),
+            StoreError::Busy(reason) => Self::Busy(reason),
+            StoreError::Corrupt(what) => Self::Damaged(Cow::Owned(what)),
+            // Expected conflicts are handled before they get here.
+            error => Self::Fault(error.to_string()),
         }
     }
 }
@@ -98,9 +119,9 @@ impl From<StoreError> for Error {
 pub enum Refusal {
     /// No such token in this instance, or a forged one.
     Unknown,
-    /// It was revoked.
+    /// It was revoked, alone or by a cut-off of its machine or instance.
     Revoked,
-    /// Its life is over, or has not begun.
+    /// It is expired or not yet valid.
     Expired,
     /// It is not for this verifier.
     NotInScope,
@@ -127,14 +148,72 @@ impl Refusal {
     }
 }
 
+/// The location of a parameter in a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// A member of the body.
+    #[default]
+    Body,
+    /// A parameter of the query.
+    Query,
+    /// A part of the path.
+    Path,
+}
+
+impl Place {
+    /// Returns `body`, `query` or `path`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Body => "body",
+            Self::Query => "query",
+            Self::Path => "path",
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
 /// A parameter whose value breaks a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{name} {problem}")]
 pub struct Invalid {
     /// The parameter, by its name on the wire.
     pub name: Cow<'static, str>,
+    /// Its location in the request.
+    pub place: Place,
     /// What is wrong and what would be right.
     pub problem: Problem,
+}
+
+impl Invalid {
+    /// Creates the error for the parameter `name` in `place`.
+    pub fn new(place: Place, name: impl Into<Cow<'static, str>>, problem: Problem) -> Self {
+        Self {
+            name: name.into(),
+            place,
+            problem,
+        }
+    }
+}
+
+impl From<SettingError> for Invalid {
+    fn from(error: SettingError) -> Self {
+        let (name, problem) = match error {
+            SettingError::WrongType { name, right } if name == "null_expiration" => {
+                (name, Problem::NotAllowed(format!("must be {right}").into()))
+            }
+            SettingError::WrongType { name, right } => (name, Problem::WrongType(right)),
+            error @ SettingError::Unknown(_) => {
+                ("settings", Problem::NotAllowed(error.to_string().into()))
+            }
+        };
+        Self::new(Place::Body, name, problem)
+    }
 }
 
 /// What is wrong with a value, and what would be right.
@@ -144,7 +223,7 @@ pub enum Problem {
     /// It is absent.
     #[error("must be included")]
     Missing,
-    /// It is no parameter of this request.
+    /// It is not a parameter of this request.
     #[error("is not a parameter of this request")]
     Unknown,
     /// It is given more than once.
@@ -176,16 +255,66 @@ pub enum Problem {
     NotFound,
 }
 
-impl Invalid {
-    /// Says what is wrong with `name`.
-    pub fn new(name: impl Into<Cow<'static, str>>, problem: Problem) -> Self {
-        Self {
-            name: name.into(),
-            problem,
-        }
+/// Returns the error for a member of the body that breaks a rule.
+pub(crate) fn invalid(name: &'static str, problem: Problem) -> Error {
+    Invalid::new(Place::Body, name, problem).into()
+}
+
+/// Returns the error for a query parameter that breaks a rule.
+pub(crate) fn invalid_query(name: &'static str, problem: Problem) -> Error {
+    Invalid::new(Place::Query, name, problem).into()
+}
+
+pub(crate) fn machine_not_found(id: MachineId) -> Error {
+    Error::NotFound {
+        noun: "machine",
+        id: id.to_string(),
     }
 }
 
-pub(crate) fn invalid(name: &'static str, problem: Problem) -> Error {
-    Error::Invalid(Invalid::new(name, problem))
+pub(crate) fn instance_not_found(id: InstanceId) -> Error {
+    Error::NotFound {
+        noun: "instance",
+        id: id.to_string(),
+    }
+}
+
+/// Keeps the first error for the caller and logs later errors.
+pub(crate) fn keep_first(outcome: &mut Result<(), Error>, next: Result<(), Error>) {
+    match next {
+        Err(error) if outcome.is_err() => {
+            tracing::warn!(%error, "another part of the same round failed");
+        }
+        Err(error) => *outcome = Err(error),
+        Ok(()) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use countersign_protocol::settings::SettingsUpdate;
+
+    #[test]
+    fn a_wrong_setting_is_worded_as_a_parameter() {
+        let wrong = |name, value| {
+            let error = SettingsUpdate::default().set(name, value);
+            Invalid::from(error.expect_err("is wrong")).to_string()
+        };
+        assert_eq!(
+            wrong("null_expiration", json!("x")),
+            r#"null_expiration must be "default" or "never""#
+        );
+        assert_eq!(
+            wrong("max_jwt_ttl", json!("x")),
+            "max_jwt_ttl must be a whole number of seconds"
+        );
+        let unknown = wrong("nope", json!(1));
+        assert!(
+            unknown.starts_with("settings has no 'nope', only issuer, "),
+            "{unknown}"
+        );
+    }
 }

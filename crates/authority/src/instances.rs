@@ -2,32 +2,46 @@
 
 use std::sync::Arc;
 
-use countersign_protocol::ids::InstanceId;
-use countersign_protocol::limits::{
-    MAX_INSTANCE_KEYS, MAX_ISSUER_LENGTH, MAX_NAME_LENGTH, MAX_TOKEN_TTL_SECONDS,
-};
-use countersign_protocol::random::random_bytes;
+use countersign_protocol::ids::{InstanceId, KeyId};
+use countersign_protocol::limits::{MAX_INSTANCE_KEYS, MAX_ISSUER_LENGTH, MAX_TOKEN_TTL_SECONDS};
 use countersign_protocol::secret::InstanceKey;
+use countersign_protocol::settings::{InstanceSettings, SettingsUpdate};
 use countersign_protocol::time::Timestamp;
 use countersign_store::{
-    ChangeKind, Instance, InstanceKeyRow, InstanceSettings, NewChange, NewInstance,
-    SigningKeyState, StoreError, UpdateSettings,
+    Instance, InstanceKeyRow, NewInstance, SigningKeyState, StoreError, UpdateSettings,
 };
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use crate::Authority;
-use crate::actor::Actor;
-use crate::error::{Error, Invalid, Problem, invalid};
+use crate::actor::{Actor, Operator};
+use crate::error::{Error, Problem, instance_not_found, invalid};
+use crate::rules::check_name;
 
 /// How often a change of settings starts again because somebody else changed them meanwhile.
 const MAX_ATTEMPTS: usize = 64;
+
+/// An instance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InstanceInfo {
+    /// Its id.
+    pub id: InstanceId,
+    /// A name for people.
+    pub name: String,
+    /// Whether it is the authority's default instance, the one whose issuer is the public URL itself.
+    pub is_default: bool,
+    /// The issuer of its JWTs.
+    pub issuer: String,
+    /// Its settings.
+    pub settings: InstanceSettings,
+    /// When it was created.
+    pub created_at: Timestamp,
+}
 
 /// A new instance and its first key.
 #[derive(Debug)]
 pub struct CreatedInstance {
     /// The instance.
-    pub instance: Arc<Instance>,
+    pub instance: InstanceInfo,
     /// Its key. It is shown once.
     pub key: InstanceKey,
 }
@@ -35,18 +49,18 @@ pub struct CreatedInstance {
 /// A new key of an instance.
 #[derive(Debug)]
 pub struct CreatedInstanceKey {
-    /// What may be told about it.
+    /// Returns the public facts about the instance.
     pub info: InstanceKeyInfo,
     /// The key. It is shown once.
     pub key: InstanceKey,
 }
 
-/// What may be told about a key of an instance.
+/// The public facts about a key of an instance.
 #[derive(Clone, Debug, Serialize)]
 pub struct InstanceKeyInfo {
-    /// Its name, `key_` and 12 characters.
-    pub id: String,
-    /// When it was made.
+    /// Its id.
+    pub id: KeyId,
+    /// When it was created.
     pub created_at: Timestamp,
     /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
@@ -55,7 +69,7 @@ pub struct InstanceKeyInfo {
 impl From<&InstanceKeyRow> for InstanceKeyInfo {
     fn from(row: &InstanceKeyRow) -> Self {
         Self {
-            id: row.id.clone(),
+            id: row.id,
             created_at: row.created_at,
             revoked_at: row.revoked_at,
         }
@@ -63,13 +77,14 @@ impl From<&InstanceKeyRow> for InstanceKeyInfo {
 }
 
 impl Authority {
-    /// Makes an instance with a first key, `sk_live_…` or `sk_test_…`, and an active signing key. For the operator of the
-    /// authority, who belongs to no instance; hence no actor.
+    /// Creates an instance with a first key, `sk_live_…` or `sk_test_…`, and an active signing key. The first instance
+    /// of an authority becomes its default instance.
     ///
     /// # Errors
     /// Where the name is empty or too long, or the store's error.
     pub async fn create_instance(
         &self,
+        _operator: &Operator,
         name: &str,
         is_live: bool,
     ) -> Result<CreatedInstance, Error> {
@@ -81,81 +96,92 @@ impl Authority {
         let mut signing_key = self.new_signing_key(id, id.first_signing_key()).await?;
         signing_key.state = SigningKeyState::Active;
         signing_key.active_at = Some(now);
-        let change = NewChange {
-            instance: id,
-            at: now,
-            actor: "operator".to_owned(),
-            key: None,
-            kind: ChangeKind::InstanceCreated,
-            subject: id.to_string(),
-            detail: json!({"name": name, "key": key_row.id, "signing_key": signing_key.id})
-                .to_string(),
-            chain: self.vault.chain(),
-        };
+        let change = self.operator_change();
         let new = NewInstance {
             id,
             name: name.to_owned(),
+            is_default: self.store.list_instances().await?.is_empty(),
             settings: InstanceSettings::default(),
             created_at: now,
         };
-        let instance = self
-            .store
-            .insert_instance(new, key_row, signing_key, change)
-            .await?;
-        self.reload_ring(id).await?;
-        Ok(CreatedInstance { instance, key })
+        let store = Arc::clone(&self.store);
+        let insert = async move {
+            let insert = |new: NewInstance| {
+                store.insert_instance(new, key_row.clone(), signing_key.clone(), change.clone())
+            };
+            let inserted = match insert(new.clone()).await {
+                // Another process created the default instance in the meantime.
+                Err(StoreError::Conflict(_)) if new.is_default => {
+                    let is_default = false;
+                    insert(NewInstance { is_default, ..new }).await
+                }
+                inserted => inserted,
+            };
+            Ok(inserted?)
+        };
+        let (inserted, caught_up) = self.change_keys(id, insert).await;
+        let instance = inserted?;
+        // The instance exists, and only this answer shows its key, so an error here must not replace the answer.
+        if let Err(error) = caught_up {
+            tracing::warn!(instance.id = %id, %error, "signing keys of a new instance were not opened; trying again later");
+        }
+        Ok(CreatedInstance {
+            instance: self.instance_info(&instance),
+            key,
+        })
     }
 
-    /// All instances, oldest first. For the operator.
+    /// Returns all instances, oldest first.
     ///
     /// # Errors
     /// The store's error.
-    pub async fn instances(&self) -> Result<Vec<Arc<Instance>>, Error> {
-        Ok(self.store.list_instances().await?)
+    pub async fn instances(&self, _operator: &Operator) -> Result<Vec<InstanceInfo>, Error> {
+        let instances = self.store.list_instances().await?;
+        let infos = instances.iter().map(|found| self.instance_info(found));
+        Ok(infos.collect())
     }
 
-    /// The issuer of an instance's JWTs: what its settings say, else the public URL, with the instance's id behind it for
-    /// all but the first instance, so that each has its own key set.
-    #[must_use]
-    pub fn issuer(&self, instance: &Instance) -> String {
-        match &instance.settings.issuer {
-            Some(issuer) => issuer.clone(),
-            None if instance.number == 1 => self.options.public_url.clone(),
-            None => format!("{}/{}", self.options.public_url, instance.id),
-        }
-    }
-
-    /// Replaces settings. `changes` is an object of those that change; each is checked.
+    /// Returns the actor's instance.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an unknown name or a value that is not allowed.
+    /// A refusal if the actor is a machine, or the store's error.
+    pub async fn instance(&self, actor: &Actor) -> Result<InstanceInfo, Error> {
+        actor.require_instance()?;
+        let found = self.store.instance(actor.instance_id()).await?;
+        let found = found.ok_or_else(|| instance_not_found(actor.instance_id()))?;
+        Ok(self.instance_info(&found))
+    }
+
+    /// Changes settings of the actor's instance.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a value that is not allowed, [`Error::NotFound`], or the store's error.
     pub async fn update_instance_settings(
         &self,
         actor: &Actor,
-        changes: &Value,
-    ) -> Result<Arc<Instance>, Error> {
+        update: &SettingsUpdate,
+    ) -> Result<InstanceInfo, Error> {
         actor.require_instance()?;
         let id = actor.instance_id();
         // On what is stored now, so that two changes of different settings both stay.
         for _ in 0..MAX_ATTEMPTS {
             let current = self.store.instance(id).await?;
             let current = current.ok_or(Error::InstanceKeyInvalid)?;
-            let settings = merge(&current.settings, changes)?;
-            let change = self.change(actor, ChangeKind::InstanceUpdated, id, changes);
+            let settings = update.applied_to(&current.settings);
+            check_settings(&settings)?;
+            let change = self.change(actor);
             match self
                 .store
                 .update_instance_settings(id, current.revision, settings, change)
                 .await?
             {
-                UpdateSettings::Updated(instance) => return Ok(instance),
+                UpdateSettings::Updated(instance) => {
+                    tracing::info!(instance.id = %id, actor = actor.name(), "instance settings updated");
+                    return Ok(self.instance_info(&instance));
+                }
                 // The next attempt sees what somebody else changed.
                 UpdateSettings::Changed => {}
-                UpdateSettings::NotFound => {
-                    return Err(Error::NotFound {
-                        noun: "instance",
-                        id: id.to_string(),
-                    });
-                }
+                UpdateSettings::NotFound => return Err(instance_not_found(id)),
             }
         }
         Err(Error::Overloaded)
@@ -174,7 +200,7 @@ impl Authority {
         let key = InstanceKey::generate(is_live, &*self.random);
         let row = self.instance_key_row(actor.instance_id(), &key);
         let info = InstanceKeyInfo::from(&row);
-        let change = self.change(actor, ChangeKind::InstanceKeyCreated, &row.id, &json!({}));
+        let change = self.change(actor);
         if !self
             .store
             .insert_instance_key(row, MAX_INSTANCE_KEYS, change)
@@ -184,13 +210,14 @@ impl Authority {
                 "the instance has {MAX_INSTANCE_KEYS} live keys, which is the maximum; revoke one first"
             )));
         }
+        tracing::info!(key.id = %info.id, actor = actor.name(), "instance key created");
         Ok(CreatedInstanceKey { info, key })
     }
 
     /// The keys of the actor's instance, oldest first.
     ///
     /// # Errors
-    /// Where the actor is a machine, or the store's error.
+    /// A refusal if the actor is a machine, or the store's error.
     pub async fn instance_keys(&self, actor: &Actor) -> Result<Vec<InstanceKeyInfo>, Error> {
         actor.require_instance()?;
         let rows = self.store.list_instance_keys(actor.instance_id()).await?;
@@ -201,19 +228,25 @@ impl Authority {
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Conflict`] for the last live key.
-    pub async fn revoke_instance_key(&self, actor: &Actor, key_id: &str) -> Result<(), Error> {
+    pub async fn revoke_instance_key(&self, actor: &Actor, id: &str) -> Result<(), Error> {
         actor.require_instance()?;
-        let change = self.change(actor, ChangeKind::InstanceKeyRevoked, key_id, &json!({}));
+        // The text is not repeated, because people may paste a key instead of an id.
+        let not_found = || Error::NotFound {
+            noun: "instance key",
+            id: "of this id".to_owned(),
+        };
+        let id: KeyId = id.parse().map_err(|_| not_found())?;
+        let change = self.change(actor);
         match self
             .store
-            .revoke_instance_key(actor.instance_id(), key_id, self.now(), change)
+            .revoke_instance_key(actor.instance_id(), id, change)
             .await
         {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Error::NotFound {
-                noun: "instance key",
-                id: "of this id".to_owned(),
-            }),
+            Ok(true) => {
+                tracing::info!(key.id = %id, actor = actor.name(), "instance key revoked");
+                Ok(())
+            }
+            Ok(false) => Err(not_found()),
             Err(StoreError::Conflict(_)) => Err(Error::Conflict(
                 "this is the only live key of the instance; create another one first".to_owned(),
             )),
@@ -221,93 +254,36 @@ impl Authority {
         }
     }
 
+    /// Returns the issuer of an instance's JWTs: the one in its settings, or else the public URL. All instances except
+    /// the default one append their id to the public URL, so that each has its own key set.
+    pub(crate) fn issuer(&self, instance: &Instance) -> String {
+        match &instance.settings.issuer {
+            Some(issuer) => issuer.clone(),
+            None if instance.is_default => self.options.public_url.clone(),
+            None => format!("{}/{}", self.options.public_url, instance.id),
+        }
+    }
+
+    fn instance_info(&self, instance: &Instance) -> InstanceInfo {
+        InstanceInfo {
+            id: instance.id,
+            name: instance.name.clone(),
+            is_default: instance.is_default,
+            issuer: self.issuer(instance),
+            settings: instance.settings.clone(),
+            created_at: instance.created_at,
+        }
+    }
+
     fn instance_key_row(&self, instance: InstanceId, key: &InstanceKey) -> InstanceKeyRow {
-        let name = u64::from_be_bytes(random_bytes(&*self.random)) & 0xffff_ffff_ffff;
         InstanceKeyRow {
-            id: format!("key_{name:012x}"),
+            id: KeyId::generate(&*self.random),
             instance,
             digest: self.vault.digest(key.expose()),
             created_at: self.now(),
             revoked_at: None,
         }
     }
-}
-
-/// Checks a name for people: 1 to 255 characters, none of them NUL.
-pub(crate) fn check_name(name: &str) -> Result<(), Error> {
-    let length = name.chars().count();
-    if length == 0 {
-        return Err(invalid("name", Problem::TooShort(1)));
-    }
-    if length > MAX_NAME_LENGTH {
-        return Err(invalid("name", Problem::TooLong(MAX_NAME_LENGTH)));
-    }
-    if name.contains('\0') {
-        return Err(invalid(
-            "name",
-            Problem::WrongFormat("must not contain the character U+0000".into()),
-        ));
-    }
-    Ok(())
-}
-
-fn merge(settings: &InstanceSettings, changes: &Value) -> Result<InstanceSettings, Error> {
-    let Value::Object(changes) = changes else {
-        return Err(invalid("settings", Problem::WrongType("an object")));
-    };
-    let mut merged = serde_json::to_value(settings)
-        .map_err(|_| Error::Damaged("the settings of an instance"))?;
-    for (name, value) in changes {
-        let Some(member) = merged.get_mut(name) else {
-            return Err(invalid(
-                "settings",
-                Problem::NotAllowed(no_setting(name, &merged).into()),
-            ));
-        };
-        *member = value.clone();
-        if serde_json::from_value::<InstanceSettings>(merged.clone()).is_err() {
-            return Err(Invalid::new(name.clone(), type_problem(name)).into());
-        }
-    }
-    let merged: InstanceSettings = serde_json::from_value(merged)
-        .map_err(|_| invalid("settings", Problem::WrongType("an object")))?;
-    check_settings(&merged)?;
-    Ok(merged)
-}
-
-/// What the value of a setting must be, in the words of JSON.
-fn type_problem(name: &str) -> Problem {
-    match name {
-        "jwt_scopes_claim" | "secret_reveal" | "token_pooling" => {
-            Problem::WrongType("true or false")
-        }
-        "null_expiration" => Problem::NotAllowed(r#"must be "default" or "never""#.into()),
-        "max_jwt_ttl" => Problem::WrongType("a whole number of seconds"),
-        "issuer" => Problem::WrongType("a URL, or null for none"),
-        "rate_limit" | "machine_rate_limit" => {
-            Problem::WrongType(r#"an object like {"requests":1000,"seconds":60}, or null for none"#)
-        }
-        _ => Problem::WrongFormat("has a value of the wrong type".into()),
-    }
-}
-
-/// Says which settings there are in place of `name`. Only what looks like a name is repeated.
-fn no_setting(name: &str, settings: &Value) -> String {
-    let is_name = name.len() <= 40
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-    let shown = if is_name {
-        format!("'{name}'")
-    } else {
-        "member of that name".to_owned()
-    };
-    let names: Vec<&str> = settings
-        .as_object()
-        .into_iter()
-        .flat_map(|members| members.keys().map(String::as_str))
-        .collect();
-    format!("has no {shown}, only {}", names.join(", "))
 }
 
 fn check_settings(settings: &InstanceSettings) -> Result<(), Error> {

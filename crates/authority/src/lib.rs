@@ -1,14 +1,20 @@
 //! The rules of an authority: who may issue, verify, revoke and rotate; signing keys; limits; the change log.
 //!
-//! No HTTP and no SQL. Every method takes the [`Actor`] first, decides, makes the record with its entry for the change log,
-//! and calls the store once. The API, the dashboard and the local commands call the same methods. No result of a
-//! verification is cached: the store answers in microseconds, and revocation needs no invalidation.
+//! This crate contains no HTTP and no SQL. A method takes an [`Actor`] or the [`Operator`]'s capability first, decides,
+//! and calls the store once. Requests and answers are typed. Their meaning, defaults, limits, log events and counters
+//! belong here, so the API, the dashboard and the local commands behave the same. Verification results are not cached:
+//! the store answers in microseconds, and revocation needs no invalidation.
+//!
+//! The modules add methods to [`Authority`], and this file declares [`Authority`] from parts that the modules define.
+//! This is the only circular import between the modules.
 
 mod actor;
 mod allowance;
 mod audit;
 mod clock;
+mod counters;
 mod error;
+mod follower;
 mod instances;
 mod keys;
 mod limits;
@@ -16,40 +22,43 @@ mod machines;
 mod maintenance;
 mod random;
 mod readiness;
+mod rings;
+mod room;
+mod rules;
 mod signer;
 mod tokens;
 mod turns;
 mod uses;
 mod vault;
+mod whoami;
 
 use std::sync::Arc;
 
+use countersign_protocol::limits::MAX_TOKENS;
 use countersign_protocol::random::Random;
-use countersign_store::{DataKey, Store};
+use countersign_protocol::time::Timestamp;
+use countersign_store::{DataKey, NewChange, OpenStore, Store, StoreError};
 
-pub use actor::{Accepts, Actor};
+pub use actor::{Accepts, Actor, Operator};
 pub use audit::AuditReport;
 pub use clock::{Clock, SystemClock};
-pub use error::{Error, Invalid, Problem, Refusal};
-pub use instances::{CreatedInstance, CreatedInstanceKey, InstanceKeyInfo};
-pub use keys::SigningKeyInfo;
-pub use machines::{CreatedMachine, MachineRequest, machine_body};
+pub use counters::Counters;
+pub use error::{Error, Invalid, Place, Problem, Refusal};
+pub use instances::{CreatedInstance, CreatedInstanceKey, InstanceInfo, InstanceKeyInfo};
+pub use keys::{Discovery, SigningKeyInfo};
+pub use machines::{ListMachines, MachinePage, MachineRequest, MachineUpdate};
 pub use maintenance::FLUSH_INTERVAL;
 pub use random::SystemRandom;
-pub use tokens::{IssueRequest, IssuedToken, UpdateRequest};
+pub use tokens::{IssueRequest, IssuedToken, ListTokens, UpdateRequest};
 pub use vault::{MasterKey, MasterKeyError};
-
-// What the callers of the authority meet of the store.
-pub use countersign_store::{
-    Change, ChangeKind, Instance, InstanceSettings, MachineOrder, MachineQuery, MachineRow,
-    MachineUpdate, MachineWithScopes, Page, SortBy, Statistics, StoreError, TokenFormat,
-    TokenFormats,
-};
+pub use whoami::WhoAmI;
 
 use allowance::Allowances;
 use clock::TimeKeeper;
-use keys::Rings;
+use counters::Tally;
+use follower::Follower;
 use limits::Limits;
+use room::Room;
 use signer::Signer;
 use tokens::Locators;
 use turns::Turns;
@@ -67,8 +76,10 @@ pub struct AuthorityOptions {
     pub max_failures: u32,
     /// How many secrets an instance may show in a minute.
     pub max_reveals: u32,
-    /// How many entries of the change log a machine may cause at once; one comes back each second.
+    /// Number of change-log records that a machine may cause at once; one more is allowed each second.
     pub max_changes: u32,
+    /// Approximate maximum number of tokens of a machine, in any format and state.
+    pub max_tokens: u64,
 }
 
 impl Default for AuthorityOptions {
@@ -79,8 +90,31 @@ impl Default for AuthorityOptions {
             max_failures: 20,
             max_reveals: 10,
             max_changes: 100_000,
+            max_tokens: MAX_TOKENS,
         }
     }
+}
+
+/// How far the initialization of an authority has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The store is empty.
+    Empty,
+    /// The store holds data keys but no instance, because `init` was interrupted.
+    Begun,
+    /// The authority has an instance.
+    Ready,
+}
+
+/// A number that the store measures about its work, for the metrics page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measure {
+    /// Its name, in lower case with underscores.
+    pub name: &'static str,
+    /// Description for people.
+    pub help: &'static str,
+    /// Its value.
+    pub value: u64,
 }
 
 /// An authority with its keys in hand.
@@ -89,7 +123,7 @@ pub struct Authority {
     random: Arc<dyn Random>,
     time: TimeKeeper,
     vault: Arc<Vault>,
-    rings: Arc<Rings>,
+    follower: Arc<Follower>,
     signer: Signer,
     key_maker: Signer,
     rotations: Turns,
@@ -97,6 +131,8 @@ pub struct Authority {
     uses: Uses,
     limits: Limits,
     allowances: Allowances,
+    room: Room,
+    tally: Tally,
     maintenance: maintenance::Progress,
     readiness: readiness::Readiness,
     options: AuthorityOptions,
@@ -116,74 +152,120 @@ impl Authority {
     /// Makes the data keys of a new authority, wrapped by `master`.
     ///
     /// # Errors
-    /// Where the store was initialised before, or cannot be written.
-    pub async fn initialise(
-        store: &dyn Store,
+    /// [`Error::Conflict`] if data keys exist, or the store's error.
+    pub async fn initialize(
+        store: &OpenStore,
         master: &MasterKey,
         clock: &dyn Clock,
         random: &dyn Random,
     ) -> Result<(), Error> {
-        Ok(store
-            .initialise(vault::new_data_keys(master, clock.wall(), random))
-            .await?)
+        let at = clock.wall();
+        let keys = vault::new_data_keys(master, at, random);
+        // Used only to chain the first record of the authority's log, which needs no random bytes.
+        let vault = Vault::open(master, &keys, Arc::new(SystemRandom))?;
+        let change = NewChange {
+            at,
+            actor: actor::OPERATOR.to_owned(),
+            key: None,
+            chain: vault.chain(),
+        };
+        let store = store.clone().into_store();
+        store
+            .initialize(keys, change)
+            .await
+            .map_err(|error| match error {
+                StoreError::Conflict(_) => {
+                    Error::Conflict("the authority is already initialized".to_owned())
+                }
+                error => error.into(),
+            })
+    }
+
+    /// Returns how far the initialization of the authority in this store has come.
+    ///
+    /// # Errors
+    /// The store's error.
+    pub async fn stage(store: &OpenStore) -> Result<Stage, Error> {
+        let store = store.clone().into_store();
+        if store.data_keys().await?.is_empty() {
+            return Ok(Stage::Empty);
+        }
+        let has_instance = !store.list_instances().await?.is_empty();
+        Ok(if has_instance {
+            Stage::Ready
+        } else {
+            Stage::Begun
+        })
     }
 
     /// Says whether `master` opens these data keys.
     ///
     /// # Errors
-    /// [`Error::WrongMasterKey`], [`Error::NotInitialised`] where there are none.
+    /// [`Error::WrongMasterKey`], or [`Error::NotInitialized`] if there are no data keys.
     pub fn try_master_key(master: &MasterKey, keys: &[DataKey]) -> Result<(), Error> {
         Vault::open(master, keys, Arc::new(SystemRandom)).map(drop)
     }
 
-    /// Opens the authority that is remembered by `store`.
+    /// Opens the authority in `store`. Also returns the operator's capability.
     ///
     /// # Errors
-    /// [`Error::NotInitialised`], [`Error::WrongMasterKey`], or the store's error.
+    /// [`Error::NotInitialized`], [`Error::WrongMasterKey`], or the store's error.
     pub async fn open(
-        store: Arc<dyn Store>,
+        store: OpenStore,
         master: &MasterKey,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         options: AuthorityOptions,
-    ) -> Result<Self, Error> {
+    ) -> Result<(Self, Operator), Error> {
+        let store = store.into_store();
         let vault = Vault::open(master, &store.data_keys().await?, Arc::clone(&random))?;
-        let time = TimeKeeper::new(clock, store.clock_floor().await?);
-        let signer = Signer::start("signer", options.signers, signer::QUEUE);
-        let key_maker = Signer::start("key-maker", 1, 1);
-        let limits = Limits::new(options.max_failures, options.max_reveals);
+        let vault = Arc::new(vault);
+        let follower = Follower::new(Arc::clone(&store), Arc::clone(&vault));
+        follower.catch_up_all().await?;
         let authority = Self {
+            time: TimeKeeper::new(clock, store.clock_floor().await?),
+            locators: Locators::new(store.node()),
             store,
             random,
-            time,
-            vault: Arc::new(vault),
-            rings: Arc::default(),
-            signer,
-            key_maker,
+            vault,
+            follower: Arc::new(follower),
+            signer: Signer::start("signer", options.signers, signer::QUEUE),
+            key_maker: Signer::start("key-maker", 1, 1),
             rotations: Turns::default(),
-            locators: Locators::default(),
             uses: Uses::default(),
-            limits,
+            limits: Limits::new(options.max_failures, options.max_reveals),
             allowances: Allowances::new(options.max_changes),
+            room: Room::new(options.max_tokens),
+            tally: Tally::default(),
             maintenance: maintenance::Progress::default(),
             readiness: readiness::Readiness::default(),
             options,
         };
-        for instance in authority.store.list_instances().await? {
-            authority.reload_ring(instance.id).await?;
-        }
-        Ok(authority)
+        Ok((authority, Operator::new()))
     }
 
-    /// The store, for what needs no rule: its state and its numbers.
+    /// Returns the store's measurements of its work.
     #[must_use]
-    pub fn store(&self) -> &dyn Store {
-        &*self.store
+    pub fn measures(&self) -> Vec<Measure> {
+        let measures = self.store.measures().into_iter();
+        measures
+            .map(|measure| Measure {
+                name: measure.name,
+                help: measure.help,
+                value: measure.value,
+            })
+            .collect()
+    }
+
+    /// Returns the counts since the authority was opened.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.tally.snapshot()
     }
 
     /// The time that decides: it never runs backwards.
     #[must_use]
-    pub fn now(&self) -> countersign_protocol::time::Timestamp {
+    pub fn now(&self) -> Timestamp {
         self.time.now()
     }
 

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use countersign_protocol::ids::{InstanceId, MachineId};
-use countersign_store::RateLimit;
+use countersign_protocol::settings::RateLimit;
 
 use crate::Authority;
 use crate::error::Error;

@@ -1,46 +1,68 @@
 //! Machines, their keys, and the scopes that say who may call whom (contract: machines).
 
-use countersign_protocol::body::{ExposedSecret, Machine, MachineTag, NestedMachine};
-use countersign_protocol::ids::{InstanceId, MachineId};
-use countersign_protocol::limits::{
-    MAX_MACHINE_KEYS, MAX_PREVIOUS_TOKEN_TTL_SECONDS, MAX_SCOPES, MAX_TOKEN_TTL_SECONDS,
+mod bodies;
+
+use countersign_protocol::body::{
+    DeletedMachine, ExposedSecret, Machine, MachineScope, MachineScopeTag, MachineSecretKey,
+    MachineSecretKeyTag, MachineTag,
 };
+use countersign_protocol::ids::{InstanceId, KeyId, MachineId};
+use countersign_protocol::limits::{
+    DEFAULT_TOKEN_TTL_SECONDS, MAX_MACHINE_KEYS, MAX_MACHINES_PAGE, MAX_PREVIOUS_TOKEN_TTL_SECONDS,
+    MAX_SCOPES, MAX_TOKEN_TTL_SECONDS,
+};
+use countersign_protocol::page::MachineOrder;
 use countersign_protocol::secret::MachineKey;
 use countersign_protocol::time::Timestamp;
 use countersign_store::{
-    ChangeKind, Digest, InsertMachine, InsertScope, MachineQuery, MachineRow, MachineUpdate,
-    MachineWithScopes, NewMachine, NewMachineKey,
+    Digest, InsertMachine, InsertScope, MachineQuery, NewMachine, NewMachineKey,
 };
-use serde_json::json;
 
 use crate::Authority;
 use crate::actor::Actor;
-use crate::error::{Error, Problem, invalid};
-use crate::instances::check_name;
+use crate::error::{Error, Problem, invalid, invalid_query, machine_not_found};
+use crate::rules::{check_name, page};
 use crate::vault::SealContext;
 
-/// What a new machine is like.
-#[derive(Clone, Debug)]
+pub use bodies::MachinePage;
+
+use bodies::{created_machine_body, machine_body};
+
+/// A new machine.
+#[derive(Clone, Debug, Default)]
 pub struct MachineRequest {
     /// Its name.
     pub name: String,
-    /// The machines it may call; repetitions are ignored.
-    pub scoped_machines: Vec<MachineId>,
-    /// The life of its tokens in seconds, where a request names none.
-    pub default_token_ttl: i64,
+    /// The ids of the machines that it may call; duplicates are ignored.
+    pub scoped_machines: Vec<String>,
+    /// Lifetime of its tokens in seconds, if a request does not specify one; `None` for one hour.
+    pub default_token_ttl: Option<i64>,
 }
 
-/// A new machine and its key.
-#[derive(Debug)]
-pub struct CreatedMachine {
-    /// The machine.
-    pub machine: MachineWithScopes,
-    /// Its key.
-    pub key: MachineKey,
+/// New values of a machine; `None` keeps the old value.
+#[derive(Clone, Debug, Default)]
+pub struct MachineUpdate {
+    /// The name.
+    pub name: Option<String>,
+    /// The lifetime of its tokens in seconds.
+    pub default_token_ttl: Option<i64>,
+}
+
+/// The machines to list.
+#[derive(Clone, Debug, Default)]
+pub struct ListMachines {
+    /// Selects the machine with exactly this id, and machines whose name contains this text, ignoring case.
+    pub query: Option<String>,
+    /// `name` or `created_at`, optionally with `+` or `-` in front; `None` for newest first.
+    pub order_by: Option<String>,
+    /// Maximum number of machines.
+    pub limit: Option<i64>,
+    /// Number of machines to skip.
+    pub offset: Option<i64>,
 }
 
 impl Authority {
-    /// Makes a machine with its first key.
+    /// Creates a machine with its first key, which the answer contains.
     ///
     /// # Errors
     /// [`Error::Invalid`] where a value breaks a rule or a scoped machine does not exist.
@@ -48,62 +70,74 @@ impl Authority {
         &self,
         actor: &Actor,
         request: MachineRequest,
-    ) -> Result<CreatedMachine, Error> {
+    ) -> Result<Machine, Error> {
         actor.require_instance()?;
+        let scopes = read_scopes(&request.scoped_machines)?;
         check_name(&request.name)?;
-        check_ttl(request.default_token_ttl)?;
-        let mut scopes: Vec<MachineId> = Vec::new();
-        for machine in request.scoped_machines {
-            if !scopes.contains(&machine) {
-                scopes.push(machine);
-            }
-            if scopes.len() > MAX_SCOPES {
-                return Err(invalid("scoped_machines", Problem::TooMany(MAX_SCOPES)));
-            }
-        }
-        let now = self.now();
+        let default_token_ttl = request
+            .default_token_ttl
+            .unwrap_or(DEFAULT_TOKEN_TTL_SECONDS);
+        check_ttl(default_token_ttl)?;
+        let change = self.change(actor);
+        let now = change.at;
         let id = MachineId::generate(now, &*self.random);
         let key = MachineKey::generate(&*self.random);
-        let detail = json!({"name": request.name, "default_token_ttl": request.default_token_ttl, "scoped_machines": scopes});
-        let change = self.change(actor, ChangeKind::MachineCreated, id, &detail);
         let new = NewMachine {
             id,
             instance: actor.instance_id(),
             name: request.name,
-            default_token_ttl: request.default_token_ttl,
+            default_token_ttl,
             scopes,
             key: self.new_machine_key(actor, id, &key, now),
             created_at: now,
         };
         match self.store.insert_machine(new, change).await? {
-            InsertMachine::Inserted(machine) => Ok(CreatedMachine { machine, key }),
+            InsertMachine::Inserted(machine) => {
+                tracing::info!(machine.id = %id, actor = actor.name(), "machine created");
+                Ok(created_machine_body(&machine, &key))
+            }
             InsertMachine::ScopeNotFound(_) => Err(invalid("scoped_machines", Problem::NotFound)),
         }
     }
 
-    /// A page of machines and the number of all that match.
+    /// Returns a page of machines.
     ///
     /// # Errors
-    /// Where the actor is a machine, or the store's error.
+    /// [`Error::Invalid`], a refusal if the actor is a machine, or the store's error.
     pub async fn list_machines(
         &self,
         actor: &Actor,
-        query: MachineQuery,
-    ) -> Result<(Vec<MachineWithScopes>, u64), Error> {
+        list: ListMachines,
+    ) -> Result<MachinePage, Error> {
         actor.require_instance()?;
-        Ok(self.store.list_machines(actor.instance_id(), query).await?)
+        let order = match list.order_by {
+            None => MachineOrder::default(),
+            Some(text) => text.parse().map_err(|error| {
+                let rule = format!("{error}");
+                invalid_query("order_by", Problem::NotAllowed(rule.into()))
+            })?,
+        };
+        let query = MachineQuery {
+            text: list.query.filter(|text| !text.is_empty()),
+            order,
+            page: page(list.limit, list.offset, MAX_MACHINES_PAGE)?,
+        };
+        let (machines, total) = self.store.list_machines(actor.instance_id(), query).await?;
+        Ok(MachinePage::new(machines, total))
     }
 
     /// One machine.
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub async fn machine(&self, actor: &Actor, id: MachineId) -> Result<MachineWithScopes, Error> {
+    pub async fn machine(&self, actor: &Actor, id: MachineId) -> Result<Machine, Error> {
         actor.require_instance()?;
-        self.store
+        let found = self
+            .store
             .machine_with_scopes(actor.instance_id(), id)
-            .await?
-            .ok_or_else(|| machine_not_found(id))
+            .await?;
+        let found = found.ok_or_else(|| machine_not_found(id))?;
+        Ok(machine_body(&found))
     }
 
     /// Changes a machine's name or token lifetime; an empty update changes nothing.
@@ -115,7 +149,7 @@ impl Authority {
         actor: &Actor,
         id: MachineId,
         update: MachineUpdate,
-    ) -> Result<MachineWithScopes, Error> {
+    ) -> Result<Machine, Error> {
         actor.require_instance()?;
         if let Some(name) = &update.name {
             check_name(name)?;
@@ -123,40 +157,48 @@ impl Authority {
         if let Some(ttl) = update.default_token_ttl {
             check_ttl(ttl)?;
         }
-        if update.is_empty() {
-            return self.machine(actor, id).await;
-        }
-        let mut detail = serde_json::Map::new();
-        if let Some(name) = &update.name {
-            detail.insert("name".to_owned(), json!(name));
-        }
-        if let Some(ttl) = update.default_token_ttl {
-            detail.insert("default_token_ttl".to_owned(), json!(ttl));
-        }
-        let change = self.change(actor, ChangeKind::MachineUpdated, id, &detail.into());
-        let updated = self
-            .store
-            .update_machine(actor.instance_id(), id, update, self.now(), change)
-            .await?;
-        updated.ok_or_else(|| machine_not_found(id))
+        let update = countersign_store::MachineUpdate {
+            name: update.name,
+            default_token_ttl: update.default_token_ttl,
+        };
+        let machine = if update.is_empty() {
+            self.machine(actor, id).await?
+        } else {
+            let change = self.change(actor);
+            let updated = self
+                .store
+                .update_machine(actor.instance_id(), id, update, change)
+                .await?;
+            machine_body(&updated.ok_or_else(|| machine_not_found(id))?)
+        };
+        tracing::info!(machine.id = %id, actor = actor.name(), "machine updated");
+        Ok(machine)
     }
 
     /// Deletes a machine: its keys die, its scopes vanish in both directions, and its tokens are refused, all at once.
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub async fn delete_machine(&self, actor: &Actor, id: MachineId) -> Result<(), Error> {
+    pub async fn delete_machine(
+        &self,
+        actor: &Actor,
+        id: MachineId,
+    ) -> Result<DeletedMachine, Error> {
         actor.require_instance()?;
-        let change = self.change(actor, ChangeKind::MachineDeleted, id, &json!({}));
-        if self
+        let change = self.change(actor);
+        if !self
             .store
-            .delete_machine(actor.instance_id(), id, self.now(), change)
+            .delete_machine(actor.instance_id(), id, change)
             .await?
         {
-            Ok(())
-        } else {
-            Err(machine_not_found(id))
+            return Err(machine_not_found(id));
         }
+        tracing::info!(machine.id = %id, actor = actor.name(), "machine deleted");
+        Ok(DeletedMachine {
+            object: MachineTag::Tag,
+            id,
+            deleted: true,
+        })
     }
 
     /// Shows a machine's newest key. It is in the change log before it leaves.
@@ -168,7 +210,7 @@ impl Authority {
         &self,
         actor: &Actor,
         id: MachineId,
-    ) -> Result<MachineKey, Error> {
+    ) -> Result<MachineSecretKey, Error> {
         actor.require_instance()?;
         if self.store.machine(actor.instance_id(), id).await?.is_none() {
             return Err(machine_not_found(id));
@@ -179,7 +221,7 @@ impl Authority {
             ));
         }
         self.limit_reveals(actor.instance_id())?;
-        let change = self.change(actor, ChangeKind::MachineKeyRevealed, id, &json!({}));
+        let change = self.change(actor);
         let sealed = self
             .store
             .reveal_machine_key(actor.instance_id(), id, change)
@@ -192,13 +234,14 @@ impl Authority {
         let opened = self
             .vault
             .open_sealed(&context(&actor.instance_id(), &id, &row), &sealed.sealed)?;
-        let text = std::str::from_utf8(&opened).map_err(|_| Error::Damaged("a machine key"))?;
+        let text = std::str::from_utf8(&opened).map_err(|_| Error::damaged("a machine key"))?;
         // An older row that somebody put in the place of the newest opens as well; what it says of itself tells. It was read
         // together with the copy: a rotation may have followed since.
         if !self.vault.matches(text, &sealed.digest) || sealed.expires_at.is_some() {
-            return Err(Error::Damaged("a machine key"));
+            return Err(Error::damaged("a machine key"));
         }
-        Ok(MachineKey::new(text.to_owned()))
+        tracing::info!(machine.id = %id, actor = actor.name(), "machine key revealed");
+        Ok(secret_key_body(text))
     }
 
     /// Gives a machine a new key. The older ones go on working for `previous_token_ttl` seconds at most.
@@ -210,7 +253,7 @@ impl Authority {
         actor: &Actor,
         id: MachineId,
         previous_token_ttl: i64,
-    ) -> Result<MachineKey, Error> {
+    ) -> Result<MachineSecretKey, Error> {
         actor.require_instance()?;
         if previous_token_ttl < 0 {
             return Err(invalid(
@@ -224,12 +267,11 @@ impl Authority {
                 Problem::TooLarge(MAX_PREVIOUS_TOKEN_TTL_SECONDS),
             ));
         }
-        let now = self.now();
+        let change = self.change(actor);
+        let now = change.at;
         let older_expire_at = now.plus_millis(previous_token_ttl * 1000).unwrap_or(now);
         let key = MachineKey::generate(&*self.random);
         let new = self.new_machine_key(actor, id, &key, now);
-        let detail = json!({"previous_token_ttl": previous_token_ttl});
-        let change = self.change(actor, ChangeKind::MachineKeyRotated, id, &detail);
         let is_rotated = self
             .store
             .rotate_machine_key(
@@ -238,15 +280,14 @@ impl Authority {
                 new,
                 older_expire_at,
                 MAX_MACHINE_KEYS,
-                now,
                 change,
             )
             .await?;
-        if is_rotated {
-            Ok(key)
-        } else {
-            Err(machine_not_found(id))
+        if !is_rotated {
+            return Err(machine_not_found(id));
         }
+        tracing::info!(machine.id = %id, actor = actor.name(), previous_token_ttl, "machine key rotated");
+        Ok(secret_key_body(key.expose()))
     }
 
     /// Lets `from` call `to`. Tokens that exist already do not change.
@@ -259,7 +300,7 @@ impl Authority {
         actor: &Actor,
         from: MachineId,
         to: MachineId,
-    ) -> Result<Timestamp, Error> {
+    ) -> Result<MachineScope, Error> {
         actor.require_instance()?;
         if from == to {
             return Err(invalid(
@@ -267,19 +308,23 @@ impl Authority {
                 Problem::NotAllowed("must be another machine than the one that calls".into()),
             ));
         }
-        let now = self.now();
-        let change = self.change(
-            actor,
-            ChangeKind::ScopeCreated,
-            from,
-            &json!({"to_machine_id": to}),
-        );
+        let change = self.change(actor);
+        let created_at = change.at;
         match self
             .store
-            .insert_scope(actor.instance_id(), from, to, now, MAX_SCOPES, change)
+            .insert_scope(actor.instance_id(), from, to, MAX_SCOPES, change)
             .await?
         {
-            InsertScope::Inserted => Ok(now),
+            InsertScope::Inserted => {
+                tracing::info!(%from, %to, actor = actor.name(), "scope created");
+                Ok(MachineScope {
+                    object: MachineScopeTag::Tag,
+                    from_machine_id: from,
+                    to_machine_id: to,
+                    created_at: Some(created_at),
+                    deleted: None,
+                })
+            }
             InsertScope::FromNotFound => Err(machine_not_found(from)),
             InsertScope::ToNotFound => Err(machine_not_found(to)),
             InsertScope::Exists => Err(Error::Conflict(format!("{from} may call {to} already"))),
@@ -296,27 +341,27 @@ impl Authority {
         actor: &Actor,
         from: MachineId,
         to: MachineId,
-    ) -> Result<(), Error> {
+    ) -> Result<MachineScope, Error> {
         actor.require_instance()?;
-        let now = self.now();
-        let change = self.change(
-            actor,
-            ChangeKind::ScopeDeleted,
-            from,
-            &json!({"to_machine_id": to}),
-        );
-        if self
+        let change = self.change(actor);
+        if !self
             .store
-            .delete_scope(actor.instance_id(), from, to, now, change)
+            .delete_scope(actor.instance_id(), from, to, change)
             .await?
         {
-            Ok(())
-        } else {
-            Err(Error::NotFound {
+            return Err(Error::NotFound {
                 noun: "scope",
                 id: format!("from {from} to {to}"),
-            })
+            });
         }
+        tracing::info!(%from, %to, actor = actor.name(), "scope deleted");
+        Ok(MachineScope {
+            object: MachineScopeTag::Tag,
+            from_machine_id: from,
+            to_machine_id: to,
+            created_at: None,
+            deleted: Some(true),
+        })
     }
 
     fn new_machine_key(
@@ -329,13 +374,32 @@ impl Authority {
         let is_kept = actor.instance().settings.secret_reveal;
         let digest = self.vault.digest(key.expose());
         let row = digest_name(&digest);
-        let context = context(&actor.instance().id, &machine, &row);
+        let instance = actor.instance_id();
+        let context = context(&instance, &machine, &row);
         NewMachineKey {
+            id: KeyId::generate(&*self.random),
             digest,
             sealed: is_kept.then(|| self.vault.seal(&context, key.expose().as_bytes())),
             created_at: now,
         }
     }
+}
+
+/// Parses the ids of the machines that a new machine may call, each once.
+fn read_scopes(ids: &[String]) -> Result<Vec<MachineId>, Error> {
+    if ids.len() > MAX_SCOPES {
+        return Err(invalid("scoped_machines", Problem::TooMany(MAX_SCOPES)));
+    }
+    let mut scopes = Vec::new();
+    for id in ids {
+        let id = id
+            .parse()
+            .map_err(|_| invalid("scoped_machines", Problem::NotFound))?;
+        if !scopes.contains(&id) {
+            scopes.push(id);
+        }
+    }
+    Ok(scopes)
 }
 
 /// What a sealed machine key is bound to.
@@ -358,51 +422,10 @@ fn digest_name(digest: &Digest) -> String {
     name
 }
 
-/// A machine as the wire shows it; with its key in the answer to its creation only.
-#[must_use]
-pub fn machine_body(machine: &MachineWithScopes, key: Option<&MachineKey>) -> Machine {
-    let NestedMachine {
-        object,
-        id,
-        name,
-        instance_id,
-        created_at,
-        updated_at,
-        default_token_ttl,
-    } = nested_body(&machine.machine);
-    Machine {
-        object,
-        id,
-        name,
-        instance_id,
-        created_at,
-        updated_at,
-        default_token_ttl,
-        scoped_machines: machine
-            .scoped
-            .iter()
-            .map(|scoped| nested_body(scoped))
-            .collect(),
-        secret_key: key.map(|key| ExposedSecret(key.expose().to_owned())),
-    }
-}
-
-fn nested_body(machine: &MachineRow) -> NestedMachine {
-    NestedMachine {
-        object: MachineTag::Tag,
-        id: machine.id,
-        name: machine.name.clone(),
-        instance_id: machine.instance,
-        created_at: machine.created_at,
-        updated_at: machine.updated_at,
-        default_token_ttl: machine.default_token_ttl,
-    }
-}
-
-pub(crate) fn machine_not_found(id: MachineId) -> Error {
-    Error::NotFound {
-        noun: "machine",
-        id: id.to_string(),
+fn secret_key_body(key: &str) -> MachineSecretKey {
+    MachineSecretKey {
+        object: MachineSecretKeyTag::Tag,
+        secret: ExposedSecret(key.to_owned()),
     }
 }
 

@@ -1,5 +1,5 @@
-//! What has to be done now and then, beside the requests: writing when tokens were used, moving signing keys on, erasing
-//! and deleting what is over. None of it makes a decision: a token that is over is refused whether it is deleted or not.
+//! Does the periodic maintenance: writes when tokens were used, advances signing keys, counts tokens, and erases or
+//! deletes expired data. No verification depends on it: an expired token is refused whether or not it is deleted.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -8,16 +8,16 @@ use std::time::Duration;
 use countersign_protocol::ids::Locator;
 
 use crate::Authority;
-use crate::error::Error;
+use crate::error::{Error, keep_first};
 
 /// How often [`Authority::maintain`] wants to be called: the longest time by which `last_used_at` is late.
 pub const FLUSH_INTERVAL: Duration = Duration::from_secs(3);
 
-/// How often signing keys and sealed copies are looked at.
+/// How often signing keys and sealed copies are checked.
 const MINUTE_MILLIS: i64 = 60_000;
 /// How often all tokens are looked at.
 const SWEEP_MILLIS: i64 = 3_600_000;
-/// How long tokens that are over are kept: 30 days.
+/// How long expired and revoked tokens are kept: 30 days.
 const RETENTION_MILLIS: i64 = 30 * 86_400_000;
 /// How many tokens a sweep looks at before it lets others write.
 const SWEEP_BATCH: u32 = 500;
@@ -43,6 +43,7 @@ impl Authority {
             keep_first(&mut outcome, erased.map(drop).map_err(Error::from));
             keep_first(&mut outcome, self.advance_signing_keys().await);
         }
+        keep_first(&mut outcome, self.count_tokens().await);
         if now >= self.maintenance.next_sweep_millis.load(Ordering::Relaxed) {
             keep_first(&mut outcome, self.sweep_once(now).await);
         }
@@ -54,26 +55,29 @@ impl Authority {
     /// # Errors
     /// The store's error.
     pub async fn flush(&self) -> Result<(), Error> {
-        Ok(self.store.record_uses(self.uses.take(), self.now()).await?)
+        let uses = self.uses.take();
+        let recorded = self.store.record_uses(uses, self.now()).await;
+        match recorded {
+            Ok(()) => self.uses.written(),
+            Err(_) => self.uses.put_back(),
+        }
+        Ok(recorded?)
     }
 
     /// One batch of the sweep; the next call goes on behind it.
     async fn sweep_once(&self, now_millis: i64) -> Result<(), Error> {
-        let after = *self
+        let mut after = *self
             .maintenance
             .sweep
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let dead_before = self
-            .now()
-            .plus_millis(-RETENTION_MILLIS)
-            .unwrap_or(self.now());
-        let mut after = after;
+        let now = self.now();
+        let dead_before = now.plus_millis(-RETENTION_MILLIS).unwrap_or(now);
         // A bounded share of each round, so that millions of tokens take minutes and nobody notices.
         for _ in 0..40 {
             let swept = self
                 .store
-                .sweep_tokens(after, SWEEP_BATCH, dead_before)
+                .sweep_tokens(after, SWEEP_BATCH, dead_before, now)
                 .await?;
             after = swept.next;
             if after.is_none() {
@@ -98,15 +102,4 @@ fn is_due(next: &AtomicI64, now: i64, every: i64) -> bool {
         next.store(now.saturating_add(every), Ordering::Relaxed);
     }
     is_due
-}
-
-/// The caller learns of the first error; the log, of the others.
-pub(crate) fn keep_first(outcome: &mut Result<(), Error>, next: Result<(), Error>) {
-    match next {
-        Err(error) if outcome.is_err() => {
-            tracing::warn!(%error, "more of the maintenance is put off");
-        }
-        Err(error) => *outcome = Err(error),
-        Ok(()) => {}
-    }
 }

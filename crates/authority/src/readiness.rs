@@ -37,7 +37,8 @@ impl Readiness {
     fn last(&self, now_millis: i64, millis: i64) -> Option<Result<(), Error>> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let (at, answer) = last.as_ref()?;
-        (now_millis.saturating_sub(*at) < millis).then(|| answer.clone().map_err(unavailable))
+        (now_millis.saturating_sub(*at) < millis)
+            .then(|| answer.clone().map_err(Error::Unavailable))
     }
 }
 
@@ -53,24 +54,28 @@ impl Authority {
         }
         let Ok(_place) = self.readiness.places.try_acquire() else {
             let answer = last(REPEATED_MILLIS);
-            return answer.unwrap_or_else(|| Err(unavailable("no answer yet".to_owned())));
+            return answer.unwrap_or_else(|| Err(Error::Unavailable("no answer yet".to_owned())));
         };
         let _asking = self.readiness.asking.lock().await;
         // Somebody else may have asked meanwhile.
         if let Some(answer) = last(STANDS_MILLIS) {
             return answer;
         }
-        let answer = self.store.check().await.map_err(|error| error.to_string());
+        let answer = self.store.check().await.map_err(reason);
         let now = self.time.monotonic_millis();
         *self
             .readiness
             .last
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = Some((now, answer.clone()));
-        answer.map_err(unavailable)
+        answer.map_err(Error::Unavailable)
     }
 }
 
-fn unavailable(reason: String) -> Error {
-    StoreError::Unavailable(reason).into()
+/// Returns why the store cannot be used.
+fn reason(error: StoreError) -> String {
+    match error {
+        StoreError::Unavailable(reason) => reason,
+        error => error.to_string(),
+    }
 }

@@ -149,7 +149,7 @@ impl Vault {
                 opened
                     .as_slice()
                     .try_into()
-                    .map_err(|_| Error::Damaged("a data key"))?,
+                    .map_err(|_| Error::damaged("a data key"))?,
             );
             match row.purpose {
                 DataKeyPurpose::Lookup => vault
@@ -163,7 +163,7 @@ impl Vault {
         vault.sealing.sort_by_key(|(version, _)| *version);
         vault.audit.sort_by_key(ChainKey::version);
         if vault.lookup.is_empty() || vault.sealing.is_empty() || vault.audit.is_empty() {
-            return Err(Error::NotInitialised);
+            return Err(Error::NotInitialized);
         }
         Ok(vault)
     }
@@ -203,13 +203,13 @@ impl Vault {
         context: &SealContext<'_>,
         sealed: &SealedBytes,
     ) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let version = version_of(sealed).ok_or(Error::Damaged("a sealed value"))?;
+        let version = version_of(sealed).ok_or(Error::damaged("a sealed value"))?;
         let (_, key) = self
             .sealing
             .iter()
             .find(|(candidate, _)| *candidate == version)
-            .ok_or(Error::Damaged("a sealed value of an unknown key"))?;
-        open_with(key, context, sealed).ok_or(Error::Damaged("a sealed value"))
+            .ok_or(Error::damaged("a sealed value of an unknown key"))?;
+        open_with(key, context, sealed).ok_or(Error::damaged("a sealed value"))
     }
 
     pub(crate) fn chain(&self) -> ChainKey {

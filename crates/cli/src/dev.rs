@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use countersign_authority::{Authority, Error};
+use countersign_authority::{Authority, Error, Operator};
 use countersign_protocol::secret::Secret;
 
 use crate::admin::output::print;
@@ -37,13 +37,13 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
             "Countersign is running, with a new authority.",
         ),
         None => {
-            let authority =
+            let (authority, operator) =
                 open(&folder, master_key_file, settings.token_index_mib, options).await?;
             // Without a key the first start was interrupted, or `init` made the authority: one of its own does no harm.
             let (key, state) = match read_key(&env_file)? {
                 Some(key) => (key, "Countersign is running again."),
                 None => (
-                    new_key(&authority).await?,
+                    new_key(&authority, &operator).await?,
                     "Countersign is running again, with a new secret key; those from before go on working.",
                 ),
             };
@@ -64,16 +64,11 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
     .await
 }
 
-async fn new_key(authority: &Authority) -> Result<Secret, Failure> {
-    let first = authority
-        .instances()
-        .await?
-        .into_iter()
-        .next()
-        .ok_or(Error::NotInitialised)?;
-    let created = authority
-        .create_instance_key(&Authority::operator(first), false)
-        .await?;
+async fn new_key(authority: &Authority, operator: &Operator) -> Result<Secret, Failure> {
+    let instances = authority.instances(operator).await?;
+    let first = instances.first().ok_or(Error::NotInitialized)?;
+    let actor = authority.operator_for(operator, first.id).await?;
+    let created = authority.create_instance_key(&actor, false).await?;
     Ok(Secret::new(created.key.expose().to_owned()))
 }
 

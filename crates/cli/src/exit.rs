@@ -2,22 +2,17 @@
 
 use std::fmt;
 
-use countersign_authority::Refusal;
 use countersign_protocol::ids::TokenId;
-use countersign_store::sqlite::OpenError;
-
-use crate::admin::refusal_hint;
-use crate::invocation::quoted;
 
 /// A situation with an exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
     Failed,
     Usage,
-    NotInitialised,
+    NotInitialized,
     InUse,
     Foreign,
-    Newer,
+    Version,
     Damaged,
     MasterKey,
     Unreadable,
@@ -39,7 +34,7 @@ pub(crate) const CODES: &[(Code, u8, &str)] = &[
         "The command line cannot be understood; `--help` has an example.",
     ),
     (
-        Code::NotInitialised,
+        Code::NotInitialized,
         3,
         "The data folder holds no authority: run `countersign init`.",
     ),
@@ -54,9 +49,9 @@ pub(crate) const CODES: &[(Code, u8, &str)] = &[
         "The folder or file belongs to another program.",
     ),
     (
-        Code::Newer,
+        Code::Version,
         6,
-        "A later version wrote the data: update this program.",
+        "Another version wrote the data. If it is a later version, update this program. If it is a build from before the first release, start with a new data folder.",
     ),
     (
         Code::Damaged,
@@ -224,97 +219,9 @@ fn is_secret(word: &str) -> bool {
         || (word.starts_with("eyJ") && word.matches('.').count() == 2)
 }
 
-impl From<OpenError> for Failure {
-    fn from(error: OpenError) -> Self {
-        let (code, hint) = match &error {
-            OpenError::Missing(folder) => {
-                let hint = format!(
-                    "make one with `countersign init --data {}`, or start with `countersign dev`",
-                    quoted(folder)
-                );
-                return Self::new(Code::NotInitialised, &error, hint);
-            }
-            OpenError::Loose(path) => {
-                let hint = format!("chmod 600 {}", quoted(path));
-                return Self::new(Code::Unreadable, &error, hint);
-            }
-            OpenError::InUse(_) => (
-                Code::InUse,
-                "stop the other process, or talk to it with `--url` and CLERK_SECRET_KEY",
-            ),
-            OpenError::Foreign(_) => (
-                Code::Foreign,
-                "choose another folder with --data; nothing was changed in this one",
-            ),
-            OpenError::Newer { .. } => (
-                Code::Newer,
-                "update this program, or restore a backup of the older version",
-            ),
-            OpenError::Damaged(_) => (
-                Code::Damaged,
-                "restore a backup; the file was left as it is",
-            ),
-            OpenError::Unreadable(_) => (
-                Code::Unreadable,
-                "--data names a folder on a local disk that the user that runs this can make, or owns with its files",
-            ),
-            OpenError::Full => (Code::Failed, "make room on the disk"),
-            _ => (Code::Failed, "look at the message above"),
-        };
-        Self::new(code, error, hint)
-    }
-}
-
-impl From<countersign_authority::Error> for Failure {
-    fn from(error: countersign_authority::Error) -> Self {
-        use countersign_authority::Error;
-        match &error {
-            Error::WrongMasterKey => Self::new(
-                Code::MasterKey,
-                "the master key does not fit this data folder",
-                "give the key that `countersign init` made, by --master-key-file or COUNTERSIGN_MASTER_KEY; without it the data cannot be opened",
-            ),
-            Error::NotInitialised => Self::new(
-                Code::NotInitialised,
-                "the data folder holds no authority",
-                "make one with `countersign init --data DIR`",
-            ),
-            Error::Damaged(_) => Self::new(Code::Damaged, error, "restore a backup"),
-            Error::Store(_) => {
-                Self::new(Code::Failed, error, "look at the disk and its free space")
-            }
-            Error::TokenRefused { refusal, .. } => {
-                Self::new(Code::No, refusal_text(*refusal), TOKEN_HINT)
-            }
-            Error::RateLimited { .. } | Error::TooManyChanges { .. } | Error::Overloaded => {
-                Self::new(Code::Unavailable, error, "try again a little later")
-            }
-            Error::NotFound { .. } => Self::new(
-                Code::Refused,
-                error,
-                "list what exists with the `list` command",
-            ),
-            _ => {
-                let message = error.to_string();
-                let hint = refusal_hint(&message);
-                Self::new(Code::Refused, message, hint)
-            }
-        }
-    }
-}
-
 /// What to do about a token that does not verify.
 pub(crate) const TOKEN_HINT: &str =
     "issue a new one with `countersign token create`; `countersign why` says who may call whom";
-
-fn refusal_text(refusal: Refusal) -> &'static str {
-    match refusal {
-        Refusal::Unknown => "the token is unknown",
-        Refusal::Revoked => "the token was revoked",
-        Refusal::Expired => "the token is expired",
-        Refusal::NotInScope => "the token is not for this machine",
-    }
-}
 
 /// The table as Markdown, for `docs/reference/exit-codes.md`.
 #[cfg(test)]

@@ -8,19 +8,17 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use countersign_authority::{
-    Authority, AuthorityOptions, CreatedInstance, Error, MasterKey, SystemClock, SystemRandom,
+    Authority, AuthorityOptions, CreatedInstance, MasterKey, Operator, Stage, SystemClock,
+    SystemRandom,
 };
-use countersign_store::Store as _;
-use countersign_store::sqlite::{OpenError, SqliteOptions, SqliteStore};
+use countersign_store::{OpenError, OpenStore, Presence, StoreChoice, StoreOptions};
 use tempfile::NamedTempFile;
 
 use crate::exit::{Code, Failure};
 use crate::invocation::quoted;
 use crate::memory;
-use crate::settings::{master_key, variable};
+use crate::settings::variable;
 
-/// The file of the store in a data folder.
-const DATABASE: &str = "countersign.db";
 /// The file of the master key in a data folder.
 const MASTER_KEY: &str = "master.key";
 /// The largest index of tokens that nobody asked for, in bytes: nine million tokens.
@@ -54,61 +52,52 @@ pub(crate) async fn init(
     options: AuthorityOptions,
     is_live: bool,
 ) -> Result<Option<(Authority, CreatedInstance)>, Failure> {
-    refuse_foreign(folder)?;
-    let store = SqliteStore::create(folder, sqlite_options(None))?;
-    let is_begun = !store.data_keys().await.map_err(Error::Store)?.is_empty();
-    if is_begun
-        && !store
-            .list_instances()
-            .await
-            .map_err(Error::Store)?
-            .is_empty()
-    {
-        return Ok(None);
-    }
-    let master = if is_begun {
-        master_key(folder, master_key_file)?
-    } else {
-        first_master_key(folder, master_key_file)?
+    let choice = StoreChoice::from(folder);
+    refuse_foreign(folder, &choice)?;
+    let store = choice.create(store_options(None))?;
+    let master = match Authority::stage(&store).await? {
+        Stage::Ready => return Ok(None),
+        Stage::Begun => master_key(folder, master_key_file)?,
+        Stage::Empty => {
+            let master = first_master_key(folder, master_key_file)?;
+            let clock = SystemClock::default();
+            Authority::initialize(&store, &master, &clock, &SystemRandom).await?;
+            master
+        }
     };
-    if !is_begun {
-        Authority::initialise(&store, &master, &SystemClock::default(), &SystemRandom).await?;
-    }
-    let authority = open_authority(Arc::new(store), &master, options).await?;
-    let created = authority.create_instance("default", is_live).await?;
+    let (authority, operator) = open_authority(store, &master, options).await?;
+    let created = authority
+        .create_instance(&operator, "default", is_live)
+        .await?;
     sync_names(folder)?;
     Ok(Some((authority, created)))
 }
 
-/// Opens the authority of a data folder.
+/// Opens the authority of a data folder. Also returns the operator's capability.
 pub(crate) async fn open(
     folder: &Path,
     master_key_file: Option<&Path>,
     token_index_mib: Option<u64>,
     options: AuthorityOptions,
-) -> Result<Authority, Failure> {
+) -> Result<(Authority, Operator), Failure> {
+    let choice = StoreChoice::from(folder);
     // Whether there is an authority comes first: where it is missing, so is the key, and the message about it says more. The
     // key comes before the store is opened, so that a refusal has touched nothing.
-    if !folder.join(DATABASE).exists() {
-        refuse_foreign(folder)?;
+    if choice.presence() == Presence::Absent {
+        refuse_foreign(folder, &choice)?;
         return Err(OpenError::Missing(folder.to_owned()).into());
     }
-    let master = master_key(folder, master_key_file);
-    let (store, master) = match master {
-        Ok(master) => {
-            let told = |error| foreign_or_damaged(folder, error);
-            // Once it is open the store is brought in order after a crash, and when it is closed too.
-            let keys = SqliteStore::read_data_keys(folder).map_err(told)?;
-            Authority::try_master_key(&master, &keys)?;
-            let store = SqliteStore::open(folder, sqlite_options(token_index_mib)).map_err(told)?;
-            (store, master)
-        }
-        Err(failure) => return Err(without_key(folder, failure)),
-    };
-    let authority = open_authority(Arc::new(store), &master, options).await?;
-    if authority.instances().await?.is_empty() {
+    let master = master_key(folder, master_key_file)
+        .map_err(|failure| without_key(folder, &choice, failure))?;
+    // The master key is checked first, because opening or closing the store may change files after a crash.
+    let keys = choice.read_data_keys().map_err(foreign_or_damaged)?;
+    Authority::try_master_key(&master, &keys)?;
+    let store = choice
+        .open(store_options(token_index_mib))
+        .map_err(foreign_or_damaged)?;
+    if Authority::stage(&store).await? != Stage::Ready {
         return Err(Failure::new(
-            Code::NotInitialised,
+            Code::NotInitialized,
             format!(
                 "{} holds an authority without an instance, because `countersign init` was interrupted",
                 folder.display()
@@ -116,31 +105,28 @@ pub(crate) async fn open(
             "run `countersign init` on this folder again; it goes on where it stopped",
         ));
     }
-    Ok(authority)
+    open_authority(store, &master, options).await
 }
 
 /// A file with the store's name beside a master key that is no database at all was one: its beginning is destroyed.
-fn foreign_or_damaged(folder: &Path, error: OpenError) -> Failure {
-    let mut beginning = [0; 16];
-    let is_read = File::open(folder.join(DATABASE))
-        .and_then(|mut file| file.read_exact(&mut beginning))
-        .is_ok();
-    match error {
-        OpenError::Foreign(_) if is_read && &beginning != b"SQLite format 3\0" => {
-            OpenError::Damaged(format!(
-                "the beginning of {} is overwritten",
-                folder.join(DATABASE).display()
-            ))
-            .into()
+fn foreign_or_damaged(error: OpenError) -> Failure {
+    if let OpenError::Foreign(path) = &error {
+        let mut beginning = [0; 16];
+        let is_read = File::open(path)
+            .and_then(|mut file| file.read_exact(&mut beginning))
+            .is_ok();
+        if is_read && &beginning != b"SQLite format 3\0" {
+            let damage = format!("the beginning of {} is overwritten", path.display());
+            return OpenError::Damaged(damage).into();
         }
-        error => error.into(),
     }
+    error.into()
 }
 
-/// Where the key cannot be read, an empty database file explains more than the key: `init` was cut off before both.
-fn without_key(folder: &Path, failure: Failure) -> Failure {
-    let is_empty = fs::metadata(folder.join(DATABASE)).is_ok_and(|metadata| metadata.len() == 0);
-    if is_empty && !folder.join(MASTER_KEY).exists() {
+/// If the key cannot be read and the store was never finished, `init` was interrupted before both, so the store's error
+/// says more.
+fn without_key(folder: &Path, choice: &StoreChoice, failure: Failure) -> Failure {
+    if choice.presence() == Presence::Begun && !folder.join(MASTER_KEY).exists() {
         OpenError::Missing(folder.to_owned()).into()
     } else {
         failure
@@ -148,7 +134,7 @@ fn without_key(folder: &Path, failure: Failure) -> Failure {
 }
 
 /// Refuses a folder with files of others in it, and a path that is no folder.
-fn refuse_foreign(folder: &Path) -> Result<(), Failure> {
+fn refuse_foreign(folder: &Path, choice: &StoreChoice) -> Result<(), Failure> {
     let unreadable = |error: std::io::Error| {
         let hint = "--data names a folder that belongs to the user that runs this";
         Failure::new(
@@ -176,10 +162,13 @@ fn refuse_foreign(folder: &Path) -> Result<(), Failure> {
         .map(|entry| entry.map(|entry| entry.file_name()))
         .collect::<Result<Vec<_>, _>>()
         .map_err(unreadable)?;
-    if names.iter().any(|name| name == DATABASE) {
+    if choice.presence() != Presence::Absent {
         return Ok(());
     }
-    match names.iter().find(|name| !is_ours(&name.to_string_lossy())) {
+    match names
+        .iter()
+        .find(|name| !is_ours(choice, &name.to_string_lossy()))
+    {
         Some(name) => Err(foreign(format!(
             "{} holds files of something else, for instance {}",
             folder.display(),
@@ -191,8 +180,8 @@ fn refuse_foreign(folder: &Path) -> Result<(), Failure> {
 
 /// What may lie in a data folder before there is an authority: our own files, what a new file system brings, and what an
 /// operator puts there beforehand.
-fn is_ours(name: &str) -> bool {
-    name.starts_with("countersign.")
+fn is_ours(choice: &StoreChoice, name: &str) -> bool {
+    choice.owns_file(name)
         || name.starts_with('.')
         || name == MASTER_KEY
         || name == "lost+found"
@@ -223,18 +212,18 @@ fn sync_names(folder: &Path) -> Result<(), Failure> {
 }
 
 async fn open_authority(
-    store: Arc<SqliteStore>,
+    store: OpenStore,
     master: &MasterKey,
     options: AuthorityOptions,
-) -> Result<Authority, Failure> {
+) -> Result<(Authority, Operator), Failure> {
     let (clock, random) = (Arc::new(SystemClock::default()), Arc::new(SystemRandom));
     Ok(Authority::open(store, master, clock, random, options).await?)
 }
 
-fn sqlite_options(token_index_mib: Option<u64>) -> SqliteOptions {
-    let usual = SqliteOptions::default();
+fn store_options(token_index_mib: Option<u64>) -> StoreOptions {
+    let usual = StoreOptions::default();
     let by_memory = || Some((memory::available()? / 4).min(MAX_DEFAULT_INDEX));
-    SqliteOptions {
+    StoreOptions {
         on_fatal: Box::new(end_at_once),
         token_index_bytes: token_index_mib
             .map(|mib| mib.saturating_mul(1 << 20))
@@ -265,6 +254,30 @@ fn first_master_key(folder: &Path, file: Option<&Path>) -> Result<MasterKey, Fai
     let key = MasterKey::generate(&SystemRandom);
     write_private(&path, format!("{}\n", *key.expose()).as_bytes())?;
     Ok(key)
+}
+
+/// Reads the master key: the environment's value, else its file, else `master.key` in the data folder.
+fn master_key(folder: &Path, file: Option<&Path>) -> Result<MasterKey, Failure> {
+    let malformed = |place: &str| {
+        Failure::new(
+            Code::MasterKey,
+            format!("{place} holds no master key"),
+            "a master key is 64 hexadecimal digits; `countersign init` makes one in master.key of the data folder",
+        )
+    };
+    if let Some(text) = variable("COUNTERSIGN_MASTER_KEY") {
+        return MasterKey::parse(&text).map_err(|_| malformed("COUNTERSIGN_MASTER_KEY"));
+    }
+    let path = file.map_or_else(|| folder.join(MASTER_KEY), Path::to_path_buf);
+    refuse_loose_mode(&path)?;
+    let text = fs::read_to_string(&path).map_err(|error| {
+        Failure::new(
+            Code::MasterKey,
+            format!("cannot read the master key {}: {error}", path.display()),
+            "give its place with --master-key-file, or the key in COUNTERSIGN_MASTER_KEY; it is never made anew for existing data",
+        )
+    })?;
+    MasterKey::parse(&text).map_err(|_| malformed(&path.display().to_string()))
 }
 
 /// Writes a file that only its owner can read, whole or not at all, and durable.

@@ -14,6 +14,7 @@ mod memory;
 mod process;
 #[cfg(test)]
 mod reference;
+mod refusals;
 mod serve;
 mod settings;
 mod telemetry;

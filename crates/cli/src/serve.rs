@@ -17,7 +17,7 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
     let folder = settings.data_folder()?;
     let prepared = Preparation::new(&settings)?;
     let options = authority_options(&settings, &prepared);
-    let authority = folder::open(
+    let (authority, _operator) = folder::open(
         &folder,
         settings.master_key_file.as_deref(),
         settings.token_index_mib,
@@ -147,6 +147,10 @@ pub(crate) async fn serve(
     // Last, so that whoever waits for the line finds the files.
     announce(&server, &url, settings.log_format.unwrap_or_default());
 
+    let follower = tokio::spawn({
+        let authority = Arc::clone(&authority);
+        async move { authority.follow().await }
+    });
     let mut rounds = tokio::time::interval(FLUSH_INTERVAL);
     loop {
         tokio::select! {
@@ -161,6 +165,9 @@ pub(crate) async fn serve(
     }
     tracing::info!("stopping: open requests are answered first");
     server.stop();
+    follower.abort();
+    // The follower holds the authority until it ends. Dropping the authority closes the store.
+    let _ = follower.await;
     if let Err(error) = authority.flush().await {
         tracing::warn!(%error, "the latest uses of tokens were not written");
     }

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use serde::de::{self, Unexpected, Visitor};
@@ -299,32 +299,4 @@ pub(crate) fn variable(name: &str) -> Option<String> {
         reason = "this is the module that reads the environment"
     )]
     std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-/// Reads the master key: the environment's value, else its file, else `master.key` in the data folder.
-pub(crate) fn master_key(
-    folder: &Path,
-    file: Option<&Path>,
-) -> Result<countersign_authority::MasterKey, Failure> {
-    use countersign_authority::MasterKey;
-    let malformed = |place: &str| {
-        Failure::new(
-            Code::MasterKey,
-            format!("{place} holds no master key"),
-            "a master key is 64 hexadecimal digits; `countersign init` makes one in master.key of the data folder",
-        )
-    };
-    if let Some(text) = variable("COUNTERSIGN_MASTER_KEY") {
-        return MasterKey::parse(&text).map_err(|_| malformed("COUNTERSIGN_MASTER_KEY"));
-    }
-    let path = file.map_or_else(|| folder.join("master.key"), Path::to_path_buf);
-    crate::folder::refuse_loose_mode(&path)?;
-    let text = fs::read_to_string(&path).map_err(|error| {
-        Failure::new(
-            Code::MasterKey,
-            format!("cannot read the master key {}: {error}", path.display()),
-            "give its place with --master-key-file, or the key in COUNTERSIGN_MASTER_KEY; it is never made anew for existing data",
-        )
-    })?;
-    MasterKey::parse(&text).map_err(|_| malformed(&path.display().to_string()))
 }

@@ -1,6 +1,11 @@
-//! The tree is the architecture: which crate may use which, and how long a file may be.
+//! Checks which crate may use which, and how long a file may be.
 //!
-//! The edges are those of ARCHITECTURE.md. A new one, or a new crate, needs a record in `docs/adr/`.
+//! The allowed edges are those in ARCHITECTURE.md. A new edge or a new crate needs a record in `docs/adr/`. Where the
+//! compiler cannot enforce a boundary, as around the store (`docs/adr/0020-store-boundary.md`), a test reads the
+//! sources.
+
+#[path = "architecture/sources.rs"]
+mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
+
+use sources::{code, is_in, is_word, names_behind, names_of_store, public_items, words};
 
 /// Each crate of the workspace and the others that it may use. The executable may use all of them.
 const ALLOWED: &[(&str, &[&str])] = &[
@@ -44,6 +51,17 @@ const ALLOWED: &[(&str, &[&str])] = &[
 const EXECUTABLE: &str = "countersign";
 /// Measures the product from outside and belongs to no layer.
 const EXEMPT: &str = "countersign-bench";
+/// All that the executable names of the store. None of them is an operation.
+const CHOICE: &[&str] = &[
+    "StoreChoice",
+    "StoreOptions",
+    "OpenStore",
+    "OpenError",
+    "Presence",
+];
+/// The one function of the authority that shows another type of the store: a master key is tried on data keys that were read
+/// while the store was closed, so there is no `OpenStore` yet. The executable hands them on and looks at nothing in them.
+const SHOWS_DATA_KEYS: (&str, &str) = ("fn try_master_key", "DataKey");
 /// The longest file, its tests aside.
 const MAX_LINES: usize = 500;
 
@@ -114,6 +132,94 @@ fn files_stay_under_500_lines_without_their_tests() {
         long.is_empty(),
         "split by meaning what exceeds {MAX_LINES} lines:\n{}",
         long.join("\n")
+    );
+}
+
+#[test]
+fn the_executable_and_the_server_call_no_operation_of_the_store() {
+    let mut wrong = Vec::new();
+    for (krate, allowed) in [("cli", CHOICE), ("server", &[])] {
+        let files = rust_files(&format!("crates/{krate}/src"));
+        assert!(files.len() > 10, "the sources of {krate} were not found");
+        for path in files {
+            let code = code(&path);
+            for name in names_of_store(&code) {
+                if !allowed.contains(&name.as_str()) {
+                    wrong.push(format!("{}: {name}", shown(&path)));
+                }
+            }
+            if words(&code, "into_store").next().is_some() {
+                wrong.push(format!("{}: into_store", shown(&path)));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "only the authority uses the store:\n{}",
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn the_authority_shows_no_type_of_the_store() {
+    let mut wrong = Vec::new();
+    let files = rust_files("crates/authority/src");
+    assert!(
+        files.len() > 20,
+        "the sources of the authority were not found"
+    );
+    let mut has_data_keys = false;
+    for path in files {
+        let code = code(&path);
+        let imported: Vec<String> = words(&code, "countersign_store")
+            .filter(|(before, _)| before.trim_end().ends_with("use"))
+            .flat_map(|(_, behind)| names_behind(behind))
+            .collect();
+        // One that stands for several or for another one would hide what an item shows.
+        let hidden = imported.iter().filter(|name| !name.chars().all(is_word));
+        wrong.extend(hidden.map(|name| format!("{}: use of {name}", shown(&path))));
+        for item in public_items(&code) {
+            if item.starts_with("pub use") && item.contains("countersign_store") {
+                wrong.push(format!("{}: {item}", shown(&path)));
+            }
+            let mut shows = names_of_store(item);
+            shows.extend(imported.iter().filter(|name| is_in(item, name)).cloned());
+            shows.retain(|name| !CHOICE.contains(&name.as_str()));
+            let (function, data_key) = SHOWS_DATA_KEYS;
+            if item.contains(function) && shows == [data_key] {
+                has_data_keys = true;
+                continue;
+            }
+            if !shows.is_empty() {
+                wrong.push(format!("{}: {} in {item}", shown(&path), shows.join(", ")));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    assert!(has_data_keys, "the exception is no longer needed");
+}
+
+#[test]
+fn nothing_outside_the_back_end_uses_rusqlite() {
+    let mut wrong = Vec::new();
+    for krate in children(&root().join("crates")) {
+        if krate.ends_with("store") {
+            continue;
+        }
+        let mut files = vec![krate.join("Cargo.toml")];
+        all_files(&krate, &mut files);
+        for path in files {
+            // This file names it, too.
+            let text = fs::read_to_string(&path).expect("the file can be read");
+            if text.contains("rusqlite") && !path.ends_with("cli/tests/architecture.rs") {
+                wrong.push(shown(&path));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "a database is the business of its back end in crates/store alone:\n{}",
+        wrong.join("\n")
     );
 }
 
@@ -190,6 +296,31 @@ fn sources(folder: &Path, files: &mut Vec<PathBuf>) {
             files.push(path);
         }
     }
+}
+
+/// All Rust files under a folder of the repository.
+fn rust_files(folder: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    all_files(&root().join(folder), &mut files);
+    files
+}
+
+fn all_files(folder: &Path, files: &mut Vec<PathBuf>) {
+    for path in children(folder) {
+        if path.is_dir() {
+            all_files(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+/// The place of a file within the repository.
+fn shown(path: &Path) -> String {
+    path.strip_prefix(root())
+        .unwrap_or(path)
+        .display()
+        .to_string()
 }
 
 /// How many lines stand before the module of tests at the foot of a file.

@@ -21,7 +21,8 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsAcceptor;
 
-use crate::app::{App, answer, refuse_unreadable};
+use crate::app::{answer, refuse_unreadable};
+use crate::call::App;
 use crate::connection::{Watch, Watched};
 
 /// How many connections may be open at once.

@@ -3,31 +3,28 @@
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use countersign_authority::{Accepts, Actor, Authority, Error};
 use countersign_protocol::error::{ErrorCode, NO_SUCH_PATH};
 use countersign_protocol::random::{Random, random_bytes};
-use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HeaderValue, USER_AGENT};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, Request, Version};
 use http_body::Body as _;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::SemaphorePermit;
 use tracing::Instrument as _;
 
 use crate::api;
-use crate::api::docs::Docs;
 use crate::body::{BodyProblem, read_body};
-use crate::budget::Budget;
+use crate::budget::QUEUE_TIMEOUT;
+use crate::call::{App, Call, Exposure};
 use crate::connection::{Phase, Watch};
-use crate::metrics::Metrics;
 use crate::reply::{Answer, ApiError, Habit};
-use crate::route::{Captures, Found, Operation, Row, find};
+use crate::route::{Found, Operation, find};
 
 /// The largest block of headers, counted as names and values.
 const MAX_HEADER_BYTES: usize = 32 * 1024;
@@ -37,80 +34,8 @@ const MAX_TARGET_BYTES: usize = 8 * 1024;
 const HANDLER_TIMEOUT: Duration = Duration::from_secs(8);
 /// The time in which a body must arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a request waits for its turn.
-pub(crate) const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 const API_VERSION: HeaderName = HeaderName::from_static("clerk-api-version");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-
-/// What every request needs.
-pub(crate) struct App {
-    pub(crate) authority: Arc<Authority>,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) random: Arc<dyn Random>,
-    pub(crate) turns: Arc<Semaphore>,
-    /// The machines in large pages that are being made.
-    pub(crate) listed: Arc<Budget>,
-    /// The KiB of large answers on their way.
-    pub(crate) large: Arc<Budget>,
-    pub(crate) trusted_proxies: Vec<IpAddr>,
-    /// What this listener answers.
-    pub(crate) exposure: Exposure,
-    pub(crate) docs: Arc<Docs>,
-}
-
-/// What a listener answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Exposure {
-    /// The API, its documentation, the state.
-    Api,
-    /// That and the metrics: a listener that only this machine reaches.
-    ApiAndMetrics,
-    /// The metrics and the state.
-    Metrics,
-}
-
-impl Exposure {
-    fn includes(self, operation: Operation) -> bool {
-        match operation {
-            Operation::Healthz | Operation::Readyz => true,
-            Operation::Metrics => self != Self::Api,
-            _ => self != Self::Metrics,
-        }
-    }
-}
-
-/// What a handler sees of a request. Its credential was checked before.
-pub(crate) struct Call<'a> {
-    pub(crate) app: &'a App,
-    pub(crate) row: &'static Row,
-    pub(crate) captures: Captures<'a>,
-    pub(crate) query: Option<&'a str>,
-    pub(crate) headers: &'a HeaderMap,
-    pub(crate) body: Bytes,
-    pub(crate) address: IpAddr,
-    actor: Option<Actor>,
-}
-
-impl Call<'_> {
-    /// Who calls. Operations that are public in the table have nobody to ask for.
-    pub(crate) fn actor(&self) -> Result<&Actor, ApiError> {
-        self.actor
-            .as_ref()
-            .ok_or_else(|| ApiError::new(ErrorCode::AuthorizationHeaderFormatInvalid))
-    }
-
-    /// Words a refusal as the route's service does.
-    pub(crate) fn refused(&self, error: Error) -> ApiError {
-        ApiError::from_authority(self.row.habit, error)
-    }
-
-    pub(crate) fn user_agent(&self) -> &str {
-        self.headers
-            .get(USER_AGENT)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
-    }
-}
 
 /// Answers a request. It never fails: what goes wrong becomes an answer.
 pub(crate) async fn answer(
@@ -219,12 +144,7 @@ async fn serve(
     };
     check_api_version(&head.headers, head.uri.query())?;
     let address = app.address_of(peer, &head.headers);
-    let actor = match row.accepts {
-        None => None,
-        Some(accepts) => Some(app.authenticate(&head.headers, accepts, address).await?),
-    };
-    let body = body.map_err(|problem| problem.worded(row.habit))?;
-    let call = Call {
+    let mut call = Call {
         app,
         row,
         captures,
@@ -232,55 +152,23 @@ async fn serve(
         headers: &head.headers,
         body,
         address,
-        actor,
+        actor: None,
     };
+    if !row.operation.checks_credential() {
+        if let Some(accepts) = row.accepts {
+            call.actor = Some(call.authenticate(accepts).await?);
+        }
+        call.body()?;
+    }
     let answer = api::handle(&call).await?;
     match &call.actor {
-        Some(actor) => app.large.hold(actor.instance().id, answer).await,
+        Some(actor) => app.large.hold(actor.instance_id(), answer).await,
         // What everybody may read is small, or is in memory once.
         None => Ok(answer),
     }
 }
 
 impl App {
-    /// The credential of the only `Authorization` header, which must be of the Bearer scheme (RFC 6750 section 2.1).
-    pub(crate) fn credential<'a>(
-        &self,
-        headers: &'a HeaderMap,
-        address: IpAddr,
-    ) -> Result<&'a str, ApiError> {
-        only_credential(headers).ok_or_else(|| {
-            self.failed(address)
-                .err()
-                .unwrap_or_else(|| ApiError::new(ErrorCode::AuthorizationHeaderFormatInvalid))
-        })
-    }
-
-    async fn authenticate(
-        &self,
-        headers: &HeaderMap,
-        accepts: Accepts,
-        address: IpAddr,
-    ) -> Result<Actor, ApiError> {
-        let credential = self.credential(headers, address)?;
-        match self.authority.authenticate(credential, accepts).await {
-            Ok(actor) => Ok(actor),
-            Err(error) => {
-                if matches!(error, Error::InstanceKeyInvalid | Error::MachineKeyInvalid) {
-                    self.failed(address)?;
-                }
-                Err(ApiError::from_authority(Habit::Parameters, error))
-            }
-        }
-    }
-
-    /// Counts a failed authentication; an error where the address has failed too often.
-    pub(crate) fn failed(&self, address: IpAddr) -> Result<(), ApiError> {
-        self.authority
-            .note_failure(address)
-            .map_err(|error| ApiError::from_authority(Habit::Parameters, error))
-    }
-
     /// The address that counts for limits: the peer's, or what a trusted proxy says.
     fn address_of(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         if self.trusted_proxies.is_empty() || !self.trusted_proxies.contains(&peer.to_canonical()) {
@@ -389,23 +277,6 @@ fn habit_of_path(path: &str) -> Habit {
     }
 }
 
-/// The credential of the only `Authorization` line.
-pub(crate) fn only_credential(headers: &HeaderMap) -> Option<&str> {
-    let mut lines = headers.get_all(AUTHORIZATION).iter();
-    match (lines.next(), lines.next()) {
-        (Some(line), None) => line.to_str().ok().and_then(bearer),
-        _ => None,
-    }
-}
-
-/// The credential of `Bearer <credential>`; the scheme in any case.
-fn bearer(line: &str) -> Option<&str> {
-    let (scheme, credential) = line.split_once(' ')?;
-    let credential = credential.trim_matches(' ');
-    (scheme.eq_ignore_ascii_case("bearer") && !credential.is_empty() && !credential.contains(' '))
-        .then_some(credential)
-}
-
 /// Accepts any well-formed date, once, in the header or the query (contract: request conventions).
 pub(crate) fn check_api_version(headers: &HeaderMap, query: Option<&str>) -> Result<(), ApiError> {
     let mut lines = headers.get_all(API_VERSION).iter();
@@ -488,23 +359,6 @@ async fn guarded<T>(mut handler: Pin<&mut impl Future<Output = T>>, limit: Durat
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_scheme_is_bearer_in_any_case_with_one_credential() {
-        assert_eq!(bearer("Bearer ak_1"), Some("ak_1"));
-        assert_eq!(bearer("bearer ak_1"), Some("ak_1"));
-        for line in [
-            "",
-            "Bearer",
-            "Bearer ",
-            "ak_1",
-            "Basic ak_1",
-            "Bearer a b",
-            "Bearer\tak_1",
-        ] {
-            assert_eq!(bearer(line), None, "{line}");
-        }
-    }
 
     #[test]
     fn an_api_version_is_any_date_given_once() {

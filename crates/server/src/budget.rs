@@ -2,14 +2,17 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use countersign_protocol::ids::InstanceId;
 use http_body::Body as _;
 use http_body_util::Full;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
-use crate::app::QUEUE_TIMEOUT;
 use crate::reply::{Answer, ApiError, held};
+
+/// How long a request waits for its turn.
+pub(crate) const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 
 const KIB: u64 = 1024;
 /// Answers up to this many bytes are not counted.

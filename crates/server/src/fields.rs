@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-use countersign_authority::{Invalid, Problem};
+use countersign_authority::{Invalid, Place, Problem};
 use countersign_protocol::error::ErrorCode;
 use countersign_protocol::json::Object;
 use serde_json::value::RawValue;
 
-use crate::reply::{ApiError, Habit, Place};
+use crate::reply::{ApiError, Habit};
 
 /// The members of a JSON body.
 pub(crate) struct Body<'a> {
@@ -53,7 +53,7 @@ impl<'a> Body<'a> {
 
     /// The error about the member `name`.
     pub(crate) fn wrong(&self, name: &'static str, problem: Problem) -> ApiError {
-        ApiError::invalid(self.habit, Place::Body, &Invalid::new(name, problem))
+        ApiError::invalid(self.habit, &Invalid::new(Place::Body, name, problem))
     }
 
     /// A member as it was written.
@@ -139,8 +139,7 @@ impl<'a> Body<'a> {
                 };
                 Err(ApiError::invalid(
                     self.habit,
-                    Place::Body,
-                    &Invalid::new(name, Problem::Unknown),
+                    &Invalid::new(Place::Body, name, Problem::Unknown),
                 ))
             }
         }
@@ -161,11 +160,6 @@ fn read_json_integer(text: &str) -> Option<i64> {
     if !text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
         return None;
     }
-    read_integer(text)
-}
-
-/// A whole number, with a fraction of zeros or an exponent if need be.
-pub(crate) fn read_integer(text: &str) -> Option<i64> {
     if let Ok(number) = text.parse() {
         return Some(number);
     }
@@ -199,7 +193,7 @@ impl<'a> Query<'a> {
     }
 
     pub(crate) fn wrong(&self, name: &'static str, problem: Problem) -> ApiError {
-        ApiError::invalid(self.habit, Place::Query, &Invalid::new(name, problem))
+        ApiError::invalid(self.habit, &Invalid::new(Place::Query, name, problem))
     }
 
     pub(crate) fn text(&mut self, name: &'static str) -> Result<Option<Cow<'a, str>>, ApiError> {
@@ -217,28 +211,19 @@ impl<'a> Query<'a> {
         Ok(Some(value))
     }
 
-    /// A whole number between `least` and `most`; `10.0` is one.
-    pub(crate) fn integer(
-        &mut self,
-        name: &'static str,
-        least: i64,
-        most: i64,
-    ) -> Result<Option<i64>, ApiError> {
+    /// A whole number; `10.0` is one.
+    pub(crate) fn integer(&mut self, name: &'static str) -> Result<Option<i64>, ApiError> {
         let Some(text) = self.text(name)? else {
             return Ok(None);
         };
-        let number = read_json_integer(&text)
-            .ok_or_else(|| self.wrong(name, Problem::WrongType("an integer")))?;
-        if number < least {
-            return Err(self.wrong(
-                name,
-                Problem::NotAllowed(format!("must be at least {least}").into()),
-            ));
-        }
-        if number > most {
-            return Err(self.wrong(name, Problem::TooLarge(most)));
-        }
-        Ok(Some(number))
+        read_json_integer(&text)
+            .map(Some)
+            .ok_or_else(|| self.wrong(name, Problem::WrongType("an integer")))
+    }
+
+    /// A text that is owned.
+    pub(crate) fn owned(&mut self, name: &'static str) -> Result<Option<String>, ApiError> {
+        Ok(self.text(name)?.map(Cow::into_owned))
     }
 
     /// `true` or `false`; absent and empty are `false`.

@@ -2,7 +2,8 @@
 
 use http::{HeaderMap, Method};
 
-use crate::app::{check_api_version, only_credential};
+use crate::app::check_api_version;
+use crate::call::only_credential;
 use crate::fields::Query;
 use crate::reply::Habit;
 use crate::route::{Found, find};
@@ -28,7 +29,7 @@ pub fn is_version_accepted(headers: &HeaderMap, query: &str) -> bool {
     check_api_version(headers, Some(query)).is_ok()
 }
 
-/// Parameters of a query: a text, a number between 1 and 500, a boolean; each `None` where it is refused. `None` for a query that
+/// Parameters of a query: a text, a whole number, a boolean; each `None` where it is refused. `None` for a query that
 /// is refused as a whole.
 #[must_use]
 #[expect(clippy::type_complexity, reason = "read in one place")]
@@ -37,7 +38,7 @@ pub fn query(query: &str) -> Option<(Option<Option<String>>, Option<Option<i64>>
     let text = query.text("query").map(|text| text.map(Into::into));
     Some((
         text.ok(),
-        query.integer("limit", 1, 500).ok(),
+        query.integer("limit").ok(),
         query.boolean("revoked").ok(),
     ))
 }

@@ -9,7 +9,9 @@ mod api;
 mod app;
 mod body;
 mod budget;
+mod call;
 mod connection;
+mod docs;
 mod fields;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
@@ -33,9 +35,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::accept::Listener;
-use crate::api::docs::Docs;
-use crate::app::{App, Exposure};
 use crate::budget::Budget;
+use crate::call::{App, Exposure};
+use crate::docs::Docs;
 use crate::metrics::Metrics;
 
 /// How many requests are worked on at once.

@@ -1,9 +1,11 @@
 //! What the authority counts, as Prometheus reads it. Labels come from fixed sets: operations, statuses, outcomes.
 
-use std::sync::atomic::AtomicU64;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use countersign_authority::{Refusal, Statistics};
+use countersign_authority::{Authority, Refusal};
 use http::StatusCode;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, LabelValueEncoder};
@@ -54,23 +56,14 @@ struct MintLabels {
 
 /// The counters.
 pub(crate) struct Metrics {
-    registry: Registry,
+    registry: Mutex<Registry>,
     requests: Family<RequestLabels, Counter<u64, AtomicU64>>,
     durations: Histogram,
     verifications: Family<VerificationLabels, Counter<u64, AtomicU64>>,
     mints: Family<MintLabels, Counter<u64, AtomicU64>>,
     pub(crate) connections: Gauge,
-    store: StoreGauges,
-}
-
-/// Copies of the store's own counters, refreshed when somebody looks.
-struct StoreGauges {
-    commits: Gauge,
-    operations: Gauge,
-    commit_micros: Gauge,
-    hits: Gauge,
-    misses: Gauge,
-    indexed: Gauge,
+    /// Copies of the numbers that the store measures, by name.
+    store: Mutex<BTreeMap<&'static str, Gauge>>,
 }
 
 /// A new metric, registered.
@@ -104,31 +97,8 @@ impl Metrics {
                 "Tokens handed out, new ones and reused ones",
             ),
             connections: registered(own, "connections", "Open connections"),
-            store: StoreGauges {
-                commits: registered(own, "store_commits", "Durable commits since the start"),
-                operations: registered(
-                    own,
-                    "store_committed_operations",
-                    "Operations in all commits; divided by commits it is the batch size",
-                ),
-                commit_micros: registered(
-                    own,
-                    "store_commit_microseconds",
-                    "Time spent in commits since the start",
-                ),
-                hits: registered(
-                    own,
-                    "store_index_hits",
-                    "Point reads answered from memory since the start",
-                ),
-                misses: registered(
-                    own,
-                    "store_index_misses",
-                    "Point reads answered from the database since the start",
-                ),
-                indexed: registered(own, "store_indexed_tokens", "Tokens in the index in memory"),
-            },
-            registry,
+            store: Mutex::default(),
+            registry: Mutex::new(registry),
         }
     }
 
@@ -154,36 +124,48 @@ impl Metrics {
         self.durations.observe(stopwatch.0.elapsed().as_secs_f64());
     }
 
-    pub(crate) fn verified(&self, is_jwt: bool, refusal: Option<Refusal>) {
-        let format = if is_jwt { "jwt" } else { "opaque" };
-        let labels = VerificationLabels {
-            format,
-            outcome: refusal.map_or("valid", Refusal::as_str),
-        };
-        self.verifications.get_or_create(&labels).inc();
-    }
-
-    pub(crate) fn issued(&self, is_jwt: bool, is_reused: bool) {
-        let format = if is_jwt { "jwt" } else { "opaque" };
-        self.mints
-            .get_or_create(&MintLabels {
-                format,
-                reused: is_reused,
-            })
-            .inc();
-    }
-
-    /// The page for Prometheus.
-    pub(crate) fn page(&self, statistics: &Statistics) -> String {
-        let set = |gauge: &Gauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-        set(&self.store.commits, statistics.commits);
-        set(&self.store.operations, statistics.committed_operations);
-        set(&self.store.commit_micros, statistics.commit_micros);
-        set(&self.store.hits, statistics.index_hits);
-        set(&self.store.misses, statistics.index_misses);
-        set(&self.store.indexed, statistics.indexed_tokens);
+    /// Returns the page for Prometheus, including the authority's counts and its store's measurements.
+    pub(crate) fn page(&self, authority: &Authority) -> String {
+        let counters = authority.counters();
+        for (format, refusal, count) in counters.verifications() {
+            let labels = VerificationLabels {
+                format: format.as_str(),
+                outcome: refusal.map_or("valid", Refusal::as_str),
+            };
+            set(&self.verifications, &labels, count);
+        }
+        for (format, reused, count) in counters.issued() {
+            let labels = MintLabels {
+                format: format.as_str(),
+                reused,
+            };
+            set(&self.mints, &labels, count);
+        }
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        for measure in authority.measures() {
+            let gauge = store.entry(measure.name).or_insert_with(|| {
+                registered(
+                    &mut registry,
+                    &format!("store_{}", measure.name),
+                    measure.help,
+                )
+            });
+            gauge.set(i64::try_from(measure.value).unwrap_or(i64::MAX));
+        }
         let mut page = String::new();
-        let _ = encode(&mut page, &self.registry);
+        let _ = encode(&mut page, &registry);
         page
+    }
+}
+
+/// Sets a counter to the authority's count. Label sets that never occurred are left out.
+fn set<L>(family: &Family<L, Counter<u64, AtomicU64>>, labels: &L, count: u64)
+where
+    L: Clone + Eq + std::hash::Hash,
+{
+    if count > 0 {
+        let counter = family.get_or_create(labels);
+        counter.inner().fetch_max(count, Ordering::Relaxed);
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use countersign_authority::{Error, Invalid, Problem, Refusal, StoreError};
+use countersign_authority::{Error, Invalid, Place, Problem, Refusal};
 use countersign_protocol::error::{ErrorCode, ErrorEnvelope, ErrorItem};
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
@@ -26,24 +26,6 @@ pub(crate) enum Habit {
     Parameters,
     /// 400 `bad_request` with the place in the long message: tokens.
     BadRequest,
-}
-
-/// Where a parameter stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    Path,
-    Query,
-    Body,
-}
-
-impl Place {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Path => "url_parameter",
-            Self::Query => "query",
-            Self::Body => "body",
-        }
-    }
 }
 
 /// An error on its way to a caller. What only the log may read is `source`.
@@ -85,12 +67,12 @@ impl ApiError {
     }
 
     /// Words a problem with a parameter as the route's service does.
-    pub(crate) fn invalid(habit: Habit, place: Place, invalid: &Invalid) -> Self {
+    pub(crate) fn invalid(habit: Habit, invalid: &Invalid) -> Self {
         let name = &invalid.name;
         match habit {
             Habit::BadRequest => Self::saying(
                 ErrorCode::BadRequest,
-                format!("{}.{name} {}", place.as_str(), invalid.problem),
+                format!("{}.{name} {}", place(invalid.place), invalid.problem),
             ),
             Habit::Parameters => {
                 let (code, long_message) = parameter_problem(name, &invalid.problem);
@@ -109,6 +91,7 @@ impl ApiError {
         match error {
             Error::InstanceKeyInvalid => Self::new(ErrorCode::ClerkKeyInvalid),
             Error::MachineKeyInvalid => Self::new(ErrorCode::MachineSecretKeyInvalid),
+            Error::CredentialMalformed => Self::new(ErrorCode::AuthorizationHeaderFormatInvalid),
             Error::Forbidden(why) => Self::saying(
                 ErrorCode::AuthorizationInvalid,
                 format!("You are not authorized to perform this request: {why}"),
@@ -136,7 +119,7 @@ impl ApiError {
                 }
                 Self::of(ErrorCode::ResourceNotFound, item)
             }
-            Error::Invalid(invalid) => Self::invalid(habit, Place::Body, &invalid),
+            Error::Invalid(invalid) => Self::invalid(habit, &invalid),
             Error::ReservedClaim(name) => {
                 let text = format!("You can't use the reserved claim: '{name}'");
                 let code = ErrorCode::MachineTokenReservedClaim;
@@ -162,9 +145,9 @@ impl ApiError {
                 retry_after_seconds: Some(retry_after_seconds),
                 ..Self::saying(ErrorCode::TooManyRequests, error.to_string())
             },
-            Error::Overloaded | Error::Store(StoreError::Busy(_)) => Self::overloaded(),
+            Error::Overloaded | Error::Busy(_) => Self::overloaded(),
             // The store could not answer; the caller may try again. Anything else about it is a fault.
-            error @ Error::Store(StoreError::Unavailable(_)) => Self {
+            error @ Error::Unavailable(_) => Self {
                 source: Some(error.to_string()),
                 ..Self::overloaded()
             },
@@ -211,6 +194,15 @@ impl ApiError {
                 .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         answer
+    }
+}
+
+/// Where a parameter stands, in the words of the service for tokens.
+fn place(place: Place) -> &'static str {
+    match place {
+        Place::Path => "url_parameter",
+        Place::Query => "query",
+        Place::Body => "body",
     }
 }
 
@@ -310,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_busy_store_is_no_fault_for_the_log() {
-        let busy = Error::Store(StoreError::Busy("too many lists are read"));
+        let busy = Error::Busy("too many lists are read");
         let error = ApiError::from_authority(Habit::Parameters, busy);
         assert_eq!(error.code, ErrorCode::ServiceUnavailable);
         assert_eq!(error.retry_after_seconds, Some(1));

@@ -49,6 +49,11 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
+    /// Whether its handler checks the credential, because that is one with the rest of what it does.
+    pub(crate) fn checks_credential(self) -> bool {
+        matches!(self, Self::VerifyToken | Self::WhoAmI)
+    }
+
     /// Whether it is answered from memory or by a point read, so that it need not queue behind those that wait.
     pub(crate) fn never_waits(self) -> bool {
         matches!(

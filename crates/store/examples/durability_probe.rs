@@ -10,15 +10,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use countersign_protocol::ids::{InstanceId, Locator, MachineId, TokenId};
+use countersign_protocol::ids::{InstanceId, KeyId, Locator, MachineId, TokenId};
+use countersign_protocol::page::{MachineOrder, Page, SortBy};
 use countersign_protocol::random::{Random, random_bytes};
+use countersign_protocol::settings::InstanceSettings;
 use countersign_protocol::time::Timestamp;
-use countersign_store::sqlite::{SqliteOptions, SqliteStore};
+use countersign_protocol::token::TokenFormats;
 use countersign_store::{
-    ChainKey, ChangeKind, DataKey, DataKeyPurpose, Digest, InsertMachine, InsertToken,
-    InstanceKeyRow, InstanceSettings, MachineOrder, MachineQuery, MachineRow, NewChange,
-    NewInstance, NewMachine, NewMachineKey, NewToken, Page, Revocation, RevokeToken, SealedBytes,
-    SigningKeyRow, SigningKeyState, SortBy, Store, TokenFormats, TokenQuery,
+    ChainKey, DataKey, DataKeyPurpose, Digest, InsertMachine, InsertToken, Instance,
+    InstanceKeyRow, MachineQuery, MachineRow, NewChange, NewInstance, NewMachine, NewMachineKey,
+    NewToken, Proof, RevokeToken, SealedBytes, SigningKeyRow, SigningKeyState, Store, StoreChoice,
+    StoreOptions, TokenQuery,
 };
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -88,19 +90,20 @@ fn arguments() -> Result<Arguments, Failure> {
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let arguments = arguments()?;
-    let options = || SqliteOptions {
-        synchronous_normal_for_proof: !arguments.is_durable,
+    let options = StoreOptions {
+        is_hasty_for_proof: !arguments.is_durable,
         on_fatal: Box::new(|reason| {
             eprintln!("fatal: {reason}");
             std::process::exit(70);
         }),
-        ..SqliteOptions::default()
+        ..StoreOptions::default()
     };
+    let choice = StoreChoice::Folder(arguments.data.clone());
     match arguments.operations {
-        None => check(&SqliteStore::open(&arguments.data, options())?).await,
+        None => check(&*choice.open(options)?.into_store()).await,
         Some(operations) => {
-            let store = SqliteStore::create(&arguments.data, options())?;
-            run(Arc::new(store), &arguments.data, operations).await
+            let store = choice.create(options)?.into_store();
+            run(store, &arguments.data, operations).await
         }
     }
 }
@@ -113,21 +116,20 @@ fn say(line: &str) -> Result<(), Failure> {
     Ok(output.flush()?)
 }
 
-fn change(instance: InstanceId, kind: ChangeKind, subject: &str) -> NewChange {
+fn change() -> NewChange {
     NewChange {
-        instance,
         at: NOW,
         actor: "operator".to_owned(),
         key: None,
-        kind,
-        subject: subject.to_owned(),
-        detail: "{}".to_owned(),
         chain: ChainKey::new(1, &[1; 32]),
     }
 }
 
 /// Finds the probe's machine, or makes it and all that it needs.
-async fn machine(store: &SqliteStore, random: &Bytes) -> Result<Arc<MachineRow>, Failure> {
+async fn machine(
+    store: &dyn Store,
+    random: &Bytes,
+) -> Result<(Arc<Instance>, Arc<MachineRow>), Failure> {
     let digest = || Digest {
         bytes: random_bytes(random),
         version: 1,
@@ -141,22 +143,23 @@ async fn machine(store: &SqliteStore, random: &Bytes) -> Result<Arc<MachineRow>,
             created_at: NOW,
         };
         store
-            .initialise(DataKeyPurpose::ALL.into_iter().map(key).collect())
+            .initialize(DataKeyPurpose::ALL.into_iter().map(key).collect(), change())
             .await?;
     }
     let instance = match store.list_instances().await?.first() {
-        Some(instance) => instance.id,
+        Some(instance) => Arc::clone(instance),
         None => {
             let id = InstanceId::generate(NOW, random);
             let settings = InstanceSettings::default();
             let new = NewInstance {
                 id,
                 name: "probe".to_owned(),
+                is_default: true,
                 settings,
                 created_at: NOW,
             };
             let key = InstanceKeyRow {
-                id: "key_probe".to_owned(),
+                id: KeyId::generate(random),
                 instance: id,
                 digest: digest(),
                 created_at: NOW,
@@ -173,47 +176,36 @@ async fn machine(store: &SqliteStore, random: &Bytes) -> Result<Arc<MachineRow>,
                 last_expires_at: None,
             };
             store
-                .insert_instance(
-                    new,
-                    key,
-                    signing_key,
-                    change(id, ChangeKind::InstanceCreated, id.as_str()),
-                )
+                .insert_instance(new, key, signing_key, change())
                 .await?
-                .id
         }
     };
-    if let Some(found) = machines(store, instance).await?.into_iter().next() {
-        return Ok(found);
+    if let Some(found) = machines(store, instance.id).await?.into_iter().next() {
+        return Ok((instance, found));
     }
     let id = MachineId::generate(NOW, random);
     let new = NewMachine {
         id,
-        instance,
+        instance: instance.id,
         name: "probe".to_owned(),
         default_token_ttl: 3600,
         scopes: Vec::new(),
         key: NewMachineKey {
+            id: KeyId::generate(random),
             digest: digest(),
             sealed: None,
             created_at: NOW,
         },
         created_at: NOW,
     };
-    match store
-        .insert_machine(
-            new,
-            change(instance, ChangeKind::MachineCreated, id.as_str()),
-        )
-        .await?
-    {
-        InsertMachine::Inserted(made) => Ok(made.machine),
+    match store.insert_machine(new, change()).await? {
+        InsertMachine::Inserted(made) => Ok((instance, made.machine)),
         InsertMachine::ScopeNotFound(_) => Err("a machine without scopes misses one".into()),
     }
 }
 
 async fn machines(
-    store: &SqliteStore,
+    store: &dyn Store,
     instance: InstanceId,
 ) -> Result<Vec<Arc<MachineRow>>, Failure> {
     let order = MachineOrder {
@@ -237,24 +229,24 @@ async fn machines(
         .collect())
 }
 
-async fn run(store: Arc<SqliteStore>, data: &Path, operations: u64) -> Result<(), Failure> {
+async fn run(store: Arc<dyn Store>, data: &Path, operations: u64) -> Result<(), Failure> {
     // Another run in the same folder goes on with other numbers.
-    let start = stored(&store)
+    let start = stored(&*store)
         .await?
         .iter()
         .map(|(id, _)| id.locator().get() + 1)
         .max()
         .unwrap_or(1 << 40);
     let random = Arc::new(Bytes(AtomicU64::new(start.wrapping_mul(1 << 10))));
-    let machine = machine(&store, &random).await?;
+    let seen = Arc::new(machine(&*store, &random).await?);
     eprintln!(
         "writing {operations} tokens to {} from {start}",
         data.display()
     );
     let next = Arc::new(AtomicU64::new(0));
     let clients = (0..CLIENTS).map(|_| {
-        let (store, machine, random, next) =
-            (store.clone(), machine.clone(), random.clone(), next.clone());
+        let (store, seen, random, next) =
+            (store.clone(), seen.clone(), random.clone(), next.clone());
         tokio::spawn(async move {
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
@@ -263,10 +255,10 @@ async fn run(store: Arc<SqliteStore>, data: &Path, operations: u64) -> Result<()
                 }
                 let locator = Locator::new(start + number).ok_or("there are no more locators")?;
                 let id = TokenId::generate(locator, &*random);
-                issue(&store, &machine, id, &random).await?;
+                issue(&*store, &seen, id, &random).await?;
                 say(&format!("ack issue {id}"))?;
                 if number.is_multiple_of(3) {
-                    revoke(&store, &machine, id).await?;
+                    revoke(&*store, &seen.1, id).await?;
                     say(&format!("ack revoke {id}"))?;
                 }
             }
@@ -279,26 +271,27 @@ async fn run(store: Arc<SqliteStore>, data: &Path, operations: u64) -> Result<()
 }
 
 async fn issue(
-    store: &SqliteStore,
-    machine: &Arc<MachineRow>,
+    store: &dyn Store,
+    (instance, machine): &(Arc<Instance>, Arc<MachineRow>),
     id: TokenId,
     random: &Bytes,
 ) -> Result<(), Failure> {
     let token = NewToken {
         id,
+        instance: Arc::clone(instance),
         machine: Arc::clone(machine),
-        digest: Some(Digest {
+        proof: Proof::Opaque(Digest {
             bytes: random_bytes(random),
             version: 1,
         }),
-        signing_key: None,
         scopes: machine.scopes.clone(),
         claims: None,
         created_at: NOW,
         expires_at: None,
         pool: None,
         key: None,
-        max_tokens: u64::MAX >> 1,
+        is_full: false,
+        change: None,
     };
     match store.insert_token(token).await? {
         InsertToken::Inserted => Ok(()),
@@ -306,14 +299,9 @@ async fn issue(
     }
 }
 
-async fn revoke(store: &SqliteStore, machine: &MachineRow, id: TokenId) -> Result<(), Failure> {
-    let revocation = Revocation {
-        at: NOW,
-        reason: None,
-    };
-    let entry = change(machine.instance, ChangeKind::TokenRevoked, &id.to_string());
+async fn revoke(store: &dyn Store, machine: &MachineRow, id: TokenId) -> Result<(), Failure> {
     match store
-        .revoke_token(machine.instance, None, id, revocation, entry)
+        .revoke_token(machine.instance, None, id, None, change())
         .await?
     {
         RevokeToken::Revoked(_) => Ok(()),
@@ -322,7 +310,7 @@ async fn revoke(store: &SqliteStore, machine: &MachineRow, id: TokenId) -> Resul
 }
 
 /// All stored tokens, and whether they are revoked.
-async fn stored(store: &SqliteStore) -> Result<Vec<(TokenId, bool)>, Failure> {
+async fn stored(store: &dyn Store) -> Result<Vec<(TokenId, bool)>, Failure> {
     let mut all = Vec::new();
     for instance in store.list_instances().await? {
         for machine in machines(store, instance.id).await? {
@@ -352,7 +340,7 @@ async fn stored(store: &SqliteStore) -> Result<Vec<(TokenId, bool)>, Failure> {
     Ok(all)
 }
 
-async fn check(store: &SqliteStore) -> Result<(), Failure> {
+async fn check(store: &dyn Store) -> Result<(), Failure> {
     let mut output = std::io::stdout().lock();
     for (id, is_revoked) in stored(store).await? {
         writeln!(

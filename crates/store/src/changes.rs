@@ -1,16 +1,17 @@
-//! The change log: what changed, by whom, chained by HMAC.
+//! Defines the change log as a store keeps it: records in order, each chained to the previous one by HMAC.
 //!
-//! Sequence numbers count per instance, without gaps, and are never used twice. Each entry's code covers the entry before it,
-//! so that a missing, changed or planted one shows. The log is the audit log, and it is what others follow.
+//! Each log has its own sequence numbers, without gaps, and never uses a number twice. Each record's chain code covers
+//! the previous code, so a missing, altered or forged record is detected. [`Event`] defines the content of a record.
 
 use std::fmt;
 use std::sync::Arc;
 
 use aws_lc_rs::hmac;
-use countersign_protocol::ids::InstanceId;
+use countersign_protocol::change::{ChangeKind, Cursor, Event, FORMAT_VERSION, Log};
+use countersign_protocol::ids::{KeyId, MachineId};
 use countersign_protocol::time::Timestamp;
 
-/// The key that chains entries.
+/// The key that chains records.
 #[derive(Clone)]
 pub struct ChainKey {
     version: u32,
@@ -36,21 +37,23 @@ impl ChainKey {
         }
     }
 
-    /// The version that an entry names.
+    /// Returns the key version that records name.
     #[must_use]
     pub fn version(&self) -> u32 {
         self.version
     }
 
-    /// The code of an entry that follows the one with the code `previous`; the first entry follows 32 zero bytes.
+    /// Computes the chain code of the record that follows the one with the code `previous`. The first record follows 32
+    /// zero bytes.
     #[must_use]
-    pub fn link(&self, previous: &[u8; 32], sequence: u64, change: &NewChange) -> [u8; 32] {
+    pub fn link(&self, previous: &[u8; 32], log: Log, change: &Change) -> [u8; 32] {
         let mut context = hmac::Context::with_key(&self.key);
         context.update(previous);
-        context.update(&sequence.to_be_bytes());
+        context.update(&change.version.to_be_bytes());
+        context.update(&change.sequence.to_be_bytes());
         context.update(&change.at.as_millis().to_be_bytes());
         for text in [
-            change.instance.as_str(),
+            &log.to_string(),
             &change.actor,
             change.kind.as_str(),
             &change.subject,
@@ -65,132 +68,101 @@ impl ChainKey {
     }
 }
 
-/// What kind of change an entry records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ChangeKind {
-    /// An instance was made.
-    InstanceCreated,
-    /// An instance's settings changed.
-    InstanceUpdated,
-    /// An instance key was added.
-    InstanceKeyCreated,
-    /// An instance key was revoked.
-    InstanceKeyRevoked,
-    /// A signing key was published.
-    SigningKeyPublished,
-    /// A signing key became the active one.
-    SigningKeyActivated,
-    /// A signing key was deleted.
-    SigningKeyDeleted,
-    /// A machine was made.
-    MachineCreated,
-    /// A machine's name or token lifetime changed.
-    MachineUpdated,
-    /// A machine was deleted.
-    MachineDeleted,
-    /// A machine's key was rotated.
-    MachineKeyRotated,
-    /// A machine's key was shown.
-    MachineKeyRevealed,
-    /// A scope was made.
-    ScopeCreated,
-    /// A scope was taken away.
-    ScopeDeleted,
-    /// A token was revoked.
-    TokenRevoked,
-    /// A token's claims or lifetime changed.
-    TokenUpdated,
-}
-
-impl ChangeKind {
-    /// All kinds with their stored names.
-    pub const ALL: [(Self, &'static str); 16] = [
-        (Self::InstanceCreated, "instance.created"),
-        (Self::InstanceUpdated, "instance.updated"),
-        (Self::InstanceKeyCreated, "instance_key.created"),
-        (Self::InstanceKeyRevoked, "instance_key.revoked"),
-        (Self::SigningKeyPublished, "signing_key.published"),
-        (Self::SigningKeyActivated, "signing_key.activated"),
-        (Self::SigningKeyDeleted, "signing_key.deleted"),
-        (Self::MachineCreated, "machine.created"),
-        (Self::MachineUpdated, "machine.updated"),
-        (Self::MachineDeleted, "machine.deleted"),
-        (Self::MachineKeyRotated, "machine_key.rotated"),
-        (Self::MachineKeyRevealed, "machine_key.revealed"),
-        (Self::ScopeCreated, "scope.created"),
-        (Self::ScopeDeleted, "scope.deleted"),
-        (Self::TokenRevoked, "token.revoked"),
-        (Self::TokenUpdated, "token.updated"),
-    ];
-
-    /// The stored name.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        Self::ALL
-            .iter()
-            .find(|(kind, _)| *kind == self)
-            .map_or("unknown", |(_, name)| name)
-    }
-
-    /// The kind with this stored name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .find(|(_, candidate)| *candidate == name)
-            .map(|(kind, _)| *kind)
-    }
-}
-
-/// A key that asks for a change.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A key that requests a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ActingKey {
-    /// An instance key, by its id.
-    Instance(String),
-    /// A machine key, by its number.
-    Machine(i64),
+    /// A key of the instance.
+    Instance(KeyId),
+    /// A key of one of its machines.
+    Machine(MachineId, KeyId),
 }
 
-/// An entry to be appended. It holds no secret.
+/// Who requests a change, and when. Together with the resulting [`Event`], it becomes a record.
 #[derive(Clone, Debug)]
 pub struct NewChange {
-    /// The instance whose log it goes to.
-    pub instance: InstanceId,
-    /// When.
+    /// When the change happens.
     pub at: Timestamp,
-    /// Who: an id of a key or machine, or `operator` for the local command line.
+    /// Id of the key or machine that requests the change, or `operator`.
     pub actor: String,
-    /// The key that asked for the change; `None` for the operator. Not part of the entry: it must be alive when the change is
-    /// made, else nothing changes.
+    /// The requesting key; `None` for the operator. It is not part of the record. If the key is no longer live when the
+    /// change is made, nothing changes.
     pub key: Option<ActingKey>,
-    /// What kind of change.
-    pub kind: ChangeKind,
-    /// The id of what changed.
-    pub subject: String,
-    /// What changed, a JSON object.
-    pub detail: String,
-    /// The key that chains it to the entry before.
+    /// The key that chains the record to the previous one.
     pub chain: ChainKey,
 }
 
-/// An entry of the log.
-#[derive(Clone, Debug)]
+/// A record of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Its number within the instance, from 1.
+    /// Format version of the record.
+    pub version: u32,
+    /// Its number within the log, from 1.
     pub sequence: u64,
-    /// When.
+    /// When the change happened.
     pub at: Timestamp,
-    /// Who.
+    /// Id of the key or machine that requested the change, or `operator`.
     pub actor: String,
-    /// What kind of change, by its stored name.
+    /// The kind of change.
     pub kind: ChangeKind,
-    /// The id of what changed.
+    /// Id of the object that changed.
     pub subject: String,
-    /// What changed, a JSON object.
+    /// The kind-specific members, as a JSON object; [`Change::event`] reads them.
     pub detail: String,
-    /// The version of the key that chains it.
+    /// The version of the key that chains the record.
     pub chain_version: u32,
-    /// Its code.
+    /// The record's chain code.
     pub code: [u8; 32],
+}
+
+impl Change {
+    /// Creates the record of `event` that follows the record `last`, given by its number and whole chain code.
+    #[must_use]
+    pub fn new(new: &NewChange, log: Log, last: Option<(u64, [u8; 32])>, event: &Event) -> Self {
+        let (last, previous) = last.unwrap_or((0, [0; 32]));
+        let mut change = Self {
+            version: FORMAT_VERSION,
+            sequence: last + 1,
+            at: new.at,
+            actor: new.actor.clone(),
+            kind: event.kind(),
+            subject: event.subject(),
+            detail: event.detail(),
+            chain_version: new.chain.version(),
+            code: [0; 32],
+        };
+        change.code = new.chain.link(&previous, log, &change);
+        change
+    }
+
+    /// Reads the event. `None` if this version cannot read the record.
+    #[must_use]
+    pub fn event(&self) -> Option<Event> {
+        (self.version == FORMAT_VERSION)
+            .then(|| Event::from_stored(self.kind, &self.detail).ok())
+            .flatten()
+    }
+
+    /// Returns the position of this record.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        Cursor::at(self.sequence, &self.code)
+    }
+}
+
+/// Where to continue reading a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// After the record with this number, without checking its chain code.
+    Sequence(u64),
+    /// After exactly this record.
+    Cursor(Cursor),
+}
+
+/// A part of a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changes {
+    /// The records after the requested position, in order.
+    Listed(Vec<Change>),
+    /// The log does not contain the record that the cursor names: its history was replaced.
+    UnknownCursor,
 }

@@ -3,104 +3,114 @@
 use std::sync::Arc;
 
 use countersign_protocol::ids::InstanceId;
-use countersign_protocol::limits::MAX_TOKEN_TTL_SECONDS;
+use countersign_protocol::settings::InstanceSettings;
 use countersign_protocol::time::Timestamp;
-use serde::{Deserialize, Serialize};
 
-/// What a request without an expiration means for an opaque token.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NullExpiration {
-    /// The machine's `default_token_ttl` applies.
-    #[default]
-    Default,
-    /// The token never expires.
-    Never,
-}
-
-/// At most `requests` in each window of `seconds`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RateLimit {
-    /// How many.
-    pub requests: u32,
-    /// The length of the window.
-    pub seconds: u32,
-}
-
-/// What an instance decides for itself. Absent members have their defaults.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct InstanceSettings {
-    /// Whether JWTs carry `scopes`, the machines they are for.
-    pub jwt_scopes_claim: bool,
-    /// What an absent expiration means for opaque tokens.
-    pub null_expiration: NullExpiration,
-    /// The longest life of a JWT, in seconds.
-    pub max_jwt_ttl: i64,
-    /// Whether machine keys are kept sealed so that they can be shown again.
-    pub secret_reveal: bool,
-    /// Whether `min_remaining_ttl_seconds` hands out a live token again.
-    pub token_pooling: bool,
-    /// The issuer of JWTs; `None` for one made from the public URL.
-    pub issuer: Option<String>,
-    /// A limit on all requests of the instance.
-    pub rate_limit: Option<RateLimit>,
-    /// A limit on the requests with each machine key.
-    pub machine_rate_limit: Option<RateLimit>,
-}
-
-impl Default for InstanceSettings {
-    fn default() -> Self {
-        Self {
-            jwt_scopes_claim: true,
-            null_expiration: NullExpiration::Default,
-            max_jwt_ttl: MAX_TOKEN_TTL_SECONDS,
-            secret_reveal: true,
-            token_pooling: true,
-            issuer: None,
-            rate_limit: None,
-            machine_rate_limit: None,
-        }
-    }
-}
-
-/// An instance to be made.
+/// An instance to be inserted.
 #[derive(Clone, Debug)]
 pub struct NewInstance {
     /// Its id.
     pub id: InstanceId,
     /// A name for people.
     pub name: String,
+    /// Whether it is the authority's default instance. There is at most one.
+    pub is_default: bool,
     /// Its settings.
     pub settings: InstanceSettings,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
 }
 
 /// An instance.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Instance {
-    /// Its place in the order of creation, from 1.
-    pub number: i64,
     /// Its id.
     pub id: InstanceId,
     /// A name for people.
     pub name: String,
+    /// Whether it is the authority's default instance, the one whose issuer is the public URL itself.
+    pub is_default: bool,
     /// Its settings.
     pub settings: InstanceSettings,
-    /// Grows with each change of the settings.
+    /// Increases with each change of the settings or of `issued_before`.
     pub revision: i64,
-    /// When it was made.
+    /// The cut-off: tokens created before it are refused.
+    pub issued_before: Option<Timestamp>,
+    /// Time since which every JWT of the instance carries a `scopes` claim written by the authority; `None` while it
+    /// writes none.
+    pub local_since: Option<Timestamp>,
+    /// When it was created.
     pub created_at: Timestamp,
 }
 
-/// What came of replacing the settings of an instance.
+impl Instance {
+    /// Returns the instance that this insertion creates.
+    #[must_use]
+    pub fn new(new: NewInstance) -> Self {
+        let local_since = new.settings.jwt_scopes_claim.then_some(new.created_at);
+        Self {
+            id: new.id,
+            name: new.name,
+            is_default: new.is_default,
+            settings: new.settings,
+            revision: 1,
+            issued_before: None,
+            local_since,
+            created_at: new.created_at,
+        }
+    }
+
+    /// Returns the instance with these settings from `at` on.
+    #[must_use]
+    pub fn with_settings(&self, settings: InstanceSettings, at: Timestamp) -> Self {
+        let local_since = match (settings.jwt_scopes_claim, self.settings.jwt_scopes_claim) {
+            (true, true) => self.local_since,
+            (true, false) => Some(at.plus_millis(SWITCHING_MILLIS).unwrap_or(at)),
+            (false, _) => None,
+        };
+        Self {
+            settings,
+            revision: self.revision + 1,
+            local_since,
+            ..self.clone()
+        }
+    }
+
+    /// Returns the instance with all its tokens ended at `at`. `of_machines` is the latest cut-off of its machines.
+    #[must_use]
+    pub fn with_tokens_ended(&self, at: Timestamp, of_machines: Option<Timestamp>) -> Self {
+        let before = self.issued_before.max(of_machines);
+        Self {
+            revision: self.revision + 1,
+            issued_before: Some(cut_off(before, at)),
+            ..self.clone()
+        }
+    }
+}
+
+/// How long a JWT may still lack the `scopes` claim after the claim is turned on, in milliseconds. A request may be in
+/// progress, and after a cut-off the `iat` of a JWT may be ahead of the clock. A longer time is safe, but makes
+/// receivers ask more often.
+const SWITCHING_MILLIS: i64 = 60_000;
+
+/// Returns the cut-off that ends every token created at or before `at`. It is later than `before`, the latest earlier
+/// cut-off, because a token issued right after that cut-off has its exact time as creation time. It is also later than
+/// the second that contains `before`, because the `iat` of a JWT issued in that second is rounded up to its end.
+#[must_use]
+pub(crate) fn cut_off(before: Option<Timestamp>, at: Timestamp) -> Timestamp {
+    let end_of_second = |before: Timestamp| {
+        Timestamp::from_seconds(before.as_seconds_rounded_up()).unwrap_or(before)
+    };
+    let at = before.map_or(at, |before| end_of_second(before).max(at));
+    at.plus_millis(1).unwrap_or(at)
+}
+
+/// The outcome of [`crate::Store::update_instance_settings`].
 #[derive(Clone, Debug)]
 pub enum UpdateSettings {
-    /// They are replaced.
+    /// The settings were replaced.
     Updated(Arc<Instance>),
-    /// Somebody else replaced them since they were looked at. Nothing was changed.
+    /// The instance was changed concurrently. The settings were not replaced.
     Changed,
     /// There is no such instance.
     NotFound,

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use countersign_protocol::ids::{InstanceId, MachineId, SigningKeyId};
+use countersign_protocol::ids::{InstanceId, KeyId, MachineId, SigningKeyId};
 use countersign_protocol::time::Timestamp;
 
 /// What a data key is for.
@@ -59,11 +59,13 @@ impl fmt::Debug for SealedBytes {
 /// The sealed copy of a key, and the digest that says which key it is of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedKey {
+    /// The key.
+    pub id: KeyId,
     /// The digest of the key.
     pub digest: Digest,
     /// The key, sealed.
     pub sealed: SealedBytes,
-    /// When it stops working; `None` for the newest.
+    /// When it expires; `None` for the newest.
     pub expires_at: Option<Timestamp>,
 }
 
@@ -98,8 +100,8 @@ impl fmt::Debug for Digest {
 /// A key of an instance.
 #[derive(Clone, Debug)]
 pub struct InstanceKeyRow {
-    /// Its name in lists and logs, `key_` and 12 characters; no secret.
-    pub id: String,
+    /// Its id.
+    pub id: KeyId,
     /// The instance it belongs to.
     pub instance: InstanceId,
     /// Its digest.
@@ -113,6 +115,8 @@ pub struct InstanceKeyRow {
 /// A key of a machine, to be added.
 #[derive(Clone, Debug)]
 pub struct NewMachineKey {
+    /// Its id.
+    pub id: KeyId,
     /// Its digest.
     pub digest: Digest,
     /// The key itself, sealed, where it may be shown again.
@@ -124,8 +128,8 @@ pub struct NewMachineKey {
 /// A key of a machine.
 #[derive(Clone, Debug)]
 pub struct MachineKeyRow {
-    /// Its number in this store, never used twice.
-    pub number: i64,
+    /// Its id.
+    pub id: KeyId,
     /// The instance of the machine.
     pub instance: InstanceId,
     /// The machine it belongs to.
@@ -134,7 +138,7 @@ pub struct MachineKeyRow {
     pub digest: Digest,
     /// When it was made.
     pub created_at: Timestamp,
-    /// When it stops working; `None` for the newest.
+    /// When it expires; `None` for the newest.
     pub expires_at: Option<Timestamp>,
 }
 

@@ -1,51 +1,60 @@
 //! What an authority remembers: the [`Store`] trait and its back ends.
 //!
-//! The trait is made of whole operations: each is atomic, decides what depends on stored state inside its own transaction,
-//! and takes the entry for the change log as an argument, so that no change goes unrecorded, nor is made with a key that ended
-//! while the request was under way. Not found is `None`.
-//! An answer of success means that the change is durable. Every operation names the instance it works for.
+//! Each operation of the trait is atomic. One transaction checks the stored state, makes the change and writes its
+//! record. So no change goes unrecorded, and no change is made with a key that has ended. A missing row is `None`.
+//! Success means that the change is durable. An operation names the instance that it works on, unless it finds the
+//! instance by a key or a token.
 //!
-//! Rules about who may do what live in `countersign-authority`; nothing here knows of HTTP.
+//! The executable opens a back end through [`StoreChoice`] and calls no operation of it. A back end does not expose its
+//! internal ids, so a new back end is a new module here and changes nothing else. Rules about who may do what are in
+//! `countersign-authority`. This crate knows nothing about HTTP.
 
+mod callers;
 mod changes;
-
+mod choice;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+mod events;
 mod instances;
 mod keys;
 mod machines;
-
-pub mod sqlite;
+#[cfg(any(test, feature = "conformance"))]
+pub mod memory;
+mod opening;
+mod sqlite;
 mod tokens;
 
 use async_trait::async_trait;
-use countersign_protocol::ids::{InstanceId, Locator, MachineId, SigningKeyId, TokenId};
+use countersign_protocol::change::{Cause, Cursor, Log};
+use countersign_protocol::ids::{InstanceId, KeyId, Locator, MachineId, SigningKeyId, TokenId};
+use countersign_protocol::settings::InstanceSettings;
 use countersign_protocol::time::Timestamp;
 use std::sync::Arc;
 use thiserror::Error;
 
-pub use changes::{ActingKey, ChainKey, Change, ChangeKind, NewChange};
-pub use instances::{
-    Instance, InstanceSettings, NewInstance, NullExpiration, RateLimit, UpdateSettings,
-};
+pub use callers::{Caller, Presented, Verification};
+pub use changes::{ActingKey, After, ChainKey, Change, Changes, NewChange};
+pub use choice::{OpenStore, StoreChoice};
+pub use instances::{Instance, NewInstance, UpdateSettings};
 pub use keys::{
     DataKey, DataKeyPurpose, Digest, InsertSigningKey, InstanceKeyRow, MachineKeyRow,
     NewMachineKey, SealedBytes, SealedKey, SigningKeyRow, SigningKeyState,
 };
 pub use machines::{
-    InsertMachine, InsertScope, MachineOrder, MachineQuery, MachineRow, MachineUpdate,
-    MachineWithScopes, NewMachine, Page, SortBy,
+    InsertMachine, InsertScope, MachineQuery, MachineRow, MachineUpdate, MachineWithScopes,
+    NewMachine,
 };
+pub use opening::{OpenError, Presence, StoreOptions};
 pub use tokens::{
-    InsertToken, LastUse, NewToken, Pool, Revocation, RevokeToken, StoredToken, Sweep, TokenFormat,
-    TokenFormats, TokenQuery, TokenRow, TokenUpdate, UpdateToken,
+    InsertToken, KEPT_MILLIS, LastUse, NewToken, Pool, Proof, Revocation, RevokeToken, Room,
+    StoredToken, Sweep, TokenQuery, TokenRow, TokenUpdate, UpdateToken,
 };
 
 /// Why a store could not do what it was asked. Refusals that follow from stored state are not errors but outcomes.
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// A row with this key exists already; the text names the constraint.
+    /// A row with this key exists or once existed; the text names the constraint.
     #[error("the row exists already ({0})")]
     Conflict(String),
     /// The store cannot answer now, or it is unknown whether a change took effect. Never success.
@@ -54,11 +63,11 @@ pub enum StoreError {
     /// Too many ask for what takes long. Nothing is wrong with the store, and nothing was changed.
     #[error("the store is busy: {0}")]
     Busy(&'static str),
-    /// The instance key that asked for a change is revoked or gone. Nothing changed.
-    #[error("the instance key that asked is not valid any more")]
+    /// The instance key that requested a change is revoked or deleted. Nothing changed.
+    #[error("the instance key that asked is no longer valid")]
     InstanceKeyGone,
-    /// The machine key that asked for a change is over or gone. Nothing changed.
-    #[error("the machine key that asked is not valid any more")]
+    /// The machine key that requested a change is expired or deleted. Nothing changed.
+    #[error("the machine key that asked is no longer valid")]
     MachineKeyGone,
     /// What is stored cannot be read.
     #[error("the store is damaged: {0}")]
@@ -68,18 +77,42 @@ pub enum StoreError {
 /// What `Store` operations return.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
+/// The number of a node of an authority. It fills 10 bits of each locator that the node creates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Node(u16);
+
+impl Node {
+    /// The node number for a store that only one process can use at a time.
+    pub const ONLY: Self = Self(0);
+    /// Maximum number of nodes at the same time.
+    pub const COUNT: u16 = 1 << 10;
+
+    /// Creates a node number; `None` if it does not fit into 10 bits.
+    #[must_use]
+    pub fn new(number: u16) -> Option<Self> {
+        (number < Self::COUNT).then_some(Self(number))
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> u16 {
+        self.0
+    }
+}
+
 /// The memory of an authority.
 ///
-/// Point reads (`instance`, `…_by_digest`, `machine`, `token`) are answered at once and never wait for a writer.
+/// Point reads (`instance`, `caller`, `verification`, `machine`, `token`, `find_token`) never wait for a writer. An
+/// operation that takes a [`NewChange`] writes one record if it changes something.
 #[async_trait]
 pub trait Store: Send + Sync + std::fmt::Debug {
     // -- the authority itself --
 
-    /// The wrapped data keys, oldest version first. Empty where the authority was never initialised.
+    /// Returns the wrapped data keys, oldest version first. The list is empty before initialization.
     async fn data_keys(&self) -> Result<Vec<DataKey>>;
 
-    /// Remembers the first data keys. [`StoreError::Conflict`] where there are some.
-    async fn initialise(&self, keys: Vec<DataKey>) -> Result<()>;
+    /// Inserts the first data keys. [`StoreError::Conflict`] if data keys exist.
+    async fn initialize(&self, keys: Vec<DataKey>, change: NewChange) -> Result<()>;
 
     /// The largest time that was ever written; the clock never starts before it.
     async fn clock_floor(&self) -> Result<Timestamp>;
@@ -88,9 +121,13 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// latest of them in a crash is harmless.
     async fn record_uses(&self, uses: Vec<LastUse>, clock_floor: Timestamp) -> Result<()>;
 
+    /// Returns the node number of this store. No other process that has the same data open has the same number.
+    fn node(&self) -> Node;
+
     // -- instances and their keys --
 
-    /// Makes an instance with its first key and first signing key.
+    /// Inserts an instance with its first key and first signing key. [`StoreError::Conflict`] if its id exists, or if
+    /// it is to be the default instance and a default instance exists.
     async fn insert_instance(
         &self,
         instance: NewInstance,
@@ -105,9 +142,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// One instance.
     async fn instance(&self, id: InstanceId) -> Result<Option<Arc<Instance>>>;
 
-    /// Replaces the settings of an instance that is still at `revision`, so that no change is lost that was made meanwhile.
-    /// Where secrets may no longer be revealed, every sealed key of the instance is erased in the same transaction; where
-    /// tokens are no longer pooled, every sealed token.
+    /// Replaces the settings of an instance that is still at `revision`, so that no concurrent change is lost. If the
+    /// new settings turn off `secret_reveal`, the same transaction erases all sealed keys of the instance. If they turn
+    /// off `token_pooling`, it erases all sealed tokens.
     async fn update_instance_settings(
         &self,
         id: InstanceId,
@@ -115,6 +152,14 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         settings: InstanceSettings,
         change: NewChange,
     ) -> Result<UpdateSettings>;
+
+    /// Ends all existing tokens of an instance and returns the cut-off: tokens created before it are refused. `None` if
+    /// the instance does not exist.
+    async fn end_instance_tokens(
+        &self,
+        id: InstanceId,
+        change: NewChange,
+    ) -> Result<Option<Timestamp>>;
 
     /// Adds a key. `false` where the instance has `max_live` live keys already.
     async fn insert_instance_key(
@@ -127,16 +172,12 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// The keys of an instance, oldest first, revoked ones included.
     async fn list_instance_keys(&self, instance: InstanceId) -> Result<Vec<InstanceKeyRow>>;
 
-    /// Finds a live key of any instance.
-    async fn instance_key_by_digest(&self, digest: &Digest) -> Result<Option<Arc<InstanceKeyRow>>>;
-
-    /// Revokes a live key at `at`. `false` where there is none with this id. The last live key cannot be revoked:
-    /// [`StoreError::Conflict`].
+    /// Revokes a live key. `false` if no live key has this id. [`StoreError::Conflict`] for the last live key, which
+    /// cannot be revoked.
     async fn revoke_instance_key(
         &self,
         instance: InstanceId,
-        key_id: &str,
-        at: Timestamp,
+        id: KeyId,
         change: NewChange,
     ) -> Result<bool>;
 
@@ -158,12 +199,12 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         &self,
         instance: InstanceId,
         id: SigningKeyId,
-        at: Timestamp,
+        cause: Cause,
         change: NewChange,
     ) -> Result<bool>;
 
-    /// Deletes a key that is not the active one; with `unused_since` only a verify-only one that was replaced, and whose last
-    /// JWT was over, before then. `false` where there is none.
+    /// Deletes a key that is not active. With `unused_since`, deletes only a verify-only key that was replaced before
+    /// that time and whose last JWT expired before that time. `false` if no such key exists.
     async fn delete_signing_key(
         &self,
         instance: InstanceId,
@@ -174,7 +215,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     // -- machines, their keys and scopes --
 
-    /// Makes a machine with its first key and its scopes, in the order of `scopes`.
+    /// Inserts a machine with its first key and its scopes, in the order of `scopes`. [`StoreError::Conflict`] if a
+    /// machine has or ever had its id.
     async fn insert_machine(&self, machine: NewMachine, change: NewChange)
     -> Result<InsertMachine>;
 
@@ -196,13 +238,13 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         query: MachineQuery,
     ) -> Result<(Vec<MachineWithScopes>, u64)>;
 
-    /// Changes name or token lifetime. The change is logged, and `updated_at` moves, where something is given.
+    /// Changes a machine's name or token lifetime. If the update names a value, `updated_at` changes and a record is
+    /// written.
     async fn update_machine(
         &self,
         instance: InstanceId,
         id: MachineId,
         update: MachineUpdate,
-        at: Timestamp,
         change: NewChange,
     ) -> Result<Option<MachineWithScopes>>;
 
@@ -212,9 +254,17 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         &self,
         instance: InstanceId,
         id: MachineId,
-        at: Timestamp,
         change: NewChange,
     ) -> Result<bool>;
+
+    /// Ends all existing tokens of a machine and returns the cut-off: tokens created before it are refused. `None` if
+    /// the machine does not exist.
+    async fn end_machine_tokens(
+        &self,
+        instance: InstanceId,
+        id: MachineId,
+        change: NewChange,
+    ) -> Result<Option<Timestamp>>;
 
     /// Lets `from` call `to`. Both machines' existence, the maximum of `max_scopes` and the absence of the scope are checked
     /// in the same transaction.
@@ -223,7 +273,6 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         instance: InstanceId,
         from: MachineId,
         to: MachineId,
-        at: Timestamp,
         max_scopes: usize,
         change: NewChange,
     ) -> Result<InsertScope>;
@@ -234,19 +283,11 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         instance: InstanceId,
         from: MachineId,
         to: MachineId,
-        at: Timestamp,
         change: NewChange,
     ) -> Result<bool>;
 
-    /// Finds a key of any machine, expired or not, of any instance.
-    async fn machine_key_by_digest(&self, digest: &Digest) -> Result<Option<Arc<MachineKeyRow>>>;
-
-    /// Adds a key and limits the life of all older ones to `older_expire_at`, never lengthening one; keys that are over by
-    /// `at` are deleted, and so are the oldest beyond `max_live`. `false` where there is no such machine.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "each is a value of its own that the transaction needs"
-    )]
+    /// Adds a key. All older keys expire at `older_expire_at`, unless they expire earlier. Deletes expired keys and the
+    /// oldest keys beyond `max_live`. `false` if the machine does not exist.
     async fn rotate_machine_key(
         &self,
         instance: InstanceId,
@@ -254,12 +295,11 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         key: NewMachineKey,
         older_expire_at: Timestamp,
         max_live: usize,
-        at: Timestamp,
         change: NewChange,
     ) -> Result<bool>;
 
-    /// The sealed copy of a machine's newest key, and in the same transaction the entry that says it was shown.
-    /// Outer `None`: no such machine. Inner `None`: the key has no sealed copy; nothing is logged then.
+    /// Returns the sealed copy of a machine's newest key, and records in the same transaction that the key was shown.
+    /// Outer `None`: the machine does not exist. Inner `None`: the key has no sealed copy, and nothing is recorded.
     async fn reveal_machine_key(
         &self,
         instance: InstanceId,
@@ -267,15 +307,41 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         change: NewChange,
     ) -> Result<Option<Option<SealedKey>>>;
 
+    // -- callers and verification --
+
+    /// Finds the holder of a key, in any instance. An expired machine key is found; a revoked instance key is not.
+    async fn caller(&self, presented: Presented) -> Result<Option<Caller>>;
+
+    /// Returns everything that decides a verification: the caller and the token. `None` if [`Store::caller`] would not
+    /// find the key. The token is looked up in the caller's instance only.
+    async fn verification(
+        &self,
+        presented: Presented,
+        locator: Locator,
+    ) -> Result<Option<Verification>>;
+
+    /// Returns a token of an instance. `None` if the token or its machine does not exist in this instance.
+    async fn token(&self, instance: InstanceId, locator: Locator) -> Result<Option<StoredToken>>;
+
+    /// Returns a token of any instance, for a caller that presents the token itself.
+    async fn find_token(&self, locator: Locator) -> Result<Option<StoredToken>>;
+
     // -- tokens --
 
-    /// Remembers a new token, or finds one to use again where `token.pool` asks for that. The machine's revision, the presence
-    /// of the key that asked and of the signing key, and the number of tokens are checked in the same transaction.
-    /// Where the machine holds too many, the oldest ones that are over are deleted first.
+    /// Inserts a token, or finds an equal one to reuse if `token.pool` is set. The same transaction checks the
+    /// revisions of instance and machine, the requesting key and the signing key.
     async fn insert_token(&self, token: NewToken) -> Result<InsertToken>;
 
-    /// One token with its machine. `None` where the token, or its machine, does not exist in this instance.
-    async fn token(&self, instance: InstanceId, locator: Locator) -> Result<Option<StoredToken>>;
+    /// Deletes ended tokens of a machine that holds at least `limit` tokens: the oldest first, and a bounded number in
+    /// each call. Skips tokens for which [`TokenRow::is_kept_for_receivers`] is true. `None` if the machine does not
+    /// exist.
+    async fn make_room(
+        &self,
+        instance: InstanceId,
+        machine: MachineId,
+        limit: u64,
+        now: Timestamp,
+    ) -> Result<Option<Room>>;
 
     /// A page of a machine's tokens, newest first, and the number of all that match.
     async fn list_tokens(
@@ -285,13 +351,13 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     ) -> Result<(Vec<StoredToken>, u64)>;
 
     /// Revokes a token of `owner`, or of any machine of the instance where `owner` is `None`. The first revocation is kept and
-    /// logged; a second one changes nothing. The sealed copy is erased.
+    /// recorded; a second one changes nothing. The sealed copy is erased.
     async fn revoke_token(
         &self,
         instance: InstanceId,
         owner: Option<MachineId>,
         id: TokenId,
-        revocation: Revocation,
+        reason: Option<Arc<str>>,
         change: NewChange,
     ) -> Result<RevokeToken>;
 
@@ -302,54 +368,52 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         owner: Option<MachineId>,
         id: TokenId,
         update: TokenUpdate,
-        at: Timestamp,
         change: NewChange,
     ) -> Result<UpdateToken>;
 
-    /// Erases the sealed copies of tokens whose life is over at `now`, and deletes machine keys that are over.
+    /// Erases the sealed copies of tokens that are expired at `now`, and deletes machine keys that are expired at
+    /// `now`.
     async fn erase_expired_secrets(&self, now: Timestamp) -> Result<u64>;
 
-    /// Looks at up to `limit` tokens behind `after`, in the order of their locators, and deletes those that were over before
-    /// `dead_before` or whose machine is gone.
+    /// Checks up to `limit` tokens after the locator `after`, in locator order. Deletes tokens that expired or were
+    /// revoked before `dead_before`, and tokens whose machine is deleted. Skips tokens for which
+    /// [`TokenRow::is_kept_for_receivers`] is true.
     async fn sweep_tokens(
         &self,
         after: Option<Locator>,
         limit: u32,
         dead_before: Timestamp,
+        now: Timestamp,
     ) -> Result<Sweep>;
 
     // -- the change log --
 
-    /// Up to `limit` changes with a sequence number above `after`, in order.
-    async fn list_changes(
-        &self,
-        instance: InstanceId,
-        after: u64,
-        limit: u32,
-    ) -> Result<Vec<Change>>;
+    /// Returns up to `limit` records of a log after the position `after`, in order.
+    async fn list_changes(&self, log: Log, after: After, limit: u32) -> Result<Changes>;
+
+    /// Returns the position of the last record of a log; [`Cursor::START`] if the log is empty.
+    async fn log_head(&self, log: Log) -> Result<Cursor>;
+
+    /// Waits until all logs together hold more than `seen` records, and returns their number. All records of
+    /// acknowledged changes are counted and can be listed.
+    async fn wait_for_changes(&self, seen: u64) -> Result<u64>;
 
     // -- state --
 
     /// Whether the store can be read and written now; the text says why not.
     async fn check(&self) -> Result<()>;
 
-    /// Numbers for the metrics.
-    fn statistics(&self) -> Statistics;
+    /// Returns the store's measurements of its work, for the metrics.
+    fn measures(&self) -> Vec<Measure>;
 }
 
-/// What a store can say about its work, for the metrics. Counters only grow.
-#[derive(Clone, Debug, Default)]
-pub struct Statistics {
-    /// Durable commits.
-    pub commits: u64,
-    /// Operations in all commits; with `commits` it gives the batch size.
-    pub committed_operations: u64,
-    /// The time spent in commits, in microseconds.
-    pub commit_micros: u64,
-    /// Point reads that the index in memory answered.
-    pub index_hits: u64,
-    /// Point reads that went to the database.
-    pub index_misses: u64,
-    /// Tokens in the index.
-    pub indexed_tokens: u64,
+/// A number that a back end measures about its work. Each back end chooses what it measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measure {
+    /// Its name, in lower case with underscores.
+    pub name: &'static str,
+    /// Description for people.
+    pub help: &'static str,
+    /// Its value.
+    pub value: u64,
 }

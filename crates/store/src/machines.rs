@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use countersign_protocol::ids::{InstanceId, MachineId};
+use countersign_protocol::page::{MachineOrder, Page};
 use countersign_protocol::scopes::Scopes;
 use countersign_protocol::time::Timestamp;
 
+use crate::instances::cut_off;
 use crate::keys::NewMachineKey;
 
 /// A machine to be made.
@@ -30,8 +32,6 @@ pub struct NewMachine {
 /// A machine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MachineRow {
-    /// Its number in this store, never used twice.
-    pub number: i64,
     /// Its id.
     pub id: MachineId,
     /// The instance it belongs to.
@@ -42,12 +42,39 @@ pub struct MachineRow {
     pub default_token_ttl: i64,
     /// The machines it may call, oldest scope first.
     pub scopes: Scopes,
-    /// Grows with each change of the machine or its scopes.
+    /// Increases with each change of the machine, its scopes or `issued_before`.
     pub revision: i64,
+    /// The cut-off: tokens created before it are refused.
+    pub issued_before: Option<Timestamp>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
+}
+
+impl MachineRow {
+    /// Returns the machine with these new values from `at` on.
+    #[must_use]
+    pub fn updated(&self, update: MachineUpdate, at: Timestamp) -> Self {
+        Self {
+            name: update.name.unwrap_or_else(|| self.name.clone()),
+            default_token_ttl: update.default_token_ttl.unwrap_or(self.default_token_ttl),
+            revision: self.revision + 1,
+            updated_at: at,
+            ..self.clone()
+        }
+    }
+
+    /// Returns the machine with all its tokens ended at `at`. `of_instance` is the cut-off of its instance.
+    #[must_use]
+    pub fn with_tokens_ended(&self, at: Timestamp, of_instance: Option<Timestamp>) -> Self {
+        let before = self.issued_before.max(of_instance);
+        Self {
+            revision: self.revision + 1,
+            issued_before: Some(cut_off(before, at)),
+            ..self.clone()
+        }
+    }
 }
 
 /// A machine and the machines it may call, oldest scope first.
@@ -98,33 +125,6 @@ impl MachineUpdate {
     pub fn is_empty(&self) -> bool {
         self.name.is_none() && self.default_token_ttl.is_none()
     }
-}
-
-/// What a list is sorted by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SortBy {
-    /// The time of creation.
-    CreatedAt,
-    /// The name, byte for byte.
-    Name,
-}
-
-/// The order of a list; equal keys follow their ids in the same direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MachineOrder {
-    /// By what.
-    pub by: SortBy,
-    /// Largest first.
-    pub is_descending: bool,
-}
-
-/// Which part of a list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Page {
-    /// How many.
-    pub limit: u32,
-    /// How many to pass over.
-    pub offset: u64,
 }
 
 /// Which machines to list.

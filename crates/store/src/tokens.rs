@@ -1,44 +1,47 @@
 //! Tokens: one row for each that was issued, opaque or JWT; never the string itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
+use countersign_protocol::change::TokenFacts;
 use countersign_protocol::claims::Claims;
-use countersign_protocol::ids::{InstanceId, Locator, MachineId, SigningKeyId, TokenId};
+use countersign_protocol::ids::{KeyId, Locator, MachineId, SigningKeyId, TokenId};
+use countersign_protocol::page::Page;
 use countersign_protocol::scopes::Scopes;
 use countersign_protocol::time::Timestamp;
+use countersign_protocol::token::{TokenFormat, TokenFormats};
 
-use crate::keys::{Digest, SealedBytes};
-use crate::machines::{MachineRow, Page};
+use crate::changes::NewChange;
+use crate::instances::Instance;
+use crate::keys::{Digest, SealedBytes, SigningKeyState};
+use crate::machines::MachineRow;
 
-/// What a token's string is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenFormat {
-    /// A random string.
-    Opaque,
-    /// A signed JWT.
-    Jwt,
-}
-
-/// Which formats to list.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TokenFormats {
-    /// Opaque tokens only, as Clerk lists them.
-    #[default]
-    Opaque,
-    /// JWTs only.
-    Jwt,
-    /// Both.
-    All,
-}
-
-/// That a token was revoked.
+/// A revocation of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
-    /// When.
+    /// When the token was revoked.
     pub at: Timestamp,
-    /// Why, in the words of whoever revoked it.
+    /// The reason that was given.
     pub reason: Option<Arc<str>>,
+}
+
+/// The proof that a token is genuine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// The digest of an opaque token's string.
+    Opaque(Digest),
+    /// The key that signed a JWT.
+    Jwt(SigningKeyId),
+}
+
+impl Proof {
+    /// Returns the format of the token that this proves.
+    #[must_use]
+    pub fn format(&self) -> TokenFormat {
+        match self {
+            Self::Opaque(_) => TokenFormat::Opaque,
+            Self::Jwt(_) => TokenFormat::Jwt,
+        }
+    }
 }
 
 /// A request for an equal live token instead of a new one.
@@ -46,177 +49,214 @@ pub struct Revocation {
 pub struct Pool {
     /// Equal for tokens with equal claims and an equal set of scopes.
     pub key: [u8; 32],
-    /// How long the token must still live, in milliseconds.
+    /// Minimum remaining lifetime of the token, in milliseconds.
     pub min_remaining_millis: i64,
     /// The string of the new token, sealed, for the next request.
     pub sealed: SealedBytes,
 }
 
-/// A token to be remembered.
+/// A token to be inserted.
 #[derive(Clone, Debug)]
 pub struct NewToken {
     /// Its id.
     pub id: TokenId,
-    /// The machine that it proves, as the authority saw it: a changed revision refuses the token.
+    /// The instance as the authority read it. If its revision has changed, the token is not inserted.
+    pub instance: Arc<Instance>,
+    /// The machine that the token identifies, as the authority read it. If its revision has changed, the token is not
+    /// inserted.
     pub machine: Arc<MachineRow>,
-    /// The number of the machine's key that asked for it: a key that is gone or over by `created_at` refuses the token. `None`
-    /// where no key did.
-    pub key: Option<i64>,
-    /// The digest of its string; `None` for a JWT.
-    pub digest: Option<Digest>,
-    /// The key that signed it; `None` for an opaque token.
-    pub signing_key: Option<SigningKeyId>,
+    /// The machine key that requested the token. If it is deleted or expired at `created_at`, the token is not
+    /// inserted. `None` if the operator requested the token.
+    pub key: Option<KeyId>,
+    /// What shows that the token is genuine.
+    pub proof: Proof,
     /// The machines it is for.
     pub scopes: Scopes,
     /// The machine's own claims.
     pub claims: Option<Claims>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
-    /// When its life is over; `None` for never.
+    /// When it expires; `None` for never.
     pub expires_at: Option<Timestamp>,
     /// Whether an equal token may be used instead.
     pub pool: Option<Pool>,
-    /// How many tokens the machine may hold, opaque ones and JWTs, this one included. Those that are over make room.
-    pub max_tokens: u64,
+    /// Whether the machine has reached its limit. If so, nothing is inserted, but an equal token may still be reused.
+    pub is_full: bool,
+    /// The record to write if the operator requested the token, whether the token is new or reused.
+    pub change: Option<NewChange>,
 }
 
-/// What came of remembering a token.
+/// The outcome of [`crate::Store::insert_token`].
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "each is taken apart as soon as it is there"
+)]
 pub enum InsertToken {
-    /// It was remembered.
+    /// The token was inserted.
     Inserted,
-    /// An equal one, with most life left, is used again.
+    /// An equal token is reused: the one that expires last.
     Reused {
         /// The older token.
         token: StoredToken,
         /// Its string, sealed.
         sealed: SealedBytes,
     },
-    /// The machine, its scopes or the signing key changed since the authority looked. Nothing was remembered.
+    /// The machine, the instance or the signing key changed since the authority read them. Nothing was inserted.
     Changed,
-    /// The key that asked for it is gone or over. Nothing was remembered, and nothing is used again.
+    /// The requesting key is deleted or expired. No token was inserted or reused.
     KeyGone,
-    /// The machine holds as many live tokens as it may, as far as was looked in the last seconds.
-    TooMany,
+    /// The machine has reached its limit, and no equal token can be reused.
+    Full,
 }
 
 /// A token.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TokenRow {
     /// Its id.
     pub id: TokenId,
-    /// The number of the machine that it proves.
-    pub machine: i64,
-    /// The digest of its string; `None` for a JWT.
-    pub digest: Option<Digest>,
+    /// The machine that it identifies.
+    pub machine: MachineId,
+    /// What shows that the token is genuine.
+    pub proof: Proof,
     /// The machines it is for.
     pub scopes: Scopes,
     /// The machine's own claims.
     pub claims: Option<Claims>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
-    /// When its life is over; `None` for never.
+    /// When it expires; `None` for never.
     pub expires_at: Option<Timestamp>,
-    /// Whether it was revoked.
-    pub revoked: Option<Box<Revocation>>,
-    /// When it last verified, see [`TokenRow::last_used_at`].
-    last_used_millis: AtomicI64,
+    /// Its revocation, if it was revoked.
+    pub revoked: Option<Revocation>,
+    /// When it was last used, as far as recorded. Verifications do not load this value.
+    pub last_used_at: Option<Timestamp>,
 }
 
 impl TokenRow {
-    /// The value of "never used" among milliseconds.
-    const NEVER: i64 = i64::MIN;
-
-    /// Puts a row together.
-    #[must_use]
-    #[expect(clippy::too_many_arguments, reason = "one for each column")]
-    pub fn new(
-        id: TokenId,
-        machine: i64,
-        digest: Option<Digest>,
-        scopes: Scopes,
-        claims: Option<Claims>,
-        created_at: Timestamp,
-        expires_at: Option<Timestamp>,
-        revoked: Option<Box<Revocation>>,
-        last_used_at: Option<Timestamp>,
-    ) -> Self {
-        let last_used_millis =
-            AtomicI64::new(last_used_at.map_or(Self::NEVER, Timestamp::as_millis));
-        Self {
-            id,
-            machine,
-            digest,
-            scopes,
-            claims,
-            created_at,
-            expires_at,
-            revoked,
-            last_used_millis,
-        }
-    }
-
-    /// What its string is.
+    /// Returns whether the token is opaque or a JWT.
     #[must_use]
     pub fn format(&self) -> TokenFormat {
-        if self.digest.is_some() {
-            TokenFormat::Opaque
-        } else {
-            TokenFormat::Jwt
-        }
+        self.proof.format()
     }
 
-    /// Whether its life is over at `now`.
+    /// Returns whether the token is expired at `now`.
     #[must_use]
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires_at.is_some_and(|end| now >= end)
     }
 
-    /// When it last verified, as far as was written or seen in memory.
+    /// Describes the token for a record of the change log. `instance` is the token's instance.
     #[must_use]
-    pub fn last_used_at(&self) -> Option<Timestamp> {
-        Some(self.last_used_millis.load(Ordering::Relaxed))
-            .filter(|millis| *millis != Self::NEVER)
-            .map(Timestamp::from_millis)
+    pub fn facts(&self, instance: &Instance) -> TokenFacts {
+        let names_receivers = match self.proof {
+            Proof::Opaque(_) => true,
+            // From then on, the authority writes the claim into every JWT.
+            Proof::Jwt(_) => instance
+                .local_since
+                .is_some_and(|since| self.created_at >= since),
+        };
+        TokenFacts {
+            token_id: self.id,
+            subject: self.machine,
+            receivers: self.scopes.clone(),
+            names_receivers,
+            format: self.format(),
+            expires_at: self.expires_at,
+        }
     }
 
-    /// Notes in memory that it verified at `at`; [`crate::Store::record_uses`] writes it.
-    pub fn touch(&self, at: Timestamp) {
-        self.last_used_millis
-            .fetch_max(at.as_millis(), Ordering::Relaxed);
+    /// Returns the token with these new values.
+    #[must_use]
+    pub fn updated(&self, update: TokenUpdate) -> Self {
+        Self {
+            claims: update.claims.unwrap_or_else(|| self.claims.clone()),
+            expires_at: update.expires_at.unwrap_or(self.expires_at),
+            revoked: update.revoked.or_else(|| self.revoked.clone()),
+            ..self.clone()
+        }
+    }
+
+    /// Returns whether the row of a revoked token must stay. Receivers that check JWTs locally must be able to learn of
+    /// a revocation until ten minutes after the JWT's expiry.
+    #[must_use]
+    pub fn is_kept_for_receivers(&self, now: Timestamp) -> bool {
+        self.format() == TokenFormat::Jwt
+            && self.revoked.is_some()
+            && self.expires_at.is_none_or(|end| now < kept_until(end))
     }
 }
 
-/// A token and its machine.
+/// How long the row of a revoked JWT is kept after the JWT's expiry, in milliseconds.
+pub const KEPT_MILLIS: i64 = 600_000;
+
+/// Maximum number of tokens that one call of [`crate::Store::make_room`] deletes.
+pub(crate) const ROOM_AT_ONCE: usize = 10_000;
+
+/// The outcome of [`crate::Store::make_room`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Number of tokens that the machine now holds, counted up to the limit.
+    pub held: u64,
+    /// The number of tokens that were deleted.
+    pub deleted: u64,
+}
+
+/// Returns how long the row of a revoked JWT with this expiry is kept.
+fn kept_until(expires_at: Timestamp) -> Timestamp {
+    expires_at.plus_millis(KEPT_MILLIS).unwrap_or(expires_at)
+}
+
+/// A token with everything that decides whether it is valid.
 #[derive(Clone, Debug)]
 pub struct StoredToken {
     /// The token.
-    pub row: Arc<TokenRow>,
-    /// The machine that it proves.
+    pub row: TokenRow,
+    /// The machine that it identifies.
     pub machine: Arc<MachineRow>,
+    /// The instance of that machine.
+    pub instance: Arc<Instance>,
+    /// State of the key that signed it; `None` for an opaque token and for a JWT whose key was deleted.
+    pub signing_key: Option<SigningKeyState>,
 }
 
-/// Which tokens to list.
+impl StoredToken {
+    /// Returns the cut-off of the machine or instance that ended the token, if any.
+    #[must_use]
+    pub fn cut_off_at(&self) -> Option<Timestamp> {
+        let cut_off = self.machine.issued_before.max(self.instance.issued_before);
+        cut_off.filter(|cut_off| self.row.created_at < *cut_off)
+    }
+
+    /// Returns whether the token is revoked, expired at `now`, or ended by a cut-off. Ignores the state of its signing
+    /// key.
+    #[must_use]
+    pub fn is_ended(&self, now: Timestamp) -> bool {
+        self.row.revoked.is_some() || self.row.is_expired(now) || self.cut_off_at().is_some()
+    }
+}
+
+/// The tokens to list.
 #[derive(Clone, Debug)]
 pub struct TokenQuery {
-    /// Whose.
+    /// The machine whose tokens are listed.
     pub machine: MachineId,
-    /// Revoked ones too.
+    /// Whether to include revoked tokens and tokens ended by a cut-off.
     pub include_revoked: bool,
-    /// Expired ones too.
+    /// Whether to include expired tokens.
     pub include_expired: bool,
-    /// Of which formats.
+    /// The formats to list.
     pub formats: TokenFormats,
     /// The time that decides about expiry.
     pub now: Timestamp,
-    /// Which part.
+    /// The requested part of the list.
     pub page: Page,
 }
 
-/// What came of revoking a token.
+/// The outcome of [`crate::Store::revoke_token`].
 #[derive(Debug)]
 pub enum RevokeToken {
-    /// It is revoked now and was not before.
+    /// The token is revoked now and was not before.
     Revoked(StoredToken),
     /// It was revoked before; nothing changed.
     AlreadyRevoked(StoredToken),
@@ -229,16 +269,20 @@ pub enum RevokeToken {
 pub struct TokenUpdate {
     /// The claims; `Some(None)` for none.
     pub claims: Option<Option<Claims>>,
-    /// When its life is over; `Some(None)` for never.
+    /// When it expires; `Some(None)` for never.
     pub expires_at: Option<Option<Timestamp>>,
     /// Revokes it as well.
     pub revoked: Option<Revocation>,
 }
 
-/// What came of changing a token.
+/// The outcome of [`crate::Store::update_token`].
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "each is taken apart as soon as it is there"
+)]
 pub enum UpdateToken {
-    /// It changed.
+    /// The token changed.
     Updated(StoredToken),
     /// There is no such token.
     NotFound,
@@ -248,29 +292,20 @@ pub enum UpdateToken {
     NotLive,
 }
 
-/// That a token was used.
+/// A use of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LastUse {
-    /// Which.
+    /// The token.
     pub locator: Locator,
-    /// When.
+    /// When it was used.
     pub at: Timestamp,
 }
 
-/// What a sweep did.
+/// The outcome of a part of a sweep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sweep {
     /// Where the next sweep goes on; `None` at the end.
     pub next: Option<Locator>,
-    /// How many tokens were deleted.
+    /// The number of tokens that were deleted.
     pub deleted: u64,
-}
-
-/// Names the instance of a token.
-impl StoredToken {
-    /// The instance that it belongs to.
-    #[must_use]
-    pub fn instance(&self) -> InstanceId {
-        self.machine.instance
-    }
 }

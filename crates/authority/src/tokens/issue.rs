@@ -3,34 +3,39 @@
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
-use countersign_protocol::body::{ExposedSecret, M2mToken};
+use countersign_protocol::body::{ExposedSecret, M2mToken, M2mTokenTag};
+use countersign_protocol::change::Log;
 use countersign_protocol::claims::{Claims, RESERVED_CLAIMS};
-use countersign_protocol::ids::{MachineId, TokenId};
+use countersign_protocol::ids::{InstanceId, MachineId, TokenId};
 use countersign_protocol::jwt::JwtClaims;
-use countersign_protocol::limits::{MAX_JWT_BYTES, MAX_TOKEN_TTL_SECONDS, MAX_TOKENS};
+use countersign_protocol::limits::MAX_JWT_BYTES;
 use countersign_protocol::random::Drawn;
 use countersign_protocol::scopes::Scopes;
 use countersign_protocol::secret::TokenString;
 use countersign_protocol::time::Timestamp;
+use countersign_protocol::token::TokenFormat;
 use countersign_store::{
-    InsertToken, MachineRow, NewToken, NullExpiration, Pool, SealedBytes, StoreError, StoredToken,
-    TokenFormat, TokenRow,
+    InsertToken, Instance, MachineRow, NewToken, Pool, Proof, SealedBytes, StoreError, StoredToken,
 };
 
+use super::bodies::token_body;
+use super::lifetime::{
+    creation, from_seconds, issued_at, later, lifetime_millis, opaque_lifetime_millis,
+};
 use crate::Authority;
 use crate::actor::Actor;
 use crate::error::{Error, Problem, invalid};
 use crate::vault::SealContext;
 
-/// How often an issue starts again because the machine changed under it.
+/// Maximum number of attempts to issue a token while its machine or instance keeps changing.
 const MAX_ATTEMPTS: usize = 8;
 
-/// What a new token is like.
-#[derive(Clone, Debug)]
+/// A request for a token.
+#[derive(Clone, Debug, Default)]
 pub struct IssueRequest {
     /// Opaque or JWT.
     pub format: TokenFormat,
-    /// Its life in seconds, fractions allowed; `None` for what the instance and the machine say.
+    /// Its lifetime in seconds, fractions allowed; `None` for the default of the instance and the machine.
     pub seconds_until_expiration: Option<f64>,
     /// The machine's own claims.
     pub claims: Option<Claims>,
@@ -47,55 +52,96 @@ pub struct IssuedToken {
     pub is_reused: bool,
 }
 
+/// The instance and the machine as stored, on which a new token is based.
+struct Ground {
+    instance: Arc<Instance>,
+    machine: Arc<MachineRow>,
+    /// Whether the machine has reached its limit of tokens.
+    is_full: bool,
+}
+
+impl Ground {
+    /// Returns the cut-off: tokens created before it are refused.
+    fn cut_off(&self) -> Option<Timestamp> {
+        self.machine.issued_before.max(self.instance.issued_before)
+    }
+}
+
 impl Authority {
     /// Issues a token to the machine that asks, or hands out a live equal one.
     ///
     /// # Errors
-    /// [`Error::MachineKeyInvalid`] for an actor that is no machine or whose key ended meanwhile, [`Error::Invalid`], [`Error::ReservedClaim`],
-    /// [`Error::Conflict`] where the machine holds too many live tokens, [`Error::Overloaded`], the store's error.
+    /// [`Error::MachineKeyInvalid`] for an actor that is not a machine or whose key has ended in the meantime,
+    /// [`Error::Invalid`], [`Error::ReservedClaim`], [`Error::Conflict`] if the machine has reached its limit of
+    /// tokens, [`Error::Overloaded`], or the store's error.
     pub async fn issue(&self, actor: &Actor, request: &IssueRequest) -> Result<IssuedToken, Error> {
-        let mut machine = Arc::clone(actor.machine().ok_or(Error::MachineKeyInvalid)?);
+        let issued = self.issue_unnoted(actor, request).await?;
+        self.tally.issued(request.format, issued.is_reused);
+        tracing::debug!(
+            target: "countersign::issue",
+            subject = %issued.body.subject, token.id = %issued.body.id, reused = issued.is_reused,
+            jwt = request.format == TokenFormat::Jwt,
+            "token issued"
+        );
+        Ok(issued)
+    }
+
+    async fn issue_unnoted(
+        &self,
+        actor: &Actor,
+        request: &IssueRequest,
+    ) -> Result<IssuedToken, Error> {
+        let machine = Arc::clone(actor.machine().ok_or(Error::MachineKeyInvalid)?);
+        if request
+            .min_remaining_ttl_seconds
+            .is_some_and(|seconds| seconds < 0)
+        {
+            return Err(invalid(
+                "min_remaining_ttl_seconds",
+                Problem::NotAllowed("must be at least 0".into()),
+            ));
+        }
+        let (instance_id, machine_id) = (actor.instance_id(), machine.id);
+        let mut ground = Ground {
+            instance: Arc::clone(actor.instance()),
+            machine,
+            is_full: !self.has_room(instance_id, machine_id).await?,
+        };
+        let may_reuse = request.min_remaining_ttl_seconds.is_some();
+        if ground.is_full && (request.format == TokenFormat::Jwt || !may_reuse) {
+            return Err(self.full());
+        }
         for _ in 0..MAX_ATTEMPTS {
-            let (new, secret) = match request.format {
-                TokenFormat::Opaque => self.new_opaque(actor, &machine, request)?,
-                TokenFormat::Jwt => self.new_jwt(actor, &machine, request).await?,
+            let (new, body) = match request.format {
+                TokenFormat::Opaque => self.new_opaque(actor, &ground, request)?,
+                TokenFormat::Jwt => self.new_jwt(actor, &ground, request).await?,
             };
-            let row = TokenRow::new(
-                new.id,
-                machine.number,
-                new.digest,
-                new.scopes.clone(),
-                new.claims.clone(),
-                new.created_at,
-                new.expires_at,
-                None,
-                None,
-            );
             match self.store.insert_token(new).await {
                 Ok(InsertToken::Inserted) => {
-                    let mut body = self.body(&row, machine.id, row.created_at);
-                    body.token = Some(secret);
+                    self.room.issued(instance_id, machine_id);
                     return Ok(IssuedToken {
                         body,
                         is_reused: false,
                     });
                 }
-                Ok(InsertToken::Reused { token, sealed }) => {
-                    return self.reused(actor, &token, &sealed);
-                }
-                Ok(InsertToken::TooMany) => {
-                    return Err(Error::Conflict(format!(
-                        "the machine holds {MAX_TOKENS} live tokens, which is the maximum; let some expire, revoke some, or ask \
-                         for shorter ones"
-                    )));
-                }
+                Ok(InsertToken::Reused { token, sealed }) => return self.reused(token, &sealed),
                 Ok(InsertToken::KeyGone) => return Err(Error::MachineKeyInvalid),
+                Ok(InsertToken::Full) => return Err(self.full()),
                 // The next attempt sees the change.
                 Ok(InsertToken::Changed) | Err(StoreError::Conflict(_)) => {}
                 Err(error) => return Err(error.into()),
             }
-            let current = self.store.machine(actor.instance_id(), machine.id).await?;
-            machine = current.ok_or(Error::MachineKeyInvalid)?;
+            if request.format == TokenFormat::Jwt {
+                // Another process may have deleted the signing key. Boxed, because this case is rare.
+                Box::pin(self.follower.catch_up(Log::Instance(instance_id))).await?;
+            }
+            let instance = self.store.instance(instance_id).await?;
+            let machine = self.store.machine(instance_id, machine_id).await?;
+            ground = Ground {
+                instance: instance.ok_or(Error::MachineKeyInvalid)?,
+                machine: machine.ok_or(Error::MachineKeyInvalid)?,
+                ..ground
+            };
         }
         Err(Error::Overloaded)
     }
@@ -103,12 +149,14 @@ impl Authority {
     fn new_opaque(
         &self,
         actor: &Actor,
-        machine: &Arc<MachineRow>,
+        ground: &Ground,
         request: &IssueRequest,
-    ) -> Result<(NewToken, ExposedSecret), Error> {
+    ) -> Result<(NewToken, M2mToken), Error> {
+        let Ground {
+            instance, machine, ..
+        } = ground;
+        let lifetime = opaque_lifetime_millis(instance, machine, request.seconds_until_expiration)?;
         let now = self.now();
-        let lifetime =
-            self.opaque_lifetime_millis(actor, machine, request.seconds_until_expiration)?;
         let locator = self.locators.next(now);
         // As much as both mostly need.
         let random = Drawn::<32>::from(&*self.random);
@@ -124,63 +172,67 @@ impl Authority {
                         Problem::NotAllowed(rule.into()),
                     ));
                 }
-                let id = id.to_string();
-                let sealed = self.vault.seal(
-                    &token_context(actor, &machine.id, &id),
-                    secret.expose().as_bytes(),
-                );
-                let key = pool_key(request.claims.as_ref(), &machine.scopes);
-                actor.instance().settings.token_pooling.then_some(Pool {
-                    key,
-                    min_remaining_millis,
-                    sealed,
+                instance.settings.token_pooling.then(|| {
+                    let id = id.to_string();
+                    let context = token_context(&instance.id, &machine.id, &id);
+                    Pool {
+                        key: pool_key(request.claims.as_ref(), &machine.scopes),
+                        min_remaining_millis,
+                        sealed: self.vault.seal(&context, secret.expose().as_bytes()),
+                    }
                 })
             }
             None => None,
         };
+        let created_at = creation(now, ground.cut_off());
         let new = NewToken {
             id,
+            instance: Arc::clone(instance),
             machine: Arc::clone(machine),
             key: actor.machine_key(),
-            digest: Some(self.vault.digest(secret.expose())),
-            signing_key: None,
+            proof: Proof::Opaque(self.vault.digest(secret.expose())),
             scopes: machine.scopes.clone(),
             claims: request.claims.clone(),
-            created_at: now,
-            expires_at: lifetime.map(|lifetime| later(now, lifetime)).transpose()?,
+            created_at,
+            expires_at: lifetime
+                .map(|lifetime| later(created_at, lifetime))
+                .transpose()?,
             pool,
-            max_tokens: MAX_TOKENS,
+            is_full: ground.is_full,
+            change: actor.is_operator().then(|| self.change(actor)),
         };
-        Ok((new, ExposedSecret(secret.expose().to_owned())))
+        let body = new_token_body(&new, created_at, secret.expose().to_owned());
+        Ok((new, body))
     }
 
     async fn new_jwt(
         &self,
         actor: &Actor,
-        machine: &Arc<MachineRow>,
+        ground: &Ground,
         request: &IssueRequest,
-    ) -> Result<(NewToken, ExposedSecret), Error> {
-        let settings = &actor.instance().settings;
+    ) -> Result<(NewToken, M2mToken), Error> {
+        let Ground {
+            instance, machine, ..
+        } = ground;
+        let settings = &instance.settings;
         check_jwt_claims(request.claims.as_ref(), settings.jwt_scopes_claim)?;
-        let now = self.now();
         let longest = settings.max_jwt_ttl.saturating_mul(1000);
         let lifetime = match request.seconds_until_expiration {
             Some(seconds) => lifetime_millis(seconds, settings.max_jwt_ttl)?,
             None => machine.default_token_ttl.saturating_mul(1000).min(longest),
         };
-        let issued_at = now.as_seconds();
-        let issued = Timestamp::from_seconds(issued_at).ok_or_else(too_long)?;
+        let now = self.now();
+        let created_at = creation(now, ground.cut_off());
+        let issued_at = issued_at(created_at, ground.cut_off());
+        let issued = from_seconds(issued_at)?;
         let expires_at = later(issued, lifetime)?.as_seconds_rounded_up();
         let id = TokenId::generate(self.locators.next(now), &*self.random);
-        let ring = self
-            .rings
-            .of(actor.instance_id())
-            .ok_or(Error::NotInitialised)?;
+        let ring = self.follower.ring_of(instance.id).await?;
         let active = ring
             .active()
-            .ok_or(Error::Damaged("the signing keys: none is active"))?;
+            .ok_or(Error::damaged("the signing keys: none is active"))?;
         let key = Arc::clone(&active.signing);
-        let issuer = self.issuer(actor.instance());
+        let issuer = self.issuer(instance);
         let subject = machine.id;
         let scopes = settings.jwt_scopes_claim.then(|| machine.scopes.clone());
         let custom = request.claims.clone();
@@ -200,106 +252,77 @@ impl Authority {
             .signer
             .run(sign)
             .await?
-            .map_err(|_| Error::Damaged("a signing key"))?;
+            .map_err(|_| Error::damaged("a signing key"))?;
         if token.len() > MAX_JWT_BYTES {
             let rule = format!(
                 "make the JWT longer than {MAX_JWT_BYTES} bytes; use fewer claims or an opaque token"
             );
             return Err(invalid("claims", Problem::NotAllowed(rule.into())));
         }
-        let seconds = |seconds| Timestamp::from_seconds(seconds).ok_or_else(too_long);
         let new = NewToken {
             id,
+            instance: Arc::clone(instance),
             machine: Arc::clone(machine),
             key: actor.machine_key(),
-            digest: None,
-            signing_key: Some(active.row.id),
+            proof: Proof::Jwt(active.row.id),
             scopes: machine.scopes.clone(),
             claims: request.claims.clone(),
-            created_at: seconds(issued_at)?,
-            expires_at: Some(seconds(expires_at)?),
+            created_at,
+            expires_at: Some(from_seconds(expires_at)?),
             pool: None,
-            max_tokens: MAX_TOKENS,
+            is_full: ground.is_full,
+            change: actor.is_operator().then(|| self.change(actor)),
         };
-        Ok((new, ExposedSecret(token)))
+        let body = new_token_body(&new, issued, token);
+        Ok((new, body))
     }
 
-    fn reused(
-        &self,
-        actor: &Actor,
-        token: &StoredToken,
-        sealed: &SealedBytes,
-    ) -> Result<IssuedToken, Error> {
+    fn reused(&self, token: StoredToken, sealed: &SealedBytes) -> Result<IssuedToken, Error> {
         let id = token.row.id.to_string();
-        let opened = self
-            .vault
-            .open_sealed(&token_context(actor, &token.machine.id, &id), sealed)?;
-        let secret = std::str::from_utf8(&opened).map_err(|_| Error::Damaged("a sealed token"))?;
-        let mut body = self.body(&token.row, token.machine.id, self.now());
+        let context = token_context(&token.instance.id, &token.machine.id, &id);
+        let opened = self.vault.open_sealed(&context, sealed)?;
+        let secret = std::str::from_utf8(&opened).map_err(|_| Error::damaged("a sealed token"))?;
+        let used_at = self.uses.pending(token.row.id.locator());
+        let mut body = token_body(token, used_at, self.now());
         body.token = Some(ExposedSecret(secret.to_owned()));
         Ok(IssuedToken {
             body,
             is_reused: true,
         })
     }
+}
 
-    /// `None` for a token that never expires.
-    pub(super) fn opaque_lifetime_millis(
-        &self,
-        actor: &Actor,
-        machine: &MachineRow,
-        seconds: Option<f64>,
-    ) -> Result<Option<i64>, Error> {
-        match (seconds, actor.instance().settings.null_expiration) {
-            (Some(seconds), _) => lifetime_millis(seconds, MAX_TOKEN_TTL_SECONDS).map(Some),
-            (None, NullExpiration::Default) => {
-                Ok(Some(machine.default_token_ttl.saturating_mul(1000)))
-            }
-            (None, NullExpiration::Never) => Ok(None),
-        }
+/// Returns the body of a token that is about to be inserted, with its string.
+fn new_token_body(new: &NewToken, created_at: Timestamp, secret: String) -> M2mToken {
+    M2mToken {
+        object: M2mTokenTag::Tag,
+        id: new.id,
+        subject: new.machine.id,
+        scopes: new.scopes.clone(),
+        claims: new.claims.clone(),
+        revoked: false,
+        revocation_reason: None,
+        expired: false,
+        expiration: new.expires_at,
+        last_used_at: None,
+        created_at,
+        updated_at: created_at,
+        token: Some(ExposedSecret(secret)),
     }
 }
 
 /// What a sealed token is bound to.
-fn token_context<'a>(actor: &'a Actor, machine: &'a MachineId, id: &'a str) -> SealContext<'a> {
+fn token_context<'a>(
+    instance: &'a InstanceId,
+    machine: &'a MachineId,
+    id: &'a str,
+) -> SealContext<'a> {
     SealContext {
         purpose: "token",
-        instance: actor.instance().id.as_str(),
+        instance: instance.as_str(),
         owner: machine.as_str(),
         row: id,
     }
-}
-
-fn too_long() -> Error {
-    invalid(
-        "seconds_until_expiration",
-        Problem::TooLarge(MAX_TOKEN_TTL_SECONDS),
-    )
-}
-
-pub(super) fn later(now: Timestamp, millis: i64) -> Result<Timestamp, Error> {
-    now.plus_millis(millis).ok_or_else(too_long)
-}
-
-/// A lifetime in whole milliseconds, at least one.
-fn lifetime_millis(seconds: f64, max_seconds: i64) -> Result<i64, Error> {
-    let name = "seconds_until_expiration";
-    if seconds.is_nan() || seconds <= 0.0 {
-        return Err(invalid(
-            name,
-            Problem::NotAllowed("must be greater than 0".into()),
-        ));
-    }
-    #[expect(clippy::cast_precision_loss, reason = "the bound is far below 53 bits")]
-    if seconds > max_seconds as f64 {
-        return Err(invalid(name, Problem::TooLarge(max_seconds)));
-    }
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the lines before bound the number"
-    )]
-    let millis = (seconds * 1000.0).round() as i64;
-    Ok(millis.max(1))
 }
 
 /// Equal for equal claims, as JSON, and an equal set of scopes.
@@ -334,27 +357,4 @@ fn check_jwt_claims(claims: Option<&Claims>, has_scopes_claim: bool) -> Result<(
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lifetimes_are_bounded_and_keep_their_fractions() {
-        assert_eq!(lifetime_millis(0.5, 10).expect("good"), 500);
-        assert_eq!(lifetime_millis(1e-9, 10).expect("good"), 1);
-        assert_eq!(lifetime_millis(10.0, 10).expect("good"), 10_000);
-        for seconds in [
-            0.0,
-            -1.0,
-            f64::NAN,
-            f64::INFINITY,
-            f64::NEG_INFINITY,
-            10.001,
-            1e300,
-        ] {
-            assert!(lifetime_millis(seconds, 10).is_err(), "{seconds}");
-        }
-    }
 }

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use countersign_authority::{Accepts, Authority, AuthorityOptions, Error, MasterKey};
+use countersign_authority::{Accepts, Authority, AuthorityOptions, Error, MasterKey, Stage};
+use countersign_protocol::change::ChangeKind;
 use countersign_protocol::secret::has_checksum;
-use countersign_store::Store;
-use countersign_store::sqlite::{SqliteOptions, SqliteStore};
+use countersign_store::Store as _;
 use serde_json::json;
 
+use crate::back_end::Data;
 use crate::support::faulty::Fault;
 use crate::support::sources::{ManualClock, SeededRandom};
-use crate::support::{Story, World, problem_of};
+use crate::support::{Story, World, problem_of, settings_update};
 
 #[tokio::test]
 async fn an_instance_begins_with_a_key_and_an_active_signing_key() {
@@ -18,7 +19,7 @@ async fn an_instance_begins_with_a_key_and_an_active_signing_key() {
     for (is_live, prefix) in [(true, "sk_live_"), (false, "sk_test_")] {
         let created = world
             .authority
-            .create_instance("one", is_live)
+            .create_instance(&world.operator, "one", is_live)
             .await
             .unwrap();
         let key = created.key.expose();
@@ -27,12 +28,15 @@ async fn an_instance_begins_with_a_key_and_an_active_signing_key() {
         let keys = world.authority.signing_keys(&owner).await.unwrap();
         assert_eq!((keys.len(), keys[0].state), (1, "active"));
     }
-    assert_eq!(world.authority.instances().await.unwrap().len(), 2);
+    let instances = world.authority.instances(&world.operator).await.unwrap();
+    let defaults: Vec<_> = instances.iter().map(|found| found.is_default).collect();
+    assert_eq!(defaults, [true, false]);
     for name in ["", &"x".repeat(256)] {
-        assert_eq!(
-            problem_of(world.authority.create_instance(name, true).await).0,
-            "name"
-        );
+        let refused = world
+            .authority
+            .create_instance(&world.operator, name, true)
+            .await;
+        assert_eq!(problem_of(refused).0, "name");
     }
 }
 
@@ -55,14 +59,16 @@ async fn twenty_keys_live_at_once_and_the_last_one_cannot_be_revoked() {
                 .is_ok()
         );
         authority
-            .revoke_instance_key(&owner, &key.info.id)
+            .revoke_instance_key(&owner, key.info.id.as_str())
             .await
             .unwrap();
         let refused = authority
             .authenticate(key.key.expose(), Accepts::Instance)
             .await;
         assert!(matches!(refused, Err(Error::InstanceKeyInvalid)));
-        let again = authority.revoke_instance_key(&owner, &key.info.id).await;
+        let again = authority
+            .revoke_instance_key(&owner, key.info.id.as_str())
+            .await;
         assert!(matches!(again, Err(Error::NotFound { .. })));
     }
     let last = authority.revoke_instance_key(&owner, owner.name()).await;
@@ -79,16 +85,22 @@ async fn twenty_keys_live_at_once_and_the_last_one_cannot_be_revoked() {
 async fn many_changes_of_settings_at_a_time_are_all_made() {
     let story = Story::new().await;
     let owner = story.actor(&story.home).await;
+    let revision = async || {
+        let instance = story.store.instance(owner.instance_id()).await.unwrap();
+        instance.unwrap().revision
+    };
+    let before = revision().await;
     let changes = [(); 40].map(|()| {
         let (authority, owner) = (story.authority.clone(), owner.clone());
-        let change = json!({"max_jwt_ttl": 60});
+        let change = settings_update(&json!({"max_jwt_ttl": 60})).unwrap();
         tokio::spawn(async move { authority.update_instance_settings(&owner, &change).await })
     });
     for change in changes {
         change.await.unwrap().unwrap();
     }
-    let now = story.actor(&story.home).await.instance().revision;
-    assert_eq!(now, owner.instance().revision + 40);
+    assert_eq!(revision().await, before + 40);
+    let updated = ChangeKind::InstanceUpdated;
+    assert_eq!(story.count_logged(&story.home, updated).await, 40);
 }
 
 #[tokio::test]
@@ -121,10 +133,7 @@ async fn a_setting_of_the_wrong_type_is_refused_with_what_is_allowed_whatever_it
     for _ in 0..2 {
         let owner = story.actor(&story.home).await;
         for (name, rule) in allowed {
-            let refused = story
-                .authority
-                .update_instance_settings(&owner, &json!({ name: [] }))
-                .await;
+            let refused = story.try_set(&owner, &json!({ name: [] })).await;
             let (refused, problem) = problem_of(refused);
             assert_eq!(
                 (refused.as_str(), problem.to_string().as_str()),
@@ -134,12 +143,9 @@ async fn a_setting_of_the_wrong_type_is_refused_with_what_is_allowed_whatever_it
         story.set(&story.home, changed.clone()).await;
     }
     let owner = story.actor(&story.home).await;
-    let unknown = |name: &str| {
-        let (story, owner, change) = (&story, &owner, json!({ name: 1 }));
-        async move {
-            let update = story.authority.update_instance_settings(owner, &change);
-            problem_of(update.await).1.to_string()
-        }
+    let unknown = async |name: &str| {
+        let refused = story.try_set(&owner, &json!({ name: 1 })).await;
+        problem_of(refused).1.to_string()
     };
     let only = format!("only {}", allowed.map(|(name, _)| name).join(", "));
     assert_eq!(unknown("foo").await, format!("has no 'foo', {only}"));
@@ -153,9 +159,8 @@ async fn a_setting_of_the_wrong_type_is_refused_with_what_is_allowed_whatever_it
 async fn settings_are_checked_one_by_one_and_nothing_changes_where_one_is_wrong() {
     let story = Story::new().await;
     let owner = story.actor(&story.home).await;
-    let before = owner.instance().settings.clone();
+    let before = story.settings(&story.home).await;
     for (wrong, name) in [
-        (json!(null), "settings"),
         (json!({"unknown": 1}), "settings"),
         (
             json!({"token_pooling": false, "max_jwt_ttl": 0}),
@@ -186,13 +191,10 @@ async fn settings_are_checked_one_by_one_and_nothing_changes_where_one_is_wrong(
             "machine_rate_limit",
         ),
     ] {
-        let refused = story
-            .authority
-            .update_instance_settings(&owner, &wrong)
-            .await;
+        let refused = story.try_set(&owner, &wrong).await;
         assert_eq!(problem_of(refused).0, name, "{wrong}");
     }
-    assert_eq!(story.actor(&story.home).await.instance().settings, before);
+    assert_eq!(story.settings(&story.home).await, before);
     assert!(
         !story
             .logged(&story.home)
@@ -209,7 +211,7 @@ async fn settings_are_checked_one_by_one_and_nothing_changes_where_one_is_wrong(
         world: story.world.restart().await,
         ..story
     };
-    let settings = story.actor(&story.home).await.instance().settings.clone();
+    let settings = story.settings(&story.home).await;
     assert_eq!(
         (settings.issuer.as_deref(), settings.max_jwt_ttl),
         (Some("https://x"), 60)
@@ -231,18 +233,17 @@ async fn two_changes_of_settings_at_one_time_both_stay() {
     let mut tasks = Vec::new();
     for change in changes {
         let (authority, owner) = (story.authority.clone(), story.actor(&story.home).await);
+        let change = settings_update(&change).unwrap();
         tasks.push(tokio::spawn(async move {
             authority.update_instance_settings(&owner, &change).await
         }));
     }
-    while story.store.waiting() < 3 {
-        tokio::task::yield_now().await;
-    }
+    story.until_waiting(3).await;
     story.store.heal();
     for task in tasks {
         task.await.unwrap().unwrap();
     }
-    let settings = story.actor(&story.home).await.instance().settings.clone();
+    let settings = story.settings(&story.home).await;
     assert_eq!(
         (settings.max_jwt_ttl, settings.issuer.as_deref()),
         (60, Some("https://x"))
@@ -252,16 +253,14 @@ async fn two_changes_of_settings_at_one_time_both_stay() {
 
 #[tokio::test]
 async fn an_authority_opens_with_its_own_master_key_only() {
-    let folder = tempfile::tempdir().unwrap();
+    let (_data, store) = Data::new();
     let random = Arc::new(SeededRandom::new(1));
     let clock = Arc::new(ManualClock::default());
-    let store: Arc<dyn Store> =
-        Arc::new(SqliteStore::create(folder.path(), SqliteOptions::default()).unwrap());
     let master = MasterKey::generate(&*random);
     let open = async |master: &MasterKey| {
         let options = AuthorityOptions::default();
         Authority::open(
-            Arc::clone(&store),
+            store.clone(),
             master,
             clock.clone(),
             random.clone(),
@@ -269,13 +268,26 @@ async fn an_authority_opens_with_its_own_master_key_only() {
         )
         .await
     };
-    assert!(matches!(open(&master).await, Err(Error::NotInitialised)));
-    Authority::initialise(&*store, &master, &*clock, &*random)
+    assert!(matches!(open(&master).await, Err(Error::NotInitialized)));
+    assert_eq!(Authority::stage(&store).await.unwrap(), Stage::Empty);
+    Authority::initialize(&store, &master, &*clock, &*random)
         .await
         .unwrap();
-    let again = Authority::initialise(&*store, &master, &*clock, &*random).await;
-    assert!(matches!(again, Err(Error::Store(_))), "never twice");
+    assert_eq!(Authority::stage(&store).await.unwrap(), Stage::Begun);
+    let again = Authority::initialize(&store, &master, &*clock, &*random).await;
+    assert!(matches!(again, Err(Error::Conflict(_))), "never twice");
     let other = MasterKey::generate(&*random);
     assert!(matches!(open(&other).await, Err(Error::WrongMasterKey)));
-    assert!(open(&master).await.is_ok());
+    let (authority, operator) = open(&master).await.unwrap();
+    authority
+        .create_instance(&operator, "one", false)
+        .await
+        .unwrap();
+    assert_eq!(Authority::stage(&store).await.unwrap(), Stage::Ready);
+    let keys = store.into_store().data_keys().await.unwrap();
+    assert!(Authority::try_master_key(&master, &keys).is_ok());
+    let refused = Authority::try_master_key(&other, &keys);
+    assert!(matches!(refused, Err(Error::WrongMasterKey)));
+    let refused = Authority::try_master_key(&master, &[]);
+    assert!(matches!(refused, Err(Error::NotInitialized)));
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::sources::{HOUR, START};
 use crate::support::{
     Story, claiming, claims, header_of, jwt, lasting, opaque, payload_of, pooled, problem_of,
-    string_of,
+    secret_of, string_of,
 };
 
 #[tokio::test]
@@ -62,7 +62,7 @@ async fn a_jwt_carries_whole_seconds_a_category_and_the_scopes_and_nothing_unask
     );
     assert_eq!(
         kid,
-        json!(story.actor(&story.home).await.instance().id),
+        json!(story.instance_id(&story.home).await),
         "the first key's kid is the instance's id"
     );
     assert_eq!(
@@ -82,7 +82,7 @@ async fn a_jwt_carries_whole_seconds_a_category_and_the_scopes_and_nothing_unask
 #[tokio::test]
 async fn the_second_instances_jwts_name_their_own_issuer() {
     let story = Story::new().await;
-    let instance = story.actor(&story.abroad).await.instance().id;
+    let instance = story.instance_id(&story.abroad).await;
     let issued = story.issue(&story.stranger, jwt()).await.unwrap();
     let issuer = format!("https://auth.example.com/{instance}");
     assert_eq!(payload_of(string_of(&issued))["iss"], issuer);
@@ -276,7 +276,7 @@ async fn a_jwt_that_no_proxy_would_carry_is_refused() {
 async fn only_a_machine_gets_tokens() {
     let story = Story::new().await;
     let owner = story.actor(&story.home).await;
-    let operator = countersign_authority::Authority::operator(owner.instance().clone());
+    let operator = story.operator_for(&story.home).await;
     for actor in [owner, operator] {
         let refused = story.authority.issue(&actor, &opaque()).await;
         assert!(
@@ -287,23 +287,37 @@ async fn only_a_machine_gets_tokens() {
 }
 
 #[tokio::test]
-async fn the_operator_may_act_as_a_machine_of_the_same_instance_and_nobody_else_may() {
+async fn the_operator_may_act_as_a_machine_of_the_instance_that_it_names() {
     let story = Story::new().await;
-    let owner = story.actor(&story.home).await;
-    let operator = countersign_authority::Authority::operator(owner.instance().clone());
-    let authority = &story.authority;
-    let sender = authority
-        .operator_as_machine(&operator, story.sender.id)
-        .await
-        .unwrap();
-    assert!(authority.issue(&sender, &opaque()).await.is_ok());
-    let foreign = authority
-        .operator_as_machine(&operator, story.stranger.id)
-        .await;
-    assert!(matches!(foreign, Err(Error::NotFound { .. })));
-    for actor in [owner, sender] {
-        let refused = authority.operator_as_machine(&actor, story.sender.id).await;
-        assert!(matches!(refused, Err(Error::Forbidden(_))));
+    let (home, abroad) = (
+        story.instance_id(&story.home).await,
+        story.instance_id(&story.abroad).await,
+    );
+    let act_as = async |instance, machine| {
+        let operator = &story.operator;
+        let actor = story
+            .authority
+            .operator_as_machine(operator, instance, machine);
+        actor.await
+    };
+    let sender = act_as(home, story.sender.id).await.unwrap();
+    assert_eq!(sender.machine_id(), Some(story.sender.id));
+    assert_eq!(sender.name(), "operator");
+    assert!(story.authority.issue(&sender, &opaque()).await.is_ok());
+    for (instance, machine, noun) in [
+        (home, story.stranger.id, "machine"),
+        (abroad, story.sender.id, "machine"),
+        (
+            "ins_0000000000000000000000000zz".parse().unwrap(),
+            story.sender.id,
+            "instance",
+        ),
+    ] {
+        let refused = act_as(instance, machine).await;
+        assert!(
+            matches!(&refused, Err(Error::NotFound { noun: found, .. }) if *found == noun),
+            "{refused:?}"
+        );
     }
 }
 
@@ -366,15 +380,15 @@ async fn a_request_that_was_under_way_while_its_key_was_rotated_away_gets_nothin
             let rotated = story
                 .authority
                 .rotate_machine_key(&owner, story.sender.id, 0);
-            (actor, rotated.await.unwrap())
+            (actor, secret_of(rotated.await.unwrap()))
         };
         let refused = story.authority.issue(&actor, &request).await;
         assert!(
             matches!(refused, Err(Error::MachineKeyInvalid)),
             "{refused:?}"
         );
-        let actor = story.actor(key.expose()).await;
+        let actor = story.actor(&key).await;
         assert!(story.authority.issue(&actor, &request).await.is_ok());
-        current = key.expose().to_owned();
+        current = key;
     }
 }

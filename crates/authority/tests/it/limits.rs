@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::support::faulty::Fault;
 use crate::support::sources::SECOND;
-use crate::support::{Story, World, jwt, opaque, revoke_it};
+use crate::support::{Story, World, jwt, opaque, revoke_it, secret_of};
 
 impl Story {
     /// In how many seconds a caller may come again; `None` where it is welcome now.
@@ -77,7 +77,7 @@ async fn a_machines_limit_counts_that_machine_alone() {
         .rotate_machine_key(&owner, story.sender.id, 0)
         .await
         .unwrap();
-    assert_eq!(story.wait(rotated.expose()).await, Some(60));
+    assert_eq!(story.wait(&secret_of(rotated)).await, Some(60));
 }
 
 #[tokio::test]
@@ -212,7 +212,7 @@ async fn a_machine_in_a_loop_fills_the_change_log_by_one_entry_a_second() {
         .rotate_machine_key(&owner, story.sender.id, 60)
         .await
         .unwrap();
-    let renewed = story.actor(rotated.expose()).await;
+    let renewed = story.actor(&secret_of(rotated)).await;
     assert_eq!(
         change_wait(authority.revoke(&renewed, ids[3], None).await),
         Some(1)
@@ -253,9 +253,7 @@ async fn a_flood_of_questions_after_readiness_asks_the_store_once_a_second() {
     story.store.fail_all("check", Fault::Wait);
     let waiting = || (0..16).map(|_| tokio::spawn(ask())).collect::<Vec<_>>();
     let patient = waiting();
-    while story.store.waiting() == 0 {
-        tokio::task::yield_now().await;
-    }
+    story.until_waiting(1).await;
     for _ in 0..100 {
         let told = tokio::time::timeout(Duration::from_secs(10), ask()).await;
         assert_eq!(told, Ok(false), "nobody else waits");
@@ -282,9 +280,7 @@ async fn a_flood_of_questions_after_readiness_asks_the_store_once_a_second() {
     story.store.fail_all("check", Fault::Hang);
     story.clock.advance(SECOND);
     let impatient = waiting();
-    while story.store.waiting() < 2 {
-        tokio::task::yield_now().await;
-    }
+    story.until_waiting(2).await;
     assert!(ask().await);
     story.clock.advance(4 * SECOND);
     assert!(!ask().await);
@@ -308,7 +304,7 @@ async fn a_change_that_failed_uses_up_no_allowance() {
     story.store.fail_all("revoke_token", Fault::Before);
     for _ in 0..5 {
         let refused = story.authority.revoke(&actor, id, None).await;
-        assert!(matches!(refused, Err(Error::Store(_))), "{refused:?}");
+        assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
     }
     story.store.heal();
     story.authority.revoke(&actor, id, None).await.unwrap();

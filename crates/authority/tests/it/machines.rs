@@ -1,19 +1,21 @@
 //! Machines, their keys and scopes.
 
+use std::sync::{Arc, Mutex};
+
 use countersign_authority::{Accepts, Error, MachineRequest, MachineUpdate, Problem};
 use countersign_protocol::ids::MachineId;
 use countersign_protocol::secret::has_checksum;
+use countersign_store::SealedKey;
 use serde_json::json;
 
 use crate::support::faulty::Fault;
 use crate::support::sources::{HOUR, MINUTE, SECOND, START, SeededRandom};
-use crate::support::{Story, opaque, problem_of};
+use crate::support::{Story, opaque, problem_of, secret_of};
 
 fn named(name: &str) -> MachineRequest {
     MachineRequest {
         name: name.to_owned(),
-        scoped_machines: Vec::new(),
-        default_token_ttl: 3600,
+        ..MachineRequest::default()
     }
 }
 
@@ -40,7 +42,7 @@ impl Story {
             .authority
             .rotate_machine_key(&owner, self.sender.id, previous_token_ttl)
             .await;
-        rotated.unwrap().expose().to_owned()
+        secret_of(rotated.unwrap())
     }
 
     async fn reveal(&self) -> Result<String, Error> {
@@ -49,7 +51,7 @@ impl Story {
             .authority
             .reveal_machine_key(&owner, self.sender.id)
             .await?;
-        Ok(revealed.expose().to_owned())
+        Ok(secret_of(revealed))
     }
 }
 
@@ -75,14 +77,14 @@ async fn a_machine_has_a_name_a_lifetime_and_a_key() {
     assert!(create(named(&"é".repeat(255))).await.is_ok());
     for ttl in [0, -1, i64::MIN, 315_360_001, i64::MAX] {
         let request = MachineRequest {
-            default_token_ttl: ttl,
+            default_token_ttl: Some(ttl),
             ..named("x")
         };
         assert_eq!(problem_of(create(request).await).0, "default_token_ttl");
     }
     for ttl in [1, 315_360_000] {
         let request = MachineRequest {
-            default_token_ttl: ttl,
+            default_token_ttl: Some(ttl),
             ..named("x")
         };
         assert!(create(request).await.is_ok());
@@ -93,9 +95,9 @@ async fn a_machine_has_a_name_a_lifetime_and_a_key() {
 async fn its_scopes_exist_are_each_there_once_and_150_at_most() {
     let story = Story::new().await;
     let owner = story.actor(&story.home).await;
-    let create = async |scoped_machines| {
+    let create = async |scoped_machines: Vec<MachineId>| {
         let request = MachineRequest {
-            scoped_machines,
+            scoped_machines: scoped_machines.iter().map(MachineId::to_string).collect(),
             ..named("x")
         };
         story.authority.create_machine(&owner, request).await
@@ -109,12 +111,8 @@ async fn its_scopes_exist_are_each_there_once_and_150_at_most() {
     let created = create(vec![story.sender.id, story.receiver.id, story.sender.id])
         .await
         .unwrap();
-    let scoped: Vec<_> = created
-        .machine
-        .scoped
-        .iter()
-        .map(|machine| machine.id)
-        .collect();
+    let scoped = created.scoped_machines.iter();
+    let scoped: Vec<_> = scoped.map(|machine| machine.id).collect();
     assert_eq!(scoped, [story.sender.id, story.receiver.id]);
     let mut many = Vec::new();
     for number in 0..151 {
@@ -130,7 +128,7 @@ async fn its_scopes_exist_are_each_there_once_and_150_at_most() {
         ("scoped_machines".to_owned(), Problem::TooMany(150))
     );
     let last = many.pop().unwrap();
-    let popular = create(many).await.unwrap().machine.machine.id;
+    let popular = create(many).await.unwrap().id;
     let one_more = story.authority.create_scope(&owner, popular, last).await;
     assert_eq!(
         problem_of(one_more),
@@ -167,7 +165,7 @@ async fn a_scope_is_made_once_between_two_machines_and_removed_once() {
     delete(a, b).await.unwrap();
     assert!(matches!(delete(a, b).await, Err(Error::NotFound { .. })));
     let machine = story.authority.machine(&owner, a).await.unwrap();
-    assert!(machine.scoped.is_empty());
+    assert!(machine.scoped_machines.is_empty());
     assert!(create(a, b).await.is_ok());
 }
 
@@ -184,7 +182,7 @@ async fn an_update_changes_what_it_names_and_an_empty_one_nothing() {
             .await
     };
     let same = update(MachineUpdate::default()).await.unwrap();
-    assert_eq!(same.machine.updated_at.as_millis(), START);
+    assert_eq!(same.updated_at.as_millis(), START);
     assert_eq!(story.logged(&story.home).await.len(), entries);
     let renamed = update(MachineUpdate {
         name: Some("poster".to_owned()),
@@ -192,9 +190,9 @@ async fn an_update_changes_what_it_names_and_an_empty_one_nothing() {
     })
     .await
     .unwrap();
-    assert_eq!(renamed.machine.name, "poster");
-    assert_eq!(renamed.machine.default_token_ttl, 3600);
-    assert_eq!(renamed.machine.updated_at.as_millis(), START + MINUTE);
+    assert_eq!(renamed.name, "poster");
+    assert_eq!(renamed.default_token_ttl, 3600);
+    assert_eq!(renamed.updated_at.as_millis(), START + MINUTE);
     update(MachineUpdate {
         name: None,
         default_token_ttl: Some(60),
@@ -303,11 +301,13 @@ async fn a_reveal_shows_the_key_and_is_in_the_log() {
 #[tokio::test]
 async fn a_reveal_is_judged_by_what_its_own_transaction_read() {
     let story = Story::new().await;
+    let owner = story.actor(&story.home).await;
     // A second look would see what a rotation left that came in between.
-    for operation in ["machine_key_by_digest", "machine_with_scopes"] {
+    for operation in ["caller", "verification", "machine_with_scopes"] {
         story.store.fail_all(operation, Fault::Before);
     }
-    assert_eq!(story.reveal().await.unwrap(), story.sender.key);
+    let revealed = story.authority.reveal_machine_key(&owner, story.sender.id);
+    assert_eq!(secret_of(revealed.await.unwrap()), story.sender.key);
 }
 
 #[tokio::test]
@@ -376,17 +376,15 @@ async fn deletion_kills_keys_scopes_and_tokens_at_once() {
     assert!(!story.is_key(&old).await && !story.is_key(&new).await);
     assert!(story.verify(&story.home, &token).await.is_err());
     let caller = story.authority.machine(&owner, caller.id).await.unwrap();
-    assert!(caller.scoped.is_empty() && caller.machine.scopes.is_empty());
+    assert!(caller.scoped_machines.is_empty());
+    let sender = story.sender.id;
     for outcome in [
+        story.authority.machine(&owner, sender).await.map(drop),
         story
             .authority
-            .machine(&owner, story.sender.id)
+            .delete_machine(&owner, sender)
             .await
-            .map(|_| ()),
-        story
-            .authority
-            .delete_machine(&owner, story.sender.id)
-            .await,
+            .map(drop),
     ] {
         assert!(matches!(outcome, Err(Error::NotFound { .. })));
     }
@@ -437,71 +435,56 @@ async fn a_credential_counts_only_where_its_kind_is_wanted() {
     );
 }
 
-/// Rotates the sender's key; the database, and what it had of the key before.
-async fn rotated(story: &Story) -> (rusqlite::Connection, Vec<u8>) {
-    let owner = story.actor(&story.home).await;
-    let database = rusqlite::Connection::open(story.database()).unwrap();
-    let older = database
-        .query_row(
-            &format!("SELECT sealed FROM machine_keys WHERE {OF_SENDER}"),
-            [story.sender.id.as_str()],
-            |row| row.get(0),
-        )
-        .unwrap();
-    story
-        .authority
-        .rotate_machine_key(&owner, story.sender.id, 60)
-        .await
-        .unwrap();
-    (database, older)
+/// Reveals the sender's key, then rotates it. Returns what the store held of the key before.
+async fn rotated(story: &Story) -> SealedKey {
+    let seen = Arc::new(Mutex::new(None));
+    let spy = Arc::clone(&seen);
+    let look = move |answer: &mut Option<Option<SealedKey>>| {
+        *spy.lock().unwrap() = answer.clone().flatten();
+    };
+    story.store.alter("reveal_machine_key", look);
+    assert_eq!(story.reveal().await.unwrap(), story.sender.key);
+    story.store.heal();
+    story.rotate(60).await;
+    seen.lock().unwrap().take().unwrap()
 }
 
-/// Rows of the machine with the id `?1`.
-const OF_SENDER: &str = "machine = (SELECT number FROM machines WHERE id = ?1)";
+/// Makes the store show another key than the newest.
+fn plant(story: &Story, change: impl Fn(&mut SealedKey) + Send + Sync + 'static) {
+    let plant = move |answer: &mut Option<Option<SealedKey>>| {
+        change(answer.as_mut().unwrap().as_mut().unwrap());
+    };
+    story.store.alter("reveal_machine_key", plant);
+}
+
+async fn assert_damaged(story: &Story, part: &str) {
+    let refused = story.reveal().await;
+    assert!(
+        matches!(&refused, Err(Error::Damaged(what)) if what == part),
+        "{refused:?}"
+    );
+}
 
 #[tokio::test]
 async fn an_older_key_in_the_place_of_the_newest_is_not_shown() {
     let story = Story::new().await;
-    let (database, older) = rotated(&story).await;
-    let sender = story.sender.id.as_str();
-    // The newest goes, and the older one gets back what its row once held.
-    let deleted = database.execute(
-        &format!("DELETE FROM machine_keys WHERE expires_at IS NULL AND {OF_SENDER}"),
-        [sender],
-    );
-    let planted = database.execute(
-        &format!("UPDATE machine_keys SET sealed = ?2 WHERE {OF_SENDER}"),
-        rusqlite::params![sender, older],
-    );
-    assert_eq!((deleted, planted), (Ok(1), Ok(1)));
-    let refused = story.reveal().await;
-    assert!(
-        matches!(refused, Err(Error::Damaged("a machine key"))),
-        "{refused:?}"
-    );
+    let older = rotated(&story).await;
+    // The newest is gone, and the older one has what its row once held.
+    let expires_at = story.authority.now().plus_millis(MINUTE);
+    plant(&story, move |shown| {
+        *shown = SealedKey {
+            expires_at,
+            ..older.clone()
+        };
+    });
+    assert_damaged(&story, "a machine key").await;
 }
 
 #[tokio::test]
 async fn a_sealed_key_opens_in_its_own_row_only() {
     let story = Story::new().await;
-    let owner = story.actor(&story.home).await;
-    let (database, older) = rotated(&story).await;
+    let older = rotated(&story).await;
     // Instance, machine and purpose are the same; the row is not.
-    let planted = database
-        .execute(
-            &format!(
-                "UPDATE machine_keys SET sealed = ?2 WHERE sealed IS NOT NULL AND {OF_SENDER}"
-            ),
-            rusqlite::params![story.sender.id.as_str(), older],
-        )
-        .unwrap();
-    assert_eq!(planted, 1);
-    let refused = story
-        .authority
-        .reveal_machine_key(&owner, story.sender.id)
-        .await;
-    assert!(
-        matches!(refused, Err(Error::Damaged("a sealed value"))),
-        "{refused:?}"
-    );
+    plant(&story, move |shown| shown.sealed = older.sealed.clone());
+    assert_damaged(&story, "a sealed value").await;
 }

@@ -1,4 +1,4 @@
-//! The rules of an authority, on SQLite in a temporary folder, with a clock that is set and seeded random bytes.
+//! The rules of an authority, on SQLite, with a clock that is set and seeded random bytes.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -6,6 +6,8 @@
 )]
 
 mod audit;
+mod back_end;
+mod cut_offs;
 mod faults;
 mod instances;
 mod isolation;
@@ -13,10 +15,14 @@ mod issue;
 mod limits;
 mod machines;
 mod model;
+mod presented;
+mod records;
 mod reuse;
 mod revoke;
+mod room;
 mod signing_keys;
 mod support;
 mod time;
 mod update;
 mod verify;
+mod whoami;

@@ -1,10 +1,11 @@
 //! Revocation: at once, for good, with the first reason.
 
-use countersign_authority::{Actor, Error, Page, Problem, TokenFormats};
+use countersign_authority::{Actor, Error, ListTokens, Problem};
 use countersign_protocol::ids::TokenId;
+use serde_json::json;
 
 use crate::support::sources::{HOUR, MINUTE};
-use crate::support::{Story, jwt, opaque, problem_of, refusal_of};
+use crate::support::{Story, all_of, jwt, opaque, problem_of, refusal_of};
 
 async fn revoke(
     story: &Story,
@@ -35,7 +36,7 @@ async fn a_key_that_ended_while_its_request_was_under_way_changes_nothing() {
     let key = authority.create_instance_key(&owner, false).await.unwrap();
     let ended = story.actor(key.key.expose()).await;
     authority
-        .revoke_instance_key(&owner, &key.info.id)
+        .revoke_instance_key(&owner, key.info.id.as_str())
         .await
         .unwrap();
     let refused = revoke(&story, &ended, id, "late").await;
@@ -65,7 +66,20 @@ async fn the_first_revocation_counts_and_a_second_one_changes_nothing() {
         let entry = logged.last().unwrap();
         assert_eq!(entry.kind.as_str(), "token.revoked");
         assert_eq!(entry.subject, id.to_string());
-        assert_eq!(entry.detail, r#"{"reason":"leaked"}"#);
+        let format = if token.starts_with("mt_") {
+            "opaque"
+        } else {
+            "jwt"
+        };
+        let facts = json!({
+            "token_id": id,
+            "subject": story.sender.id,
+            "receivers": [story.receiver.id],
+            "names_receivers": true,
+            "format": format,
+            "expires_at": first.expiration,
+        });
+        assert_eq!(entry.detail, json!({"token": facts, "reason": "leaked"}));
     }
 }
 
@@ -160,56 +174,135 @@ async fn a_list_shows_what_is_asked_for_newest_first() {
     };
     story.authority.revoke(&owner, revoked, None).await.unwrap();
     story.clock.advance(MINUTE);
-    let list = async |actor: &Actor, is_with, formats, limit, offset| {
-        let page = Page { limit, offset };
-        let listed = story
-            .authority
-            .list_tokens(actor, story.sender.id, is_with, formats, page)
-            .await;
-        let (tokens, total) = listed.unwrap();
+    let list = async |actor: &Actor, (revoked, expired), format: &str, limit, offset| {
+        let list = ListTokens {
+            revoked,
+            expired,
+            format: Some(format.to_owned()),
+            limit: Some(limit),
+            offset: Some(offset),
+            ..all_of(story.sender.id)
+        };
+        let listed = story.authority.list_tokens(actor, list).await.unwrap();
+        let tokens = listed.m2m_tokens;
         assert!(tokens.iter().all(|token| token.token.is_none()));
         (
             tokens.iter().map(|token| token.id).collect::<Vec<_>>(),
-            total,
+            listed.total_count,
         )
     };
-    let opaque = TokenFormats::Opaque;
     let sender = story.actor(&story.sender.key).await;
     for actor in [&owner, &sender] {
         assert_eq!(
-            list(actor, (false, false), opaque, 10, 0).await,
+            list(actor, (false, false), "opaque", 10, 0).await,
             (vec![live], 1)
         );
         assert_eq!(
-            list(actor, (true, false), opaque, 10, 0).await,
+            list(actor, (true, false), "opaque", 10, 0).await,
             (vec![live, revoked], 2)
         );
         assert_eq!(
-            list(actor, (false, true), opaque, 10, 0).await,
+            list(actor, (false, true), "opaque", 10, 0).await,
             (vec![live, expired], 2)
         );
         assert_eq!(
-            list(actor, (true, true), opaque, 10, 0).await,
+            list(actor, (true, true), "opaque", 10, 0).await,
             (vec![live, revoked, expired], 3)
         );
         assert_eq!(
-            list(actor, (true, true), TokenFormats::All, 2, 1).await,
+            list(actor, (true, true), "all", 2, 1).await,
             (vec![live, revoked], 4)
         );
         assert_eq!(
-            list(actor, (false, false), TokenFormats::Jwt, 10, 0).await,
+            list(actor, (false, false), "jwt", 10, 0).await,
             (vec![signed], 1)
         );
-        assert_eq!(list(actor, (true, true), opaque, 10, 9).await, (vec![], 3));
+        assert_eq!(
+            list(actor, (true, true), "opaque", 10, 9).await,
+            (vec![], 3)
+        );
     }
-    let page = Page {
-        limit: 10,
-        offset: 0,
-    };
     let receiver = story.actor(&story.receiver.key).await;
     let refused = story
         .authority
-        .list_tokens(&receiver, story.sender.id, (true, true), opaque, page)
+        .list_tokens(&receiver, all_of(story.sender.id))
         .await;
     assert!(matches!(refused, Err(Error::Forbidden(_))));
+}
+
+#[tokio::test]
+async fn a_list_names_a_machine_and_a_known_format_and_a_page_within_bounds() {
+    let story = Story::new().await;
+    let owner = story.actor(&story.home).await;
+    let all = || all_of(story.sender.id);
+    for (wrong, name) in [
+        (
+            ListTokens {
+                subject: None,
+                ..all()
+            },
+            "subject",
+        ),
+        (
+            ListTokens {
+                subject: Some("mch_x".to_owned()),
+                ..all()
+            },
+            "subject",
+        ),
+        (
+            ListTokens {
+                format: Some("Opaque".to_owned()),
+                ..all()
+            },
+            "format",
+        ),
+        (
+            ListTokens {
+                limit: Some(0),
+                ..all()
+            },
+            "limit",
+        ),
+        (
+            ListTokens {
+                limit: Some(101),
+                ..all()
+            },
+            "limit",
+        ),
+        (
+            ListTokens {
+                offset: Some(-1),
+                ..all()
+            },
+            "offset",
+        ),
+    ] {
+        let refused = story.authority.list_tokens(&owner, wrong).await;
+        assert_eq!(problem_of(refused).0, name);
+    }
+    let unknown = ListTokens {
+        subject: Some(story.stranger.id.to_string()),
+        ..all()
+    };
+    let refused = story.authority.list_tokens(&owner, unknown).await;
+    assert!(matches!(
+        refused,
+        Err(Error::NotFound {
+            noun: "machine",
+            ..
+        })
+    ));
+    // What is left out means ten opaque tokens that are live.
+    for request in [opaque(), opaque(), jwt()] {
+        story.token(&story.sender, request).await;
+    }
+    let subject = Some(story.sender.id.to_string());
+    let list = ListTokens {
+        subject,
+        ..ListTokens::default()
+    };
+    let listed = story.authority.list_tokens(&owner, list).await.unwrap();
+    assert_eq!((listed.m2m_tokens.len(), listed.total_count), (2, 2));
 }

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use countersign_authority::{Error, Refusal};
+use countersign_authority::{Discovery, Error, Refusal};
 use countersign_protocol::ids::SigningKeyId;
+use countersign_store::{SealedBytes, SigningKeyRow};
+use serde_json::json;
 
 use crate::support::faulty::Fault;
 use crate::support::sources::{DAY, HOUR, MINUTE, SECOND};
-use crate::support::{Story, header_of, jwt, lasting, refusal_of};
+use crate::support::{Story, World, header_of, jwt, lasting, refusal_of};
 
 impl Story {
     /// The signing keys' states, oldest first.
@@ -19,8 +21,8 @@ impl Story {
 
     /// The key ids that receivers see.
     async fn shown(&self) -> Vec<String> {
-        let instance = self.actor(&self.home).await.instance().id;
-        let keys = self.authority.jwks(instance).unwrap().keys;
+        let owner = self.actor(&self.home).await;
+        let keys = self.authority.jwks(&owner).unwrap().keys;
         keys.iter().map(|key| key.kid.to_string()).collect()
     }
 
@@ -126,15 +128,13 @@ async fn keys_rotate_by_themselves_after_ninety_days() {
 async fn an_instance_with_a_damaged_key_keeps_no_other_from_rotation() {
     let story = Story::new().await;
     // The older instance, whose turn comes first.
-    let home = story.actor(&story.home).await.instance().id;
-    let damaged = rusqlite::Connection::open(story.database())
-        .unwrap()
-        .execute(
-            "UPDATE signing_keys SET sealed = x'01' WHERE kid = ?1",
-            [home.first_signing_key().as_str()],
-        )
-        .unwrap();
-    assert_eq!(damaged, 1);
+    let damaged = story.instance_id(&story.home).await.first_signing_key();
+    let damage = move |keys: &mut Vec<SigningKeyRow>| {
+        for key in keys.iter_mut().filter(|key| key.id == damaged) {
+            key.sealed = SealedBytes(vec![1]);
+        }
+    };
+    story.store.alter("list_signing_keys", damage);
     let abroad = story.actor(&story.abroad).await;
     let states = async || -> Vec<_> {
         let keys = story.authority.signing_keys(&abroad).await.unwrap();
@@ -219,8 +219,9 @@ async fn a_deleted_key_takes_its_jwts_with_it_and_the_active_one_stays() {
 #[tokio::test]
 async fn a_jwk_is_an_rsa_key_that_every_sdk_reads() {
     let story = Story::new().await;
-    let instance = story.actor(&story.home).await.instance().id;
-    let keys = story.authority.jwks(instance).unwrap().keys;
+    let owner = story.actor(&story.home).await;
+    let instance = owner.instance_id();
+    let keys = story.authority.jwks(&owner).unwrap().keys;
     let key = serde_json::to_value(&keys[0]).unwrap();
     assert_eq!(
         (
@@ -247,10 +248,69 @@ async fn a_jwk_is_an_rsa_key_that_every_sdk_reads() {
 }
 
 #[tokio::test]
+async fn public_keys_are_found_by_the_id_of_an_instance_and_by_default() {
+    let story = Story::new().await;
+    let authority = &story.authority;
+    let abroad = story.instance_id(&story.abroad).await.to_string();
+    let at_home = "https://auth.example.com".to_owned();
+    for (key, name, issuer) in [
+        (&story.home, None, at_home.clone()),
+        (
+            &story.abroad,
+            Some(abroad.as_str()),
+            format!("{at_home}/{abroad}"),
+        ),
+    ] {
+        let owner = story.actor(key).await;
+        let keys = authority.public_jwks(name).await.unwrap();
+        assert_eq!(keys, authority.jwks(&owner).unwrap());
+        let found = authority.discovery(name).await.unwrap();
+        assert_eq!(found.jwks_uri, format!("{issuer}/.well-known/jwks.json"));
+        assert_eq!(found.issuer, issuer);
+        let info = authority.instance(&owner).await.unwrap();
+        assert_eq!((info.issuer, info.is_default), (issuer, name.is_none()));
+    }
+    story
+        .set(
+            &story.abroad,
+            json!({"issuer": "https://other.example.com"}),
+        )
+        .await;
+    let found = authority.discovery(Some(&abroad)).await.unwrap();
+    let expected = Discovery {
+        issuer: "https://other.example.com".to_owned(),
+        jwks_uri: "https://other.example.com/.well-known/jwks.json".to_owned(),
+    };
+    assert_eq!(found, expected);
+    for unknown in [
+        "ins_000000000000000000000000001",
+        "",
+        "ins_x",
+        story.home.as_str(),
+    ] {
+        for refused in [
+            authority.public_jwks(Some(unknown)).await.err(),
+            authority.discovery(Some(unknown)).await.err(),
+        ] {
+            let Some(Error::NotFound { noun, id }) = refused else {
+                panic!("{refused:?}")
+            };
+            assert_eq!((noun, id.as_str()), ("instance", "of this id"));
+        }
+    }
+    let world = World::new().await;
+    let refused = world.authority.public_jwks(None).await;
+    assert!(
+        matches!(refused, Err(Error::NotFound { .. })),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_key_is_deleted_from_memory_too_where_the_caller_goes_away() {
     let story = Story::new().await;
     let owner = story.actor(&story.home).await;
-    let old = owner.instance().id.first_signing_key();
+    let old = owner.instance_id().first_signing_key();
     let (token, _) = story.token(&story.sender, lasting(7200.0, jwt())).await;
     story.rotate_signing(true).await.unwrap();
     assert_eq!(story.shown().await.len(), 2);
@@ -260,9 +320,7 @@ async fn a_key_is_deleted_from_memory_too_where_the_caller_goes_away() {
         let (authority, owner) = (story.authority.clone(), owner.clone());
         tokio::spawn(async move { authority.delete_signing_key(&owner, old).await })
     };
-    while story.store.waiting() == 0 {
-        tokio::task::yield_now().await;
-    }
+    story.until_waiting(1).await;
     deleting.abort();
     assert!(deleting.await.unwrap_err().is_cancelled());
     story.store.heal();

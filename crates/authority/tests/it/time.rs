@@ -1,9 +1,10 @@
 //! Time cannot be turned back (P10).
 
 use countersign_authority::Refusal;
+use countersign_store::Store as _;
 
 use crate::support::sources::{DAY, HOUR, MINUTE, START};
-use crate::support::{Story, jwt, opaque};
+use crate::support::{Story, jwt, lasting, opaque};
 
 #[tokio::test]
 async fn a_clock_that_is_set_back_revives_nothing() {
@@ -136,4 +137,36 @@ async fn tokens_that_are_over_are_deleted_after_thirty_days_and_no_earlier() {
         Some((Refusal::Unknown, true))
     );
     assert!(story.authority.revoke(&owner, id, None).await.is_err());
+}
+
+#[tokio::test]
+async fn a_revoked_jwt_is_remembered_until_ten_minutes_after_its_expiry() {
+    let life = 50 * DAY;
+    let seconds = 50.0 * 86_400.0;
+    for (millis, is_kept) in [(10 * MINUTE - 1, true), (10 * MINUTE, false)] {
+        let story = Story::new().await;
+        let owner = story.actor(&story.home).await;
+        let exists = async |id: countersign_protocol::ids::TokenId| {
+            let found = story.store.find_token(id.locator()).await;
+            found.unwrap().is_some()
+        };
+        let (token, signed) = story.token(&story.sender, lasting(seconds, jwt())).await;
+        let (_, opaque) = story.token(&story.sender, lasting(seconds, opaque())).await;
+        for id in [signed, opaque] {
+            story.authority.revoke(&owner, id, None).await.unwrap();
+        }
+        // Long after other revoked tokens are deleted.
+        story.clock.advance(30 * DAY + 1);
+        story.authority.maintain().await.unwrap();
+        assert_eq!((exists(signed).await, exists(opaque).await), (true, false));
+        story.clock.advance(life - 30 * DAY - 1 - HOUR);
+        story.authority.maintain().await.unwrap();
+        assert_eq!(
+            story.refusal(&story.home, &token).await,
+            Some((Refusal::Revoked, true))
+        );
+        story.clock.advance(HOUR + millis);
+        story.authority.maintain().await.unwrap();
+        assert_eq!(exists(signed).await, is_kept);
+    }
 }

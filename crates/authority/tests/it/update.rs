@@ -91,13 +91,15 @@ async fn it_can_be_revoked_this_way_and_then_changes_no_more() {
         let refused = story.authority.update_token(&owner, id, request).await;
         assert!(matches!(refused, Err(Error::NotChangeable(_))));
     }
-    let without = UpdateRequest {
-        revoke: false,
-        ..revoke_it("why")
-    };
     let (_, id) = story.token(&story.sender, opaque()).await;
-    let refused = story.authority.update_token(&owner, id, without).await;
-    assert_eq!(problem_of(refused).0, "revocation_reason");
+    for (revoked, wrong) in [(None, "revocation_reason"), (Some(false), "revoked")] {
+        let without = UpdateRequest {
+            revoked,
+            ..revoke_it("why")
+        };
+        let refused = story.authority.update_token(&owner, id, without).await;
+        assert_eq!(problem_of(refused).0, wrong);
+    }
 }
 
 #[tokio::test]

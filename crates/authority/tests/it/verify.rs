@@ -58,19 +58,11 @@ async fn a_verification_moves_last_used_of_an_opaque_token_and_lists_it_for_both
         ..story
     };
     let owner = story.actor(&story.home).await;
-    let page = countersign_authority::Page {
-        limit: 10,
-        offset: 0,
-    };
-    let all = countersign_authority::TokenFormats::All;
-    let (listed, total) = story
-        .authority
-        .list_tokens(&owner, story.sender.id, (false, false), all, page)
-        .await
-        .unwrap();
-    assert_eq!(total, 2);
+    let listed = story.all_tokens(&owner, story.sender.id).await;
+    assert_eq!(listed.total_count, 2);
     assert!(
         listed
+            .m2m_tokens
             .iter()
             .all(|token| millis(token.last_used_at) == used)
     );
@@ -344,12 +336,7 @@ async fn a_jwt_signed_by_anybody_else_is_unknown() {
     let (foreign, _) = story.token(&story.stranger, jwt()).await;
     assert_eq!(story.refusal(&story.receiver.key, &foreign).await, UNKNOWN);
     // The right kid and claims, the wrong key.
-    let kid = story
-        .actor(&story.home)
-        .await
-        .instance()
-        .id
-        .first_signing_key();
+    let kid = story.instance_id(&story.home).await.first_signing_key();
     let forger = SigningKey::from_pkcs8(kid, &generate_rsa_key().unwrap()).unwrap();
     let scopes = [story.receiver.id].into_iter().collect();
     let claims = JwtClaims {
@@ -381,27 +368,4 @@ async fn a_key_of_another_instance_verifies_nothing_here() {
             told(Refusal::Unknown)
         );
     }
-}
-
-#[tokio::test]
-async fn a_bearer_learns_about_its_own_token_whoever_it_is_for() {
-    let story = Story::new().await;
-    for bot in [&story.sender, &story.stranger] {
-        for request in [opaque(), jwt()] {
-            let (token, id) = story.token(bot, request).await;
-            let own = story.authority.introspect_own(&token).await.unwrap();
-            assert_eq!(own.id, id);
-            let owner = if bot.id == story.sender.id {
-                &story.home
-            } else {
-                &story.abroad
-            };
-            let owner = story.actor(owner).await;
-            story.authority.revoke(&owner, id, None).await.unwrap();
-            let refused = story.authority.introspect_own(&token).await;
-            assert_eq!(crate::support::refusal_of(refused), told(Refusal::Revoked));
-        }
-    }
-    let junk = story.authority.introspect_own("mt_junk").await;
-    assert_eq!(crate::support::refusal_of(junk), told(Refusal::Unknown));
 }

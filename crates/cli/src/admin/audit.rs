@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::bodies::ChangeBody;
 use super::output;
-use super::target::TargetArgs;
+use super::selection::TargetArgs;
 use crate::exit::{Code, Failure};
 
 /// How many entries the API gives at once.

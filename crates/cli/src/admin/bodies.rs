@@ -1,8 +1,8 @@
 //! What the extensions below `/v1/countersign/` answer with, for both ways of administration. The bodies of the contract are
 //! those of `countersign-protocol`.
 
-use countersign_authority::{Change, Instance, InstanceKeyInfo, SigningKeyInfo};
-use countersign_protocol::body::ExposedSecret;
+use countersign_authority::{InstanceInfo, InstanceKeyInfo, SigningKeyInfo};
+use countersign_protocol::body::{Change, ExposedSecret};
 use countersign_protocol::ids::{InstanceId, SigningKeyId};
 use countersign_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -65,13 +65,14 @@ pub(crate) struct InstanceBody {
 }
 
 impl InstanceBody {
-    pub(crate) fn new(instance: &Instance, issuer: Option<String>) -> Self {
+    pub(crate) fn new(instance: InstanceInfo, has_public_url: bool) -> Self {
+        let is_known = has_public_url || instance.settings.issuer.is_some();
         Self {
             object: "instance".to_owned(),
             id: instance.id,
-            name: instance.name.clone(),
+            name: instance.name,
             created_at: instance.created_at,
-            issuer,
+            issuer: is_known.then_some(instance.issuer),
             settings: serde_json::to_value(&instance.settings).unwrap_or_default(),
         }
     }
@@ -87,7 +88,7 @@ pub(crate) struct InstanceKeyBody {
 impl From<InstanceKeyInfo> for InstanceKeyBody {
     fn from(key: InstanceKeyInfo) -> Self {
         Self {
-            id: key.id,
+            id: key.id.to_string(),
             created_at: key.created_at,
             revoked_at: key.revoked_at,
         }
@@ -132,7 +133,7 @@ impl From<Change> for ChangeBody {
             actor: change.actor,
             kind: change.kind.as_str().to_owned(),
             subject: change.subject,
-            detail: serde_json::from_str(&change.detail).unwrap_or(Value::Null),
+            detail: change.detail,
         }
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::bodies::{InstanceBody, NewInstanceBody};
 use super::output::{self, SecretOutput};
-use super::target::TargetArgs;
+use super::selection::TargetArgs;
 use crate::exit::Failure;
 use crate::folder::publishable_key;
 
@@ -118,10 +118,7 @@ pub(crate) async fn run(args: InstanceArgs) -> Result<(), Failure> {
                 )?;
             }
             let target = args.target.open().await?;
-            show(
-                &target.update_instance(&Value::Object(settings)).await?,
-                json,
-            )?;
+            show(&target.update_instance(settings).await?, json)?;
             target.finish().await
         }
         InstanceCommand::Key(command) => run_key(&args.target, command, json).await,

@@ -5,7 +5,7 @@ use countersign_protocol::ids::SigningKeyId;
 
 use super::bodies::SigningKeyBody;
 use super::output;
-use super::target::TargetArgs;
+use super::selection::TargetArgs;
 use crate::exit::Failure;
 
 #[derive(Args, Debug)]

@@ -1,27 +1,26 @@
 //! A data folder in place: the same `Authority` methods that the server calls, with the operator as the actor.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use countersign_authority::{
-    Actor, AuditReport, Authority, AuthorityOptions, CreatedInstance, Instance, IssueRequest,
-    MachineOrder, MachineQuery, MachineRequest, MachineUpdate, Page, SortBy, TokenFormat,
-    TokenFormats, machine_body,
+    Actor, AuditReport, Authority, AuthorityOptions, CreatedInstance, Error, InstanceInfo, Invalid,
+    IssueRequest, ListMachines, ListTokens, MachineRequest, MachineUpdate, Operator,
 };
 use countersign_protocol::body::{
     DeletedMachine, ExposedSecret, M2mToken, M2mTokenList, Machine, MachineList, MachineScope,
-    MachineScopeTag, MachineSecretKey, MachineSecretKeyTag, MachineTag,
+    MachineSecretKey,
 };
-use countersign_protocol::ids::{MachineId, SigningKeyId, TokenId};
-use countersign_protocol::limits::DEFAULT_TOKEN_TTL_SECONDS;
-use countersign_protocol::secret::{MachineKey, Secret};
-use serde_json::{Value, json};
+use countersign_protocol::ids::{InstanceId, MachineId, SigningKeyId, TokenId};
+use countersign_protocol::secret::Secret;
+use countersign_protocol::settings::SettingsUpdate;
+use countersign_protocol::token::TokenFormat;
+use serde_json::{Map, Value, json};
 
 use super::bodies::{
     ChangeBody, InstanceBody, InstanceKeyBody, List, NewInstanceKeyBody, SigningKeyBody,
 };
-use super::target::{ListedFormat, MachinePage, NewFormat, NewToken, Target, TokenPage};
+use super::target::{MachinePage, NewFormat, NewToken, Target, TokenPage};
 use crate::exit::{Code, Failure};
 use crate::folder;
 
@@ -31,7 +30,8 @@ const INDEX_MIB: u64 = 8;
 /// An authority that this process has opened.
 pub(crate) struct Local {
     authority: Authority,
-    /// The chosen instance, or why none could be chosen.
+    operator: Operator,
+    /// The operator as an administrator of the chosen instance, or why no instance could be chosen.
     choice: Result<Actor, (String, String)>,
     has_public_url: bool,
 }
@@ -49,19 +49,24 @@ impl Local {
             public_url: public_url.unwrap_or(defaults.public_url),
             ..defaults
         };
-        let authority = folder::open(data, master_key_file, Some(INDEX_MIB), options).await?;
-        let choice = choose(authority.instances().await?, instance);
+        let (authority, operator) =
+            folder::open(data, master_key_file, Some(INDEX_MIB), options).await?;
+        let choice = match choose(&authority.instances(&operator).await?, instance) {
+            Ok(id) => Ok(authority.operator_for(&operator, id).await?),
+            Err(refusal) => Err(refusal),
+        };
         Ok(Self {
             authority,
+            operator,
             choice,
             has_public_url,
         })
     }
 
     pub(crate) async fn instances(&self) -> Result<List<InstanceBody>, Failure> {
-        let instances = self.authority.instances().await?;
+        let instances = self.authority.instances(&self.operator).await?;
         let bodies: Vec<_> = instances
-            .iter()
+            .into_iter()
             .map(|instance| self.instance_body(instance))
             .collect();
         Ok(bodies.into())
@@ -72,7 +77,11 @@ impl Local {
         name: &str,
         is_live: bool,
     ) -> Result<CreatedInstance, Failure> {
-        Ok(self.authority.create_instance(name, is_live).await?)
+        let created = self
+            .authority
+            .create_instance(&self.operator, name, is_live)
+            .await?;
+        Ok(created)
     }
 
     pub(crate) fn public_url(&self) -> &str {
@@ -80,40 +89,54 @@ impl Local {
     }
 
     pub(crate) async fn verify_audit(&self) -> Result<AuditReport, Failure> {
-        Ok(self.authority.verify_audit(self.operator()?).await?)
+        Ok(self.authority.verify_audit(self.actor()?).await?)
     }
 
-    fn operator(&self) -> Result<&Actor, Failure> {
+    fn actor(&self) -> Result<&Actor, Failure> {
         self.choice
             .as_ref()
             .map_err(|(message, hint)| Failure::new(Code::Settings, message, hint))
     }
 
     async fn machine_actor(&self, machine: MachineId) -> Result<Actor, Failure> {
-        Ok(self
+        let instance = self.actor()?.instance_id();
+        let actor = self
             .authority
-            .operator_as_machine(self.operator()?, machine)
-            .await?)
+            .operator_as_machine(&self.operator, instance, machine)
+            .await?;
+        Ok(actor)
     }
 
-    fn instance_body(&self, instance: &Instance) -> InstanceBody {
-        let is_known = self.has_public_url || instance.settings.issuer.is_some();
-        InstanceBody::new(instance, is_known.then(|| self.authority.issuer(instance)))
+    fn instance_body(&self, instance: InstanceInfo) -> InstanceBody {
+        InstanceBody::new(instance, self.has_public_url)
+    }
+
+    /// Returns whether the issuer of the instance's JWTs is known here.
+    async fn has_issuer(&self) -> Result<bool, Failure> {
+        if self.has_public_url {
+            return Ok(true);
+        }
+        let instance = self.authority.instance(self.actor()?).await?;
+        Ok(instance.settings.issuer.is_some())
     }
 }
 
-fn choose(instances: Vec<Arc<Instance>>, wanted: Option<&str>) -> Result<Actor, (String, String)> {
+/// Chooses the instance that the user means. If there is none, returns the message and the hint.
+fn choose(
+    instances: &[InstanceInfo],
+    wanted: Option<&str>,
+) -> Result<InstanceId, (String, String)> {
     let names: Vec<String> = instances
         .iter()
         .map(|instance| format!("{} ({})", instance.id, instance.name))
         .collect();
     let hint = format!("give --instance with one of: {}", names.join(", "));
-    let is_wanted = |instance: &Arc<Instance>| {
+    let is_wanted = |instance: &&InstanceInfo| {
         wanted.is_none_or(|wanted| instance.id.as_str() == wanted || instance.name == wanted)
     };
-    let mut fitting = instances.into_iter().filter(is_wanted);
+    let mut fitting = instances.iter().filter(is_wanted);
     match (fitting.next(), fitting.next(), wanted) {
-        (Some(instance), None, _) => Ok(Authority::operator(instance)),
+        (Some(instance), None, _) => Ok(instance.id),
         (None, _, _) => Err((
             format!(
                 "there is no instance '{}' in the data folder",
@@ -131,35 +154,14 @@ fn choose(instances: Vec<Arc<Instance>>, wanted: Option<&str>) -> Result<Actor, 
 #[async_trait(?Send)]
 impl Target for Local {
     async fn machines(&self, page: &MachinePage) -> Result<MachineList, Failure> {
-        let (is_descending, field) = match page.order_by.strip_prefix('-') {
-            Some(field) => (true, field),
-            None => (false, page.order_by.trim_start_matches('+')),
+        let list = ListMachines {
+            query: page.query.clone(),
+            order_by: Some(page.order_by.clone()),
+            limit: Some(page.limit.into()),
+            offset: Some(signed(page.offset)),
         };
-        let by = if field == "name" {
-            SortBy::Name
-        } else {
-            SortBy::CreatedAt
-        };
-        let query = MachineQuery {
-            text: page.query.clone().filter(|text| !text.is_empty()),
-            order: MachineOrder { by, is_descending },
-            page: Page {
-                limit: page.limit,
-                offset: page.offset,
-            },
-        };
-        let (machines, total) = self
-            .authority
-            .list_machines(self.operator()?, query)
-            .await?;
-        let data = machines
-            .iter()
-            .map(|machine| machine_body(machine, None))
-            .collect();
-        Ok(MachineList {
-            data,
-            total_count: i64::try_from(total).unwrap_or(i64::MAX),
-        })
+        let page = self.authority.list_machines(self.actor()?, list).await?;
+        Ok(page.into_body())
     }
 
     async fn create_machine(
@@ -170,21 +172,15 @@ impl Target for Local {
     ) -> Result<Machine, Failure> {
         let request = MachineRequest {
             name: name.to_owned(),
-            scoped_machines: calls.to_vec(),
-            default_token_ttl: ttl.unwrap_or(DEFAULT_TOKEN_TTL_SECONDS),
+            scoped_machines: calls.iter().map(MachineId::to_string).collect(),
+            default_token_ttl: ttl,
         };
-        let created = self
-            .authority
-            .create_machine(self.operator()?, request)
-            .await?;
-        Ok(machine_body(&created.machine, Some(&created.key)))
+        let actor = self.actor()?;
+        Ok(self.authority.create_machine(actor, request).await?)
     }
 
     async fn machine(&self, id: MachineId) -> Result<Machine, Failure> {
-        Ok(machine_body(
-            &self.authority.machine(self.operator()?, id).await?,
-            None,
-        ))
+        Ok(self.authority.machine(self.actor()?, id).await?)
     }
 
     async fn update_machine(
@@ -197,31 +193,16 @@ impl Target for Local {
             name: name.map(str::to_owned),
             default_token_ttl: ttl,
         };
-        Ok(machine_body(
-            &self
-                .authority
-                .update_machine(self.operator()?, id, update)
-                .await?,
-            None,
-        ))
+        let actor = self.actor()?;
+        Ok(self.authority.update_machine(actor, id, update).await?)
     }
 
     async fn delete_machine(&self, id: MachineId) -> Result<DeletedMachine, Failure> {
-        self.authority.delete_machine(self.operator()?, id).await?;
-        Ok(DeletedMachine {
-            object: MachineTag::Tag,
-            id,
-            deleted: true,
-        })
+        Ok(self.authority.delete_machine(self.actor()?, id).await?)
     }
 
     async fn machine_key(&self, id: MachineId) -> Result<MachineSecretKey, Failure> {
-        Ok(key_body(
-            &self
-                .authority
-                .reveal_machine_key(self.operator()?, id)
-                .await?,
-        ))
+        Ok(self.authority.reveal_machine_key(self.actor()?, id).await?)
     }
 
     async fn rotate_machine_key(
@@ -229,41 +210,20 @@ impl Target for Local {
         id: MachineId,
         previous_ttl: i64,
     ) -> Result<MachineSecretKey, Failure> {
-        Ok(key_body(
-            &self
-                .authority
-                .rotate_machine_key(self.operator()?, id, previous_ttl)
-                .await?,
-        ))
+        let actor = self.actor()?;
+        let rotated = self
+            .authority
+            .rotate_machine_key(actor, id, previous_ttl)
+            .await?;
+        Ok(rotated)
     }
 
     async fn create_scope(&self, from: MachineId, to: MachineId) -> Result<MachineScope, Failure> {
-        let created_at = self
-            .authority
-            .create_scope(self.operator()?, from, to)
-            .await?;
-        let object = MachineScopeTag::Tag;
-        Ok(MachineScope {
-            object,
-            from_machine_id: from,
-            to_machine_id: to,
-            created_at: Some(created_at),
-            deleted: None,
-        })
+        Ok(self.authority.create_scope(self.actor()?, from, to).await?)
     }
 
     async fn delete_scope(&self, from: MachineId, to: MachineId) -> Result<MachineScope, Failure> {
-        self.authority
-            .delete_scope(self.operator()?, from, to)
-            .await?;
-        let object = MachineScopeTag::Tag;
-        Ok(MachineScope {
-            object,
-            from_machine_id: from,
-            to_machine_id: to,
-            created_at: None,
-            deleted: Some(true),
-        })
+        Ok(self.authority.delete_scope(self.actor()?, from, to).await?)
     }
 
     async fn issue(&self, machine: Option<MachineId>, new: &NewToken) -> Result<M2mToken, Failure> {
@@ -279,10 +239,7 @@ impl Target for Local {
             NewFormat::Opaque => TokenFormat::Opaque,
             NewFormat::Jwt => TokenFormat::Jwt,
         };
-        if format == TokenFormat::Jwt
-            && !self.has_public_url
-            && actor.instance().settings.issuer.is_none()
-        {
+        if format == TokenFormat::Jwt && !self.has_issuer().await? {
             return Err(Failure::new(
                 Code::Settings,
                 "a JWT names its issuer, and the data folder does not know it",
@@ -308,47 +265,28 @@ impl Target for Local {
         machine: Option<MachineId>,
         token: &Secret,
     ) -> Result<M2mToken, Failure> {
-        let verified = match machine {
-            Some(machine) => {
-                self.authority
-                    .verify(&self.machine_actor(machine).await?, token.expose())
-                    .await
-            }
-            None => {
-                self.authority
-                    .verify(self.operator()?, token.expose())
-                    .await
-            }
+        let actor = match machine {
+            Some(machine) => &self.machine_actor(machine).await?,
+            None => self.actor()?,
         };
-        Ok(verified?)
+        Ok(self.authority.verify(actor, token.expose()).await?)
     }
 
     async fn tokens(&self, subject: MachineId, page: &TokenPage) -> Result<M2mTokenList, Failure> {
-        let formats = match page.format {
-            ListedFormat::Opaque => TokenFormats::Opaque,
-            ListedFormat::Jwt => TokenFormats::Jwt,
-            ListedFormat::All => TokenFormats::All,
+        let list = ListTokens {
+            subject: Some(subject.to_string()),
+            revoked: page.revoked,
+            expired: page.expired,
+            format: Some(page.format.as_str().to_owned()),
+            limit: Some(page.limit.into()),
+            offset: Some(signed(page.offset)),
         };
-        let part = Page {
-            limit: page.limit,
-            offset: page.offset,
-        };
-        let is_with = (page.revoked, page.expired);
-        let (m2m_tokens, total) = self
-            .authority
-            .list_tokens(self.operator()?, subject, is_with, formats, part)
-            .await?;
-        Ok(M2mTokenList {
-            m2m_tokens,
-            total_count: i64::try_from(total).unwrap_or(i64::MAX),
-        })
+        Ok(self.authority.list_tokens(self.actor()?, list).await?)
     }
 
     async fn revoke_token(&self, id: TokenId, reason: Option<&str>) -> Result<M2mToken, Failure> {
-        Ok(self
-            .authority
-            .revoke(self.operator()?, id, reason.map(str::to_owned))
-            .await?)
+        let reason = reason.map(str::to_owned);
+        Ok(self.authority.revoke(self.actor()?, id, reason).await?)
     }
 
     async fn own_machine(&self) -> Result<Option<MachineId>, Failure> {
@@ -356,7 +294,7 @@ impl Target for Local {
     }
 
     async fn signing_keys(&self) -> Result<List<SigningKeyBody>, Failure> {
-        let keys = self.authority.signing_keys(self.operator()?).await?;
+        let keys = self.authority.signing_keys(self.actor()?).await?;
         Ok(keys
             .into_iter()
             .map(SigningKeyBody::from)
@@ -367,32 +305,38 @@ impl Target for Local {
     async fn rotate_signing_key(&self, is_immediate: bool) -> Result<SigningKeyBody, Failure> {
         Ok(self
             .authority
-            .rotate_signing_key(self.operator()?, is_immediate)
+            .rotate_signing_key(self.actor()?, is_immediate)
             .await?
             .into())
     }
 
     async fn delete_signing_key(&self, kid: SigningKeyId) -> Result<Value, Failure> {
         self.authority
-            .delete_signing_key(self.operator()?, kid)
+            .delete_signing_key(self.actor()?, kid)
             .await?;
         Ok(json!({ "kid": kid, "deleted": true }))
     }
 
     async fn instance(&self) -> Result<InstanceBody, Failure> {
-        Ok(self.instance_body(self.operator()?.instance()))
+        let instance = self.authority.instance(self.actor()?).await?;
+        Ok(self.instance_body(instance))
     }
 
-    async fn update_instance(&self, settings: &Value) -> Result<InstanceBody, Failure> {
+    async fn update_instance(&self, settings: Map<String, Value>) -> Result<InstanceBody, Failure> {
+        let mut update = SettingsUpdate::default();
+        for (name, value) in settings {
+            let set = update.set(&name, value);
+            set.map_err(|error| Error::from(Invalid::from(error)))?;
+        }
         let updated = self
             .authority
-            .update_instance_settings(self.operator()?, settings)
+            .update_instance_settings(self.actor()?, &update)
             .await?;
-        Ok(self.instance_body(&updated))
+        Ok(self.instance_body(updated))
     }
 
     async fn instance_keys(&self) -> Result<List<InstanceKeyBody>, Failure> {
-        let keys = self.authority.instance_keys(self.operator()?).await?;
+        let keys = self.authority.instance_keys(self.actor()?).await?;
         Ok(keys
             .into_iter()
             .map(InstanceKeyBody::from)
@@ -403,11 +347,11 @@ impl Target for Local {
     async fn create_instance_key(&self, is_live: bool) -> Result<NewInstanceKeyBody, Failure> {
         let created = self
             .authority
-            .create_instance_key(self.operator()?, is_live)
+            .create_instance_key(self.actor()?, is_live)
             .await?;
         Ok(NewInstanceKeyBody {
             object: "instance_key".to_owned(),
-            id: created.info.id,
+            id: created.info.id.to_string(),
             created_at: created.info.created_at,
             secret_key: Some(ExposedSecret(created.key.expose().to_owned())),
         })
@@ -415,13 +359,14 @@ impl Target for Local {
 
     async fn revoke_instance_key(&self, id: &str) -> Result<Value, Failure> {
         self.authority
-            .revoke_instance_key(self.operator()?, id)
+            .revoke_instance_key(self.actor()?, id)
             .await?;
         Ok(json!({ "object": "instance_key", "id": id, "deleted": true }))
     }
 
     async fn changes(&self, after: u64) -> Result<Vec<ChangeBody>, Failure> {
-        let changes = self.authority.list_changes(self.operator()?, after).await?;
+        let after = Some(signed(after));
+        let changes = self.authority.list_changes(self.actor()?, after).await?;
         Ok(changes.into_iter().map(ChangeBody::from).collect())
     }
 
@@ -430,9 +375,7 @@ impl Target for Local {
     }
 }
 
-fn key_body(key: &MachineKey) -> MachineSecretKey {
-    MachineSecretKey {
-        object: MachineSecretKeyTag::Tag,
-        secret: ExposedSecret(key.expose().to_owned()),
-    }
+/// Converts a number to the authority's type. The authority refuses numbers that are too large.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }

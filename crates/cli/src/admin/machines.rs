@@ -6,7 +6,8 @@ use countersign_protocol::ids::MachineId;
 use countersign_protocol::limits::MAX_PREVIOUS_TOKEN_TTL_SECONDS;
 
 use super::output::{self, SecretOutput};
-use super::target::{MachinePage, Target, TargetArgs};
+use super::selection::TargetArgs;
+use super::target::{MachinePage, Target};
 use crate::exit::{Code, Failure};
 
 /// The largest page that the API gives.

@@ -11,6 +11,7 @@ pub(crate) mod output;
 mod refusal;
 mod remote;
 mod scopes;
+mod selection;
 mod target;
 mod tokens;
 

@@ -13,14 +13,14 @@ use countersign_protocol::secret::Secret;
 use http::Method;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::bodies::{
     ChangeBody, InstanceBody, InstanceKeyBody, List, NewInstanceKeyBody, SigningKeyBody,
 };
 use super::output;
 use super::refusal::{VERIFY, failed, foreign, refused};
-use super::target::{ListedFormat, MachinePage, NewFormat, NewToken, Target, TokenPage};
+use super::target::{MachinePage, NewFormat, NewToken, Target, TokenPage};
 use crate::exit::{Code, Failure};
 
 /// How long name, connection and TLS may take.
@@ -327,16 +327,11 @@ impl Target for Remote {
     }
 
     async fn tokens(&self, subject: MachineId, page: &TokenPage) -> Result<M2mTokenList, Failure> {
-        let format = match page.format {
-            ListedFormat::Opaque => "opaque",
-            ListedFormat::Jwt => "jwt",
-            ListedFormat::All => "all",
-        };
         let query = query(&[
             ("subject", subject.to_string()),
             ("revoked", page.revoked.to_string()),
             ("expired", page.expired.to_string()),
-            ("format", format.to_owned()),
+            ("format", page.format.as_str().to_owned()),
             ("limit", page.limit.to_string()),
             ("offset", page.offset.to_string()),
         ]);
@@ -399,7 +394,7 @@ impl Target for Remote {
             .await
     }
 
-    async fn update_instance(&self, settings: &Value) -> Result<InstanceBody, Failure> {
+    async fn update_instance(&self, settings: Map<String, Value>) -> Result<InstanceBody, Failure> {
         self.manage(
             Method::PATCH,
             "/countersign/instance",

@@ -8,7 +8,8 @@ use serde_json::json;
 use super::bodies::List;
 use super::machines::{all, resolve};
 use super::output;
-use super::target::{ListedFormat, TargetArgs, TokenPage};
+use super::selection::TargetArgs;
+use super::target::{ListedFormat, TokenPage};
 use crate::exit::{Code, Failure};
 
 #[derive(Args, Debug)]

@@ -12,9 +12,8 @@ use serde_json::value::RawValue;
 
 use super::machines::{Part, resolve};
 use super::output::{self, SecretOutput};
-use super::target::{
-    ListedFormat, NewFormat, NewToken, Target, TargetArgs, TokenPage, read_secret,
-};
+use super::selection::{TargetArgs, read_secret};
+use super::target::{ListedFormat, NewFormat, NewToken, Target, TokenPage};
 use crate::exit::{Code, Failure};
 use crate::settings::variable;
 

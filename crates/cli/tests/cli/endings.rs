@@ -116,6 +116,37 @@ fn a_foreign_folder_ends_with_5() {
 }
 
 #[test]
+fn a_database_of_another_version_ends_with_6() {
+    let (place, _) = Place::with_authority();
+    let database = place.path("data/countersign.db");
+    let bytes = std::fs::read(&database).expect("readable");
+    // Where SQLite keeps the number of the schema.
+    let of_schema = |number: u32| {
+        let mut bytes = bytes.clone();
+        bytes[60..64].copy_from_slice(&number.to_be_bytes());
+        std::fs::write(&database, bytes).expect("written");
+    };
+    of_schema(99);
+    assert_snapshot!(refused(&place, &[]), @r#"
+    6
+    error: the database was written by a later version (its schema is 99, this program knows up to 2)
+    hint: update this program, or restore a backup of the older version
+    "#);
+    // The builds before the first release called theirs 1.
+    of_schema(1);
+    assert_snapshot!(refused(&place, &[]), @r#"
+    6
+    error: data/countersign.db was written by a build before the first release, which this version cannot read
+    hint: start with a new data folder; the file was left as it is
+    "#);
+    for command in ["init", "dev"] {
+        assert_eq!(place.run(&[command, "--data", "data"]).code, 6);
+    }
+    of_schema(2);
+    assert_eq!(place.run(&["machine", "list", "--data", "data"]).code, 0);
+}
+
+#[test]
 fn a_damaged_database_ends_with_7() {
     let (place, _) = Place::with_authority();
     std::fs::write(place.path("data/countersign.db"), vec![7; 8192]).expect("written");

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use countersign_authority::{Authority, MasterKey, SystemClock, SystemRandom};
-use countersign_store::sqlite::{SqliteOptions, SqliteStore};
+use countersign_store::{StoreChoice, StoreOptions};
 
 use crate::support::{Place, files};
 
@@ -131,7 +131,8 @@ fn dev_key(place: &Place) -> String {
 /// A folder as `init` leaves it when it is cut off behind the data keys.
 fn interrupted(place: &Place) {
     let (master, random) = (MasterKey::generate(&SystemRandom), SystemRandom);
-    let store = SqliteStore::create(&place.path("data"), SqliteOptions::default()).expect("made");
+    let choice = StoreChoice::Folder(place.path("data"));
+    let store = choice.create(StoreOptions::default()).expect("made");
     std::fs::write(place.path("data/master.key"), master.expose().as_bytes()).expect("written");
     std::fs::set_permissions(
         place.path("data/master.key"),
@@ -142,13 +143,13 @@ fn interrupted(place: &Place) {
         .build()
         .expect("a runtime");
     runtime
-        .block_on(Authority::initialise(
+        .block_on(Authority::initialize(
             &store,
             &master,
             &SystemClock::default(),
             &random,
         ))
-        .expect("initialised");
+        .expect("initialized");
 }
 
 #[test]
@@ -357,6 +358,20 @@ fn flags_come_before_the_environment_and_that_before_the_file() {
         issuer(&place, &["--public-url", "https://flag.example"]),
         "https://flag.example"
     );
+}
+
+#[test]
+fn a_server_that_is_stopped_closes_the_store() {
+    let (mut place, key) = Place::with_authority();
+    place.set("CLERK_SECRET_KEY", &key);
+    let server = place.start(&["serve", "--data", "data"]);
+    let create = ["machine", "create", "worker", "--url", &server.url];
+    assert_eq!(place.run(&create).code, 0);
+    let log = place.path("data/countersign.db-wal");
+    let bytes = || std::fs::metadata(&log).expect("a log").len();
+    assert_ne!(bytes(), 0);
+    assert_eq!(server.stop().code, 0);
+    assert_eq!(bytes(), 0, "the log was not moved to the database");
 }
 
 #[test]

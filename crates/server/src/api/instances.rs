@@ -1,97 +1,91 @@
 //! `/countersign/…`: the caller's own instance, its keys and settings, and who the caller is. Our extensions.
 
-use countersign_authority::{Accepts, Error, Instance, Problem};
+use countersign_authority::{Error, InstanceInfo, Invalid, Problem, WhoAmI};
 use countersign_protocol::error::ErrorCode;
 use countersign_protocol::json;
-use countersign_protocol::jwt::looks_like_jwt;
-use countersign_protocol::secret::{InstanceKey, MachineKey};
+use countersign_protocol::settings::SettingsUpdate;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::app::Call;
-use crate::fields::{Body, Presence, read_integer};
+use crate::call::Call;
+use crate::fields::{Body, Presence};
 use crate::reply::{Answer, ApiError, Habit, ok};
 
 /// `GET /countersign/whoami`: what the presented credential is, be it an instance key, a machine key or a token.
 pub(crate) async fn who_am_i(call: &Call<'_>) -> Result<Answer, ApiError> {
-    let credential = call.app.credential(call.headers, call.address)?;
-    if credential.starts_with(InstanceKey::PREFIX) || credential.starts_with(MachineKey::PREFIX) {
-        let actor = match call
-            .app
-            .authority
-            .authenticate(credential, Accepts::Any)
-            .await
-        {
-            Ok(actor) => actor,
-            Err(error) => return Err(refused(call, error)),
-        };
-        let instance = actor.instance();
-        return match actor.machine() {
-            Some(machine) => ok(&json!({
-                "object": "whoami",
-                "kind": "machine",
-                "instance_id": instance.id,
-                "machine_id": machine.id,
-                "name": machine.name,
-                "may_call": machine.scopes,
-            })),
-            None => ok(&json!({
-                "object": "whoami", "kind": "instance", "instance_id": instance.id, "key_id": actor.name(), "name": instance.name,
-            })),
-        };
+    match call.app.authority.whoami(call.credential()?).await {
+        Ok(WhoAmI::Machine {
+            instance_id,
+            machine_id,
+            name,
+            may_call,
+        }) => ok(&json!({
+            "object": "whoami",
+            "kind": "machine",
+            "instance_id": instance_id,
+            "machine_id": machine_id,
+            "name": name,
+            "may_call": may_call,
+        })),
+        Ok(WhoAmI::Instance {
+            instance_id,
+            key_id,
+            name,
+        }) => ok(&json!({
+            "object": "whoami", "kind": "instance", "instance_id": instance_id, "key_id": key_id, "name": name,
+        })),
+        Ok(WhoAmI::Token { token }) => ok(
+            &json!({ "object": "whoami", "kind": "token", "machine_id": token.subject, "token": token }),
+        ),
+        Err(Error::TokenRefused { refusal, .. }) => {
+            call.app.failed(call.address)?;
+            let text = format!("The presented token is not valid: {}", refusal.as_str());
+            Err(ApiError::saying(ErrorCode::MachineSecretKeyInvalid, text))
+        }
+        Err(error) => Err(call.unauthenticated(error)),
     }
-    if credential.starts_with("mt_") || looks_like_jwt(credential) {
-        return match call.app.authority.introspect_own(credential).await {
-            Ok(token) => ok(
-                &json!({ "object": "whoami", "kind": "token", "machine_id": token.subject, "token": token }),
-            ),
-            Err(Error::TokenRefused { refusal, .. }) => {
-                call.app.failed(call.address)?;
-                let text = format!("The presented token is not valid: {}", refusal.as_str());
-                Err(ApiError::saying(ErrorCode::MachineSecretKeyInvalid, text))
-            }
-            Err(error) => Err(call.refused(error)),
-        };
-    }
-    call.app.failed(call.address)?;
-    Err(ApiError::new(ErrorCode::AuthorizationHeaderFormatInvalid))
-}
-
-fn refused(call: &Call<'_>, error: Error) -> ApiError {
-    if matches!(error, Error::InstanceKeyInvalid | Error::MachineKeyInvalid)
-        && let Err(limited) = call.app.failed(call.address)
-    {
-        return limited;
-    }
-    ApiError::from_authority(Habit::Parameters, error)
 }
 
 /// `GET /countersign/instance`
-pub(crate) fn get(call: &Call<'_>) -> Result<Answer, ApiError> {
-    ok(&instance_body(call, call.actor()?.instance()))
+pub(crate) async fn get(call: &Call<'_>) -> Result<Answer, ApiError> {
+    let instance = call.app.authority.instance(call.actor()?).await;
+    let instance = instance.map_err(|error| call.refused(error))?;
+    ok(&instance_body(&instance))
 }
 
 /// `PATCH /countersign/instance`
 pub(crate) async fn update(call: &Call<'_>) -> Result<Answer, ApiError> {
-    let mut body = Body::parse(&call.body, Habit::Parameters, Presence::Required)?;
+    let mut body = Body::parse(call.body()?, Habit::Parameters, Presence::Required)?;
     let settings = body
         .raw("settings")
         .ok_or_else(|| body.wrong("settings", Problem::Missing))?;
+    let settings = settings_update(&body, settings)?;
     body.finish()?;
-    let unreadable = |error: String| {
-        ApiError::saying(ErrorCode::RequestBodyInvalid, format!("settings: {error}"))
-    };
-    json::check(settings).map_err(|error| unreadable(error.to_string()))?;
-    let mut settings: Value =
-        serde_json::from_str(settings.get()).map_err(|error| unreadable(error.to_string()))?;
-    write_whole_numbers(&mut settings);
     let updated = call
         .app
         .authority
         .update_instance_settings(call.actor()?, &settings)
         .await;
     let instance = updated.map_err(|error| call.refused(error))?;
-    tracing::info!(instance.id = %instance.id, actor = call.actor()?.name(), "instance settings updated");
-    ok(&instance_body(call, &instance))
+    ok(&instance_body(&instance))
+}
+
+fn settings_update(body: &Body<'_>, settings: &RawValue) -> Result<SettingsUpdate, ApiError> {
+    let unreadable = |error: String| {
+        ApiError::saying(ErrorCode::RequestBodyInvalid, format!("settings: {error}"))
+    };
+    json::check(settings).map_err(|error| unreadable(error.to_string()))?;
+    let members: Value =
+        serde_json::from_str(settings.get()).map_err(|error| unreadable(error.to_string()))?;
+    let Value::Object(members) = members else {
+        return Err(body.wrong("settings", Problem::WrongType("an object")));
+    };
+    let mut update = SettingsUpdate::default();
+    for (name, value) in members {
+        let set = update.set(&name, value).map_err(Invalid::from);
+        set.map_err(|invalid| ApiError::invalid(Habit::Parameters, &invalid))?;
+    }
+    Ok(update)
 }
 
 /// `GET /countersign/instance_keys`
@@ -107,7 +101,7 @@ pub(crate) async fn list_keys(call: &Call<'_>) -> Result<Answer, ApiError> {
 
 /// `POST /countersign/instance_keys`
 pub(crate) async fn create_key(call: &Call<'_>) -> Result<Answer, ApiError> {
-    let mut body = Body::parse(&call.body, Habit::Parameters, Presence::Optional)?;
+    let mut body = Body::parse(call.body()?, Habit::Parameters, Presence::Optional)?;
     let is_live = body.boolean("live")?.unwrap_or(true);
     body.finish()?;
     let created = call
@@ -116,11 +110,6 @@ pub(crate) async fn create_key(call: &Call<'_>) -> Result<Answer, ApiError> {
         .create_instance_key(call.actor()?, is_live)
         .await
         .map_err(|error| call.refused(error))?;
-    tracing::info!(
-        key.id = created.info.id,
-        actor = call.actor()?.name(),
-        "instance key created"
-    );
     ok(&json!({
         "object": "instance_key", "id": created.info.id, "created_at": created.info.created_at, "secret_key": created.key.expose(),
     }))
@@ -134,48 +123,16 @@ pub(crate) async fn revoke_key(call: &Call<'_>) -> Result<Answer, ApiError> {
         .revoke_instance_key(call.actor()?, key_id)
         .await
         .map_err(|error| call.refused(error))?;
-    tracing::info!(
-        key.id = key_id,
-        actor = call.actor()?.name(),
-        "instance key revoked"
-    );
     ok(&json!({ "object": "instance_key", "id": key_id, "deleted": true }))
 }
 
-/// Makes `3600.0` the integer that it is everywhere else (contract: ten things that break SDKs).
-fn write_whole_numbers(value: &mut Value) {
-    match value {
-        Value::Array(items) => items.iter_mut().for_each(write_whole_numbers),
-        Value::Object(members) => members.values_mut().for_each(write_whole_numbers),
-        Value::Number(number) if number.is_f64() => {
-            if let Some(whole) = read_integer(&number.to_string()) {
-                *value = whole.into();
-            }
-        }
-        _ => {}
-    }
-}
-
-fn instance_body(call: &Call<'_>, instance: &Instance) -> Value {
+fn instance_body(instance: &InstanceInfo) -> Value {
     json!({
         "object": "instance",
         "id": instance.id,
         "name": instance.name,
         "created_at": instance.created_at,
-        "issuer": call.app.authority.issuer(instance),
+        "issuer": instance.issuer,
         "settings": instance.settings,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn settings_take_whole_numbers_in_any_notation() {
-        let mut settings = json!({"max_jwt_ttl": 3600.0, "rate_limit": {"requests": 1e3, "seconds": 10}, "fraction": 0.5});
-        write_whole_numbers(&mut settings);
-        let expected = json!({"max_jwt_ttl": 3600, "rate_limit": {"requests": 1000, "seconds": 10}, "fraction": 0.5});
-        assert_eq!(settings, expected);
-    }
 }

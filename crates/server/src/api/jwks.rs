@@ -1,47 +1,48 @@
 //! JWKS and signing keys (contract: JWKS; RFC 7517, OpenID Connect Discovery 1.0 section 3).
 
-use std::sync::Arc;
-
-use countersign_authority::Instance;
+use countersign_authority::Error;
 use countersign_protocol::error::ErrorCode;
-use countersign_protocol::ids::InstanceId;
 use http::HeaderValue;
 use http::header::CACHE_CONTROL;
+use serde::Serialize;
 use serde_json::json;
 
-use crate::app::Call;
+use crate::call::Call;
 use crate::fields::{Body, Presence};
 use crate::reply::{Answer, ApiError, ok};
-use crate::route::Operation;
 
 /// Receivers may keep public keys for five minutes.
 const FIVE_MINUTES: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
 /// `GET /jwks`: the keys of the caller's instance.
 pub(crate) fn of_caller(call: &Call<'_>) -> Result<Answer, ApiError> {
-    jwks(call, call.actor()?.instance().id)
+    let jwks = call.app.authority.jwks(call.actor()?);
+    ok(&jwks.map_err(|error| call.refused(error))?)
 }
 
-/// `GET /.well-known/jwks.json`, of the first instance or of the one in the path.
+/// `GET /.well-known/jwks.json`, of the default instance or of the one in the path.
 pub(crate) async fn public(call: &Call<'_>) -> Result<Answer, ApiError> {
-    let instance = named_instance(call).await?;
-    let mut answer = jwks(call, instance.id)?;
-    answer.headers_mut().insert(CACHE_CONTROL, FIVE_MINUTES);
-    Ok(answer)
+    let jwks = call.app.authority.public_jwks(named_instance(call)).await;
+    cached(&jwks.map_err(|error| no_instance(call, error))?)
 }
 
 /// `GET /.well-known/openid-configuration`: where third-party verifiers find the keys. There are no other endpoints: an
 /// authority for machines has no users who sign in.
 pub(crate) async fn openid_configuration(call: &Call<'_>) -> Result<Answer, ApiError> {
-    let instance = named_instance(call).await?;
-    let issuer = call.app.authority.issuer(&instance);
-    let mut answer = ok(&json!({
-        "issuer": issuer,
-        "jwks_uri": format!("{issuer}/.well-known/jwks.json"),
+    let found = call.app.authority.discovery(named_instance(call)).await;
+    let discovery = found.map_err(|error| no_instance(call, error))?;
+    cached(&json!({
+        "issuer": discovery.issuer,
+        "jwks_uri": discovery.jwks_uri,
         "id_token_signing_alg_values_supported": ["RS256"],
         "response_types_supported": ["none"],
         "subject_types_supported": ["public"],
-    }))?;
+    }))
+}
+
+/// A public answer that receivers may keep for a while.
+fn cached<T: Serialize>(body: &T) -> Result<Answer, ApiError> {
+    let mut answer = ok(body)?;
     answer.headers_mut().insert(CACHE_CONTROL, FIVE_MINUTES);
     Ok(answer)
 }
@@ -59,7 +60,7 @@ pub(crate) async fn list_signing_keys(call: &Call<'_>) -> Result<Answer, ApiErro
 
 /// `POST /countersign/signing_keys/rotate`
 pub(crate) async fn rotate_signing_key(call: &Call<'_>) -> Result<Answer, ApiError> {
-    let mut body = Body::parse(&call.body, call.row.habit, Presence::Optional)?;
+    let mut body = Body::parse(call.body()?, call.row.habit, Presence::Optional)?;
     let is_immediate = body.boolean("immediate")?.unwrap_or(false);
     body.finish()?;
     let rotated = call
@@ -68,7 +69,6 @@ pub(crate) async fn rotate_signing_key(call: &Call<'_>) -> Result<Answer, ApiErr
         .rotate_signing_key(call.actor()?, is_immediate)
         .await;
     let key = rotated.map_err(|error| call.refused(error))?;
-    tracing::info!(kid = %key.kid, state = key.state, actor = call.actor()?.name(), "signing key rotated");
     ok(&key)
 }
 
@@ -86,41 +86,21 @@ pub(crate) async fn delete_signing_key(call: &Call<'_>) -> Result<Answer, ApiErr
         .delete_signing_key(call.actor()?, kid)
         .await
         .map_err(|error| call.refused(error))?;
-    tracing::info!(kid = %kid, actor = call.actor()?.name(), "signing key deleted");
     ok(&json!({ "kid": kid, "deleted": true }))
 }
 
-fn jwks(call: &Call<'_>, instance: InstanceId) -> Result<Answer, ApiError> {
-    let jwks = call.app.authority.jwks(instance).ok_or_else(no_instance)?;
-    ok(&jwks)
-}
-
-/// The instance that a public path means: the one it names, else the first.
-async fn named_instance(call: &Call<'_>) -> Result<Arc<Instance>, ApiError> {
-    let instances = call
-        .app
-        .authority
-        .instances()
-        .await
-        .map_err(|error| call.refused(error))?;
-    let is_named = matches!(
-        call.row.operation,
-        Operation::InstanceJwks | Operation::InstanceOpenidConfiguration
-    );
+/// The instance that a public path names; `None` for the default one.
+fn named_instance<'a>(call: &'a Call<'_>) -> Option<&'a str> {
     let [name, _] = call.captures;
-    let found = instances.into_iter().find(|instance| {
-        if is_named {
-            instance.id.as_str() == name
-        } else {
-            instance.number == 1
-        }
-    });
-    found.ok_or_else(no_instance)
+    Some(name).filter(|name| !name.is_empty())
 }
 
-fn no_instance() -> ApiError {
-    ApiError::saying(
-        ErrorCode::ResourceNotFound,
-        "Resource not found: there is no such instance",
-    )
+fn no_instance(call: &Call<'_>, error: Error) -> ApiError {
+    match error {
+        Error::NotFound { .. } => ApiError::saying(
+            ErrorCode::ResourceNotFound,
+            "Resource not found: there is no such instance",
+        ),
+        error => call.refused(error),
+    }
 }

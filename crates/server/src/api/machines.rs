@@ -2,24 +2,14 @@
 
 use std::sync::Arc;
 
-use countersign_authority::{
-    Invalid, MachineOrder, MachineQuery, MachineRequest, MachineUpdate, MachineWithScopes, Problem,
-    SortBy, machine_body,
-};
-use countersign_protocol::body::{
-    DeletedMachine, ExposedSecret, MachineScope, MachineScopeTag, MachineSecretKey,
-    MachineSecretKeyTag, MachineTag,
-};
+use countersign_authority::{ListMachines, MachineRequest, MachineUpdate, Problem};
 use countersign_protocol::error::ErrorCode;
 use countersign_protocol::ids::MachineId;
-use countersign_protocol::limits::{DEFAULT_TOKEN_TTL_SECONDS, MAX_MACHINES_PAGE, MAX_SCOPES};
+use countersign_protocol::limits::DEFAULT_PAGE;
 
-use serde::ser::{Serialize, SerializeStruct as _, Serializer};
-
-use crate::api::tokens::page;
-use crate::app::Call;
+use crate::call::Call;
 use crate::fields::{Body, Presence, Query};
-use crate::reply::{Answer, ApiError, Habit, Place, ok, written};
+use crate::reply::{Answer, ApiError, Habit, ok, written};
 
 const HABIT: Habit = Habit::Parameters;
 /// How many machines are written where the request is answered.
@@ -28,115 +18,60 @@ const SMALL_PAGE: u32 = 50;
 /// `GET /machines`
 pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
     let mut query = Query::parse(call.query, HABIT)?;
-    let text = query
-        .text("query")?
-        .filter(|text| !text.is_empty())
-        .map(std::borrow::Cow::into_owned);
-    let order = match query.text("order_by")? {
-        None => MachineOrder {
-            by: SortBy::CreatedAt,
-            is_descending: true,
-        },
-        Some(text) => order(&text).ok_or_else(|| {
-            let rule = "must be name or created_at, with + or - in front or nothing";
-            query.wrong("order_by", Problem::NotAllowed(rule.into()))
-        })?,
+    let request = ListMachines {
+        query: query.owned("query")?,
+        order_by: query.owned("order_by")?,
+        limit: query.integer("limit")?,
+        offset: query.integer("offset")?,
     };
-    let page = page(&mut query, MAX_MACHINES_PAGE)?;
-    let (actor, limit) = (call.actor()?, page.limit);
-    let is_small = limit <= SMALL_PAGE;
-    let share = if is_small {
+    let actor = call.actor()?;
+    // What is not a size of a page is refused before any is read.
+    let limit = request.limit.unwrap_or(DEFAULT_PAGE);
+    let limit = u32::try_from(limit).unwrap_or_default();
+    let share = if limit <= SMALL_PAGE {
         None
     } else {
-        Some(call.app.listed.take(actor.instance().id, limit).await?)
+        Some(call.app.listed.take(actor.instance_id(), limit).await?)
     };
-    let listed = call
-        .app
-        .authority
-        .list_machines(actor, MachineQuery { text, order, page })
-        .await;
-    let (machines, total) = listed.map_err(|error| call.refused(error))?;
-    let list = List {
-        machines,
-        total_count: i64::try_from(total).unwrap_or(i64::MAX),
-    };
+    let listed = call.app.authority.list_machines(actor, request).await;
+    let page = listed.map_err(|error| call.refused(error))?;
     let write = move || {
-        let json = serde_json::to_vec(&list).unwrap_or_default();
+        let json = serde_json::to_vec(&page).unwrap_or_default();
         (json, share)
     };
     // A large one takes longer than others on this thread should have to wait.
-    let (json, share) = if is_small {
+    let (json, share) = if limit <= SMALL_PAGE {
         write()
     } else {
         let written = tokio::task::spawn_blocking(write).await;
         written.map_err(|_| ApiError::overloaded())?
     };
     let mut list = written(200, json);
-    // Until it counts among the large answers it counts among those that are made.
+    // Holds the page permit until the large-response permit replaces it.
     if let Some(share) = share {
         list.extensions_mut().insert(Arc::new(share));
     }
     Ok(list)
 }
 
-/// A [`countersign_protocol::body::MachineList`] that is written without being built first: each machine is made when its turn
-/// comes.
-struct List {
-    machines: Vec<MachineWithScopes>,
-    total_count: i64,
-}
-
-impl Serialize for List {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        struct Data<'a>(&'a [MachineWithScopes]);
-        impl Serialize for Data<'_> {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_seq(self.0.iter().map(|machine| machine_body(machine, None)))
-            }
-        }
-        let mut list = serializer.serialize_struct("MachineList", 2)?;
-        list.serialize_field("data", &Data(&self.machines))?;
-        list.serialize_field("total_count", &self.total_count)?;
-        list.end()
-    }
-}
-
 /// `POST /machines`
 pub(crate) async fn create(call: &Call<'_>) -> Result<Answer, ApiError> {
-    let mut body = Body::parse(&call.body, HABIT, Presence::Required)?;
-    let name = body
-        .text("name")?
-        .ok_or_else(|| body.wrong("name", Problem::Missing))?
-        .into_owned();
-    let scoped = body.texts("scoped_machines")?.unwrap_or_default();
-    if scoped.len() > MAX_SCOPES {
-        return Err(body.wrong("scoped_machines", Problem::TooMany(MAX_SCOPES)));
-    }
-    let default_token_ttl = body
-        .integer("default_token_ttl")?
-        .unwrap_or(DEFAULT_TOKEN_TTL_SECONDS);
-    body.finish()?;
-    let scoped_machines: Vec<MachineId> = scoped
-        .iter()
-        .map(|id| {
-            let missing = || Invalid::new("scoped_machines", Problem::NotFound);
-            id.parse()
-                .map_err(|_| ApiError::invalid(HABIT, Place::Body, &missing()))
-        })
-        .collect::<Result<_, _>>()?;
+    let mut body = Body::parse(call.body()?, HABIT, Presence::Required)?;
     let request = MachineRequest {
-        name,
-        scoped_machines,
-        default_token_ttl,
+        name: body
+            .text("name")?
+            .ok_or_else(|| body.wrong("name", Problem::Missing))?
+            .into_owned(),
+        scoped_machines: body.texts("scoped_machines")?.unwrap_or_default(),
+        default_token_ttl: body.integer("default_token_ttl")?,
     };
+    body.finish()?;
     let created = call
         .app
         .authority
         .create_machine(call.actor()?, request)
-        .await
-        .map_err(|error| call.refused(error))?;
-    tracing::info!(machine.id = %created.machine.machine.id, actor = call.actor()?.name(), "machine created");
-    ok(&machine_body(&created.machine, Some(&created.key)))
+        .await;
+    ok(&created.map_err(|error| call.refused(error))?)
 }
 
 /// `GET /machines/{machine_id}`
@@ -148,12 +83,12 @@ pub(crate) async fn get(call: &Call<'_>) -> Result<Answer, ApiError> {
         .machine(call.actor()?, id)
         .await
         .map_err(|error| call.refused(error))?;
-    ok(&machine_body(&machine, None))
+    ok(&machine)
 }
 
 /// `PATCH /machines/{machine_id}`
 pub(crate) async fn update(call: &Call<'_>) -> Result<Answer, ApiError> {
-    let mut body = Body::parse(&call.body, HABIT, Presence::Optional)?;
+    let mut body = Body::parse(call.body()?, HABIT, Presence::Optional)?;
     let name = body.text("name")?.map(std::borrow::Cow::into_owned);
     let default_token_ttl = body.integer("default_token_ttl")?;
     body.finish()?;
@@ -168,24 +103,14 @@ pub(crate) async fn update(call: &Call<'_>) -> Result<Answer, ApiError> {
         .update_machine(call.actor()?, id, update)
         .await
         .map_err(|error| call.refused(error))?;
-    tracing::info!(machine.id = %id, actor = call.actor()?.name(), "machine updated");
-    ok(&machine_body(&machine, None))
+    ok(&machine)
 }
 
 /// `DELETE /machines/{machine_id}`
 pub(crate) async fn delete(call: &Call<'_>) -> Result<Answer, ApiError> {
     let id = machine_id(call, 0)?;
-    call.app
-        .authority
-        .delete_machine(call.actor()?, id)
-        .await
-        .map_err(|error| call.refused(error))?;
-    tracing::info!(machine.id = %id, actor = call.actor()?.name(), "machine deleted");
-    ok(&DeletedMachine {
-        object: MachineTag::Tag,
-        id,
-        deleted: true,
-    })
+    let deleted = call.app.authority.delete_machine(call.actor()?, id).await;
+    ok(&deleted.map_err(|error| call.refused(error))?)
 }
 
 /// `GET /machines/{machine_id}/secret_key`
@@ -197,13 +122,12 @@ pub(crate) async fn secret_key(call: &Call<'_>) -> Result<Answer, ApiError> {
         .reveal_machine_key(call.actor()?, id)
         .await
         .map_err(|error| call.refused(error))?;
-    tracing::info!(machine.id = %id, actor = call.actor()?.name(), "machine key revealed");
-    ok(&secret_key_body(key.expose()))
+    ok(&key)
 }
 
 /// `POST /machines/{machine_id}/secret_key/rotate`
 pub(crate) async fn rotate_secret_key(call: &Call<'_>) -> Result<Answer, ApiError> {
-    let mut body = Body::parse(&call.body, HABIT, Presence::Required)?;
+    let mut body = Body::parse(call.body()?, HABIT, Presence::Required)?;
     let ttl = body
         .integer("previous_token_ttl")?
         .ok_or_else(|| body.wrong("previous_token_ttl", Problem::Missing))?;
@@ -215,39 +139,29 @@ pub(crate) async fn rotate_secret_key(call: &Call<'_>) -> Result<Answer, ApiErro
         .rotate_machine_key(call.actor()?, id, ttl)
         .await
         .map_err(|error| call.refused(error))?;
-    tracing::info!(machine.id = %id, actor = call.actor()?.name(), previous_token_ttl = ttl, "machine key rotated");
-    ok(&secret_key_body(key.expose()))
+    ok(&key)
 }
 
 /// `POST /machines/{machine_id}/scopes`
 pub(crate) async fn create_scope(call: &Call<'_>) -> Result<Answer, ApiError> {
-    let mut body = Body::parse(&call.body, HABIT, Presence::Required)?;
+    let mut body = Body::parse(call.body()?, HABIT, Presence::Required)?;
     let to = body
         .text("to_machine_id")?
         .ok_or_else(|| body.wrong("to_machine_id", Problem::Missing))?;
     body.finish()?;
     let from = machine_id(call, 0)?;
     let to: MachineId = to.parse().map_err(|_| no_machine_id())?;
-    let created_at = call
-        .app
-        .authority
-        .create_scope(call.actor()?, from, to)
-        .await
-        .map_err(|error| call.refused(error))?;
-    tracing::info!(from = %from, to = %to, actor = call.actor()?.name(), "scope created");
-    ok(&scope_body(from, to, Some(created_at), None))
+    let actor = call.actor()?;
+    let created = call.app.authority.create_scope(actor, from, to).await;
+    ok(&created.map_err(|error| call.refused(error))?)
 }
 
 /// `DELETE /machines/{machine_id}/scopes/{other_machine_id}`
 pub(crate) async fn delete_scope(call: &Call<'_>) -> Result<Answer, ApiError> {
     let (from, to) = (machine_id(call, 0)?, machine_id(call, 1)?);
-    call.app
-        .authority
-        .delete_scope(call.actor()?, from, to)
-        .await
-        .map_err(|error| call.refused(error))?;
-    tracing::info!(from = %from, to = %to, actor = call.actor()?.name(), "scope deleted");
-    ok(&scope_body(from, to, None, Some(true)))
+    let actor = call.actor()?;
+    let deleted = call.app.authority.delete_scope(actor, from, to).await;
+    ok(&deleted.map_err(|error| call.refused(error))?)
 }
 
 /// A malformed id in a path names nothing: 404, like an unknown one.
@@ -262,40 +176,4 @@ fn no_machine_id() -> ApiError {
         ErrorCode::ResourceNotFound,
         "Resource not found: a machine id is 'mch_' and 27 letters or digits",
     )
-}
-
-/// A sign and a field. A raw `+` in a query arrives as a space (contract: request conventions).
-fn order(text: &str) -> Option<MachineOrder> {
-    let (is_descending, field) = match text.strip_prefix('-') {
-        Some(field) => (true, field),
-        None => (false, text.strip_prefix(['+', ' ']).unwrap_or(text)),
-    };
-    let by = match field {
-        "created_at" => SortBy::CreatedAt,
-        "name" => SortBy::Name,
-        _ => return None,
-    };
-    Some(MachineOrder { by, is_descending })
-}
-
-fn secret_key_body(key: &str) -> MachineSecretKey {
-    MachineSecretKey {
-        object: MachineSecretKeyTag::Tag,
-        secret: ExposedSecret(key.to_owned()),
-    }
-}
-
-fn scope_body(
-    from_machine_id: MachineId,
-    to_machine_id: MachineId,
-    created_at: Option<countersign_protocol::time::Timestamp>,
-    deleted: Option<bool>,
-) -> MachineScope {
-    MachineScope {
-        object: MachineScopeTag::Tag,
-        from_machine_id,
-        to_machine_id,
-        created_at,
-        deleted,
-    }
 }

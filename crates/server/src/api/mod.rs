@@ -8,7 +8,7 @@ mod machines;
 mod state;
 mod tokens;
 
-use crate::app::Call;
+use crate::call::Call;
 use crate::reply::{Answer, ApiError};
 use crate::route::Operation;
 
@@ -36,7 +36,7 @@ pub(crate) async fn handle(call: &Call<'_>) -> Result<Answer, ApiError> {
         }
         Operation::VerifyApiKey | Operation::VerifyOauthToken => Err(tokens::neighbour()),
         Operation::WhoAmI => instances::who_am_i(call).await,
-        Operation::GetInstance => instances::get(call),
+        Operation::GetInstance => instances::get(call).await,
         Operation::UpdateInstance => instances::update(call).await,
         Operation::ListInstanceKeys => instances::list_keys(call).await,
         Operation::CreateInstanceKey => instances::create_key(call).await,

@@ -3,7 +3,7 @@
 use countersign_protocol::error::{ErrorCode, NO_SUCH_PATH};
 use http::HeaderValue;
 
-use crate::app::Call;
+use crate::call::Call;
 use crate::reply::{Answer, ApiError, answer};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -34,9 +34,6 @@ pub(crate) fn metrics(call: &Call<'_>) -> Result<Answer, ApiError> {
     {
         return Err(ApiError::saying(ErrorCode::ResourceNotFound, NO_SUCH_PATH));
     }
-    let page = call
-        .app
-        .metrics
-        .page(&call.app.authority.store().statistics());
+    let page = call.app.metrics.page(&call.app.authority);
     Ok(answer(200, OPENMETRICS, page.into()))
 }

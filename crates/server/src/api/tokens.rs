@@ -1,25 +1,55 @@
 //! `/m2m_tokens` (contract: M2M tokens).
 
+use std::borrow::Cow;
+
 use countersign_authority::{
-    Error, Invalid, IssueRequest, Page, Problem, TokenFormat, TokenFormats, UpdateRequest,
+    Accepts, Invalid, IssueRequest, ListTokens, Place, Problem, UpdateRequest,
 };
-use countersign_protocol::body::{ExposedSecret, M2mToken, M2mTokenList};
+use countersign_protocol::body::{ExposedSecret, M2mToken};
 use countersign_protocol::claims::Claims;
 use countersign_protocol::error::ErrorCode;
-use countersign_protocol::ids::{MachineId, TokenId};
-use countersign_protocol::jwt::looks_like_jwt;
-use countersign_protocol::limits::{DEFAULT_PAGE, MAX_SAFE_INTEGER, MAX_TOKENS_PAGE};
+use countersign_protocol::ids::TokenId;
+use countersign_protocol::token::TokenFormatError;
 use serde::Serialize;
 
-use crate::app::Call;
+use crate::call::Call;
 use crate::fields::{Body, Presence, Query};
-use crate::reply::{Answer, ApiError, Habit, Place, json, ok, written};
+use crate::reply::{Answer, ApiError, Habit, json, ok, written};
 
 const HABIT: Habit = Habit::BadRequest;
+/// Beyond this many bytes a body is read only once the key is found good.
+const LARGE_BODY: usize = 16 * 1024;
 
-/// `POST /m2m_tokens/verify`
+/// `POST /m2m_tokens/verify`. Key and token are decided by one operation of the store, so the key is checked here.
 pub(crate) async fn verify(call: &Call<'_>) -> Result<Answer, ApiError> {
-    let mut body = Body::parse(&call.body, HABIT, Presence::Required)?;
+    let credential = call.credential()?;
+    // A large body is not read for a caller without a key. No token needs one.
+    if call.body.as_ref().is_ok_and(|body| body.len() > LARGE_BODY) {
+        call.authenticate(Accepts::Any).await?;
+    }
+    let body = match &call.body {
+        Ok(body) => token_to_verify(body),
+        Err(problem) => Err(problem.worded(HABIT)),
+    };
+    let token = match body {
+        Ok(token) => token,
+        // A bad key is told before a bad body.
+        Err(error) => {
+            call.authenticate(Accepts::Any).await?;
+            return Err(error);
+        }
+    };
+    let verified = call
+        .app
+        .authority
+        .verify_presented(credential, &token)
+        .await;
+    let verified = verified.map_err(|error| call.unauthenticated(error))?;
+    Ok(written(200, verified.to_json()))
+}
+
+fn token_to_verify(body: &[u8]) -> Result<Cow<'_, str>, ApiError> {
+    let mut body = Body::parse(body, HABIT, Presence::Required)?;
     // Older SDKs send `secret`; where both are given, `token` wins.
     let secret = body.text("secret")?;
     let token = body
@@ -27,78 +57,30 @@ pub(crate) async fn verify(call: &Call<'_>) -> Result<Answer, ApiError> {
         .or(secret)
         .ok_or_else(|| body.wrong("token", Problem::Missing))?;
     body.finish()?;
-    let is_jwt = looks_like_jwt(&token);
-    let actor = call.actor()?;
-    match call.app.authority.verify(actor, &token).await {
-        Ok(verified) => {
-            call.app.metrics.verified(is_jwt, None);
-            tracing::debug!(
-                target: "countersign::verification",
-                subject = %verified.subject, token.id = %verified.id, verifier = actor.name(), jwt = is_jwt,
-                "token verification succeeded"
-            );
-            Ok(written(200, verified.to_json()))
-        }
-        Err(error) => {
-            if let Error::TokenRefused {
-                refusal, subject, ..
-            } = &error
-            {
-                call.app.metrics.verified(is_jwt, Some(*refusal));
-                tracing::info!(
-                    target: "countersign::verification",
-                    reason = refusal.as_str(), subject = subject.map(tracing::field::display), verifier = actor.name(), jwt = is_jwt,
-                    "token verification failed"
-                );
-            }
-            Err(call.refused(error))
-        }
-    }
+    Ok(token)
 }
 
 /// `POST /m2m_tokens`
 pub(crate) async fn create(call: &Call<'_>) -> Result<Answer, ApiError> {
-    let mut body = Body::parse(&call.body, HABIT, Presence::Required)?;
-    let format = match body.text("token_format")?.as_deref() {
-        None | Some("opaque") => TokenFormat::Opaque,
-        Some("jwt") => TokenFormat::Jwt,
-        Some(_) => {
-            return Err(body.wrong(
-                "token_format",
-                Problem::NotAllowed("must be 'opaque' or 'jwt'".into()),
-            ));
-        }
-    };
-    let seconds_until_expiration = body.nullable_number("seconds_until_expiration")?.flatten();
-    let claims = claims(&mut body)?.flatten();
-    let min_remaining_ttl_seconds = body.integer("min_remaining_ttl_seconds")?;
-    if min_remaining_ttl_seconds.is_some_and(|seconds| seconds < 0) {
-        return Err(body.wrong(
-            "min_remaining_ttl_seconds",
-            Problem::NotAllowed("must be at least 0".into()),
-        ));
-    }
-    body.finish()?;
+    let mut body = Body::parse(call.body()?, HABIT, Presence::Required)?;
+    let format = body.text("token_format")?;
+    let format = format.map(|format| format.parse()).transpose();
     let request = IssueRequest {
-        format,
-        seconds_until_expiration,
-        claims,
-        min_remaining_ttl_seconds,
+        format: format
+            .map_err(|error: TokenFormatError| {
+                body.wrong(
+                    "token_format",
+                    Problem::NotAllowed(error.to_string().into()),
+                )
+            })?
+            .unwrap_or_default(),
+        seconds_until_expiration: body.nullable_number("seconds_until_expiration")?.flatten(),
+        claims: claims(&mut body)?.flatten(),
+        min_remaining_ttl_seconds: body.integer("min_remaining_ttl_seconds")?,
     };
-    let issued = call
-        .app
-        .authority
-        .issue(call.actor()?, &request)
-        .await
-        .map_err(|error| call.refused(error))?;
-    call.app
-        .metrics
-        .issued(format == TokenFormat::Jwt, issued.is_reused);
-    tracing::debug!(
-        target: "countersign::issue",
-        subject = %issued.body.subject, token.id = %issued.body.id, reused = issued.is_reused, jwt = format == TokenFormat::Jwt,
-        "token issued"
-    );
+    body.finish()?;
+    let issued = call.app.authority.issue(call.actor()?, &request).await;
+    let issued = issued.map_err(|error| call.refused(error))?;
     if reads_secret(call.user_agent()) {
         return Ok(json(
             201,
@@ -114,48 +96,27 @@ pub(crate) async fn create(call: &Call<'_>) -> Result<Answer, ApiError> {
 /// `GET /m2m_tokens`
 pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
     let mut query = Query::parse(call.query, HABIT)?;
-    let subject = query
-        .text("subject")?
-        .ok_or_else(|| query.wrong("subject", Problem::Missing))?;
-    let subject: MachineId = subject.parse().map_err(|_| {
-        query.wrong(
-            "subject",
-            Problem::WrongFormat(r"must match the pattern ^mch_\w{27}$".into()),
-        )
-    })?;
-    let is_with = (query.boolean("revoked")?, query.boolean("expired")?);
-    let formats = match query.text("format")?.as_deref() {
-        None | Some("opaque") => TokenFormats::Opaque,
-        Some("jwt") => TokenFormats::Jwt,
-        Some("all") => TokenFormats::All,
-        Some(_) => {
-            return Err(query.wrong(
-                "format",
-                Problem::NotAllowed("must be 'opaque', 'jwt' or 'all'".into()),
-            ));
-        }
+    let request = ListTokens {
+        subject: query.owned("subject")?,
+        revoked: query.boolean("revoked")?,
+        expired: query.boolean("expired")?,
+        format: query.owned("format")?,
+        limit: query.integer("limit")?,
+        offset: query.integer("offset")?,
     };
-    let page = page(&mut query, MAX_TOKENS_PAGE)?;
-    let listed = call
-        .app
-        .authority
-        .list_tokens(call.actor()?, subject, is_with, formats, page)
-        .await;
-    let (m2m_tokens, total) = listed.map_err(|error| call.refused(error))?;
-    ok(&M2mTokenList {
-        m2m_tokens,
-        total_count: i64::try_from(total).unwrap_or(i64::MAX),
-    })
+    let actor = call.actor()?;
+    let listed = call.app.authority.list_tokens(actor, request).await;
+    ok(&listed.map_err(|error| call.refused(error))?)
 }
 
 /// `POST /m2m_tokens/{m2m_token_id}/revoke`
 pub(crate) async fn revoke(call: &Call<'_>) -> Result<Answer, ApiError> {
     let id = token_id(call)?;
-    let mut body = Body::parse(&call.body, HABIT, Presence::Optional)?;
+    let mut body = Body::parse(call.body()?, HABIT, Presence::Optional)?;
     let reason = body
         .nullable_text("revocation_reason")?
         .flatten()
-        .map(std::borrow::Cow::into_owned);
+        .map(Cow::into_owned);
     body.finish()?;
     let revoked = call
         .app
@@ -163,34 +124,25 @@ pub(crate) async fn revoke(call: &Call<'_>) -> Result<Answer, ApiError> {
         .revoke(call.actor()?, id?, reason)
         .await
         .map_err(|error| call.refused(error))?;
-    tracing::info!(token.id = %revoked.id, subject = %revoked.subject, actor = call.actor()?.name(), "token revoked");
     ok(&revoked)
 }
 
 /// `PATCH /m2m_tokens/{m2m_token_id}`, our extension
 pub(crate) async fn update(call: &Call<'_>) -> Result<Answer, ApiError> {
     let id = token_id(call)?;
-    let mut body = Body::parse(&call.body, HABIT, Presence::Optional)?;
+    let mut body = Body::parse(call.body()?, HABIT, Presence::Optional)?;
     let claims = claims(&mut body)?;
     let seconds_until_expiration = body.nullable_number("seconds_until_expiration")?;
-    let revoke = match body.boolean("revoked")? {
-        Some(false) => {
-            return Err(body.wrong(
-                "revoked",
-                Problem::NotAllowed("must be true: a revoked token stays revoked".into()),
-            ));
-        }
-        revoked => revoked.is_some(),
-    };
+    let revoked = body.boolean("revoked")?;
     let revocation_reason = body
         .nullable_text("revocation_reason")?
         .flatten()
-        .map(std::borrow::Cow::into_owned);
+        .map(Cow::into_owned);
     body.finish()?;
     let request = UpdateRequest {
         claims,
         seconds_until_expiration,
-        revoke,
+        revoked,
         revocation_reason,
     };
     let updated = call
@@ -199,7 +151,6 @@ pub(crate) async fn update(call: &Call<'_>) -> Result<Answer, ApiError> {
         .update_token(call.actor()?, id?, request)
         .await
         .map_err(|error| call.refused(error))?;
-    tracing::info!(token.id = %updated.id, subject = %updated.subject, actor = call.actor()?.name(), "token updated");
     ok(&updated)
 }
 
@@ -219,8 +170,9 @@ fn token_id(call: &Call<'_>) -> Result<Result<TokenId, ApiError>, ApiError> {
     if !TokenId::is_well_formed(text) {
         let rule =
             "must match the pattern ^mt_[0-9A-Fa-f]{32}$ (a token's id, not the token itself)";
-        let invalid = Invalid::new("m2m_token_id", Problem::WrongFormat(rule.into()));
-        return Err(ApiError::invalid(HABIT, Place::Path, &invalid));
+        let problem = Problem::WrongFormat(rule.into());
+        let invalid = Invalid::new(Place::Path, "m2m_token_id", problem);
+        return Err(ApiError::invalid(HABIT, &invalid));
     }
     Ok(text.parse().map_err(|_| {
         ApiError::saying(
@@ -238,16 +190,6 @@ fn claims(body: &mut Body<'_>) -> Result<Option<Option<Claims>>, ApiError> {
     Claims::new(raw)
         .map(Some)
         .map_err(|error| body.wrong("claims", Problem::NotAllowed(error.to_string().into())))
-}
-
-/// `limit` and `offset`.
-pub(crate) fn page(query: &mut Query<'_>, most: i64) -> Result<Page, ApiError> {
-    let limit = query.integer("limit", 1, most)?.unwrap_or(DEFAULT_PAGE);
-    let offset = query.integer("offset", 0, MAX_SAFE_INTEGER)?.unwrap_or(0);
-    Ok(Page {
-        limit: u32::try_from(limit).unwrap_or(u32::MAX),
-        offset: u64::try_from(offset).unwrap_or_default(),
-    })
 }
 
 /// The first SDKs read the new token from `secret` (contract: older dialects); nobody else gets that member.

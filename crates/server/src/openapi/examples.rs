@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
-use countersign_authority::{InstanceKeyInfo, InstanceSettings, SigningKeyInfo};
+use countersign_authority::{InstanceKeyInfo, SigningKeyInfo};
 use countersign_protocol::body::{
-    DeletedMachine, ExposedSecret, Jwk, Jwks, M2mToken, M2mTokenList, M2mTokenTag, Machine,
-    MachineList, MachineScope, MachineScopeTag, MachineSecretKey, MachineSecretKeyTag, MachineTag,
-    NestedMachine,
+    Change, ChangeTag, DeletedMachine, ExposedSecret, Jwk, Jwks, M2mToken, M2mTokenList,
+    M2mTokenTag, Machine, MachineList, MachineScope, MachineScopeTag, MachineSecretKey,
+    MachineSecretKeyTag, MachineTag, NestedMachine,
 };
+use countersign_protocol::change::{Event, TokenFacts};
 use countersign_protocol::claims::Claims;
 use countersign_protocol::ids::{InstanceId, MachineId, SigningKeyId};
 use countersign_protocol::scopes::Scopes;
+use countersign_protocol::settings::InstanceSettings;
 use countersign_protocol::time::Timestamp;
+use countersign_protocol::token::TokenFormat;
 
 use super::node::Node;
 
@@ -323,12 +326,12 @@ pub(super) fn instance(settings: &InstanceSettings) -> Node {
 
 pub(super) fn instance_key_list() -> Node {
     let key = InstanceKeyInfo {
-        id: KEY_ID.to_owned(),
+        id: KEY_ID.parse().expect("an id"),
         created_at: at(0),
         revoked_at: None,
     };
     let old = InstanceKeyInfo {
-        id: "key_0d9e8c7b6a51".to_owned(),
+        id: "key_0d9e8c7b6a51".parse().expect("an id"),
         created_at: at(-HOUR),
         revoked_at: Some(at(HOUR)),
     };
@@ -353,13 +356,25 @@ pub(super) fn instance_key_deleted() -> Node {
 }
 
 pub(super) fn change_list() -> Node {
-    let change = Node::object()
-        .with("object", "change")
-        .with("sequence", 42_i64)
-        .with("at", JANUARY_2026)
-        .with("actor", KEY_ID)
-        .with("kind", "token.revoked")
-        .with("subject", TOKEN_ID)
-        .with("detail", Node::object().with("reason", "laptop stolen"));
-    Node::object().with("data", [change])
+    let event = Event::TokenRevoked {
+        token: TokenFacts {
+            token_id: TOKEN_ID.parse().expect("the example is an id"),
+            subject: machine_id(BILLING),
+            receivers: std::iter::once(machine_id(LEDGER)).collect(),
+            names_receivers: true,
+            format: TokenFormat::Opaque,
+            expires_at: Some(at(HOUR)),
+        },
+        reason: Some(Arc::from("laptop stolen")),
+    };
+    let change = Change {
+        actor: KEY_ID.to_owned(),
+        at: at(0),
+        detail: serde_json::from_str(&event.detail()).expect("the detail is JSON"),
+        kind: event.kind(),
+        object: ChangeTag::Tag,
+        sequence: 42,
+        subject: event.subject(),
+    };
+    Node::object().with("data", [Node::of(&change)])
 }

@@ -79,3 +79,24 @@ fn metrics_count_without_names_and_only_for_the_operator() {
         [200, 200, 404]
     );
 }
+
+#[test]
+fn metrics_list_whatever_the_store_measures() {
+    let api = Api::start();
+    api.pair();
+    let measures = api.authority.measures();
+    assert!(!measures.is_empty());
+    let ask = || api.send(&Request::new("GET", "/metrics"));
+    // The second time they are known already.
+    for reply in [ask(), ask()] {
+        let page = reply.text();
+        let count = |line: String| page.lines().filter(|found| *found == line).count();
+        for measure in &measures {
+            let name = format!("countersign_store_{}", measure.name);
+            assert_eq!(count(format!("# TYPE {name} gauge")), 1, "{page}");
+            let mut lines = page.lines();
+            let value = lines.find_map(|line| line.strip_prefix(&format!("{name} ")));
+            assert!(value.is_some_and(|value| value.parse::<u64>().is_ok()));
+        }
+    }
+}

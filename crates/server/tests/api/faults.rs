@@ -16,10 +16,10 @@ fn a_store_that_cannot_answer_is_a_503_without_a_reason() {
     let token = api.token(&sender, "{}");
     for fault in [Fault::Before, Fault::After] {
         for (operation, reply) in [
-            ("token", &|| api.verify(&receiver.ak, &token.string) as _),
-            ("machine_key_by_digest", &|| {
-                api.verify(&receiver.ak, &token.string)
+            ("verification", &|| {
+                api.verify(&receiver.ak, &token.string) as _
             }),
+            ("caller", &|| api.post("/m2m_tokens", &sender.ak, "{}")),
             ("insert_token", &|| {
                 api.post("/m2m_tokens", &sender.ak, "{}")
             }),
@@ -37,15 +37,15 @@ fn a_store_that_cannot_answer_is_a_503_without_a_reason() {
             assert_eq!(reply.line(), line, "{operation}");
         }
     }
-    api.store.fail_all("token", Fault::Before);
+    api.store.fail_all("verification", Fault::Before);
     assert_snapshot!(api.verify(&receiver.ak, &token.string), @r#"
     503
     cache-control: no-store
-    clerk-trace-id: 92cb2a78822ec47b254bcfc9e3764176
+    clerk-trace-id: d6e5530f7a5781076c8f1db215c309d9
     content-type: application/json
     retry-after: 1
 
-    {"errors":[{"message":"Service unavailable","long_message":"The service is temporarily unable to answer, please retry later","code":"service_unavailable"}],"clerk_trace_id":"92cb2a78822ec47b254bcfc9e3764176"}
+    {"errors":[{"message":"Service unavailable","long_message":"The service is temporarily unable to answer, please retry later","code":"service_unavailable"}],"clerk_trace_id":"d6e5530f7a5781076c8f1db215c309d9"}
     "#);
     api.store.heal();
     assert_eq!(api.verify(&receiver.ak, &token.string).status, 200);
@@ -58,7 +58,7 @@ fn damage_and_panics_are_a_500_without_a_reason() {
     let token = api.token(&sender, "{}");
     let mut client = api.client();
     for fault in [Fault::Corrupt, Fault::Panic] {
-        api.store.fail_all("token", fault);
+        api.store.fail_all("verification", fault);
         let body = format!(r#"{{"token":"{}"}}"#, token.string);
         let reply = client.send(
             &Request::new("POST", "/m2m_tokens/verify")
@@ -70,10 +70,10 @@ fn damage_and_panics_are_a_500_without_a_reason() {
             assert_snapshot!(reply, @r#"
             500
             cache-control: no-store
-            clerk-trace-id: 5262f0bfb24055f552c84d5a925228e0
+            clerk-trace-id: 14cee25cb0d1c5867fb775103ab28011
             content-type: application/json
 
-            {"errors":[{"message":"Oops, an unexpected error occurred","long_message":"There was an internal error on our servers. We've been notified and are working on fixing it.","code":"internal_clerk_error"}],"clerk_trace_id":"5262f0bfb24055f552c84d5a925228e0"}
+            {"errors":[{"message":"Oops, an unexpected error occurred","long_message":"There was an internal error on our servers. We've been notified and are working on fixing it.","code":"internal_clerk_error"}],"clerk_trace_id":"14cee25cb0d1c5867fb775103ab28011"}
             "#);
         }
         assert!(reply.line().starts_with("500 internal_clerk_error: "));

@@ -20,7 +20,7 @@ fn create_answers_with_the_machine_and_its_key() {
     cache-control: no-store
     content-type: application/json
 
-    {"object":"machine","id":"mch_37dGnQOCU9rrc0f5srwIZDNKLyI","name":"billing","instance_id":"ins_37dGas3oQtJHf5XV8Lpn9gONqGd","created_at":1767225700000,"updated_at":1767225700000,"default_token_ttl":60,"scoped_machines":[{"object":"machine","id":"mch_37dGamgQ39GbDByT0g1kb7XVyaW","name":"ledger","instance_id":"ins_37dGas3oQtJHf5XV8Lpn9gONqGd","created_at":1767225600000,"updated_at":1767225600000,"default_token_ttl":3600}],"secret_key":"ak_qioak4PAWs6XYJmIfUwtvl2tPtIU4ut8yknjqDXYXq2TJ3C0"}
+    {"object":"machine","id":"mch_37dGnOsZJKknBQ0DLCXndt7XLug","name":"billing","instance_id":"ins_37dGas3oQtJHf5XV8Lpn9gONqGd","created_at":1767225700000,"updated_at":1767225700000,"default_token_ttl":60,"scoped_machines":[{"object":"machine","id":"mch_37dGamgQ39GbDByT0g1kb7XVyaW","name":"ledger","instance_id":"ins_37dGas3oQtJHf5XV8Lpn9gONqGd","created_at":1767225600000,"updated_at":1767225600000,"default_token_ttl":3600}],"secret_key":"ak_6XYJmIfUwtvl2tPtIU4ut8yknjqDXYXqmOkbQNmjxa4DvJoq"}
     "#);
 }
 
@@ -291,7 +291,7 @@ fn a_list_shows_machines_whole() {
     cache-control: no-store
     content-type: application/json
 
-    {"data":[{"object":"machine","id":"mch_37dGarFgulUEm9I5R4g7iJg00TO","name":"sender","instance_id":"ins_37dGas3oQtJHf5XV8Lpn9gONqGd","created_at":1767225600000,"updated_at":1767225600000,"default_token_ttl":3600,"scoped_machines":[{"object":"machine","id":"mch_37dGamgQ39GbDByT0g1kb7XVyaW","name":"receiver","instance_id":"ins_37dGas3oQtJHf5XV8Lpn9gONqGd","created_at":1767225600000,"updated_at":1767225600000,"default_token_ttl":3600}]},{"object":"machine","id":"mch_37dGamgQ39GbDByT0g1kb7XVyaW","name":"receiver","instance_id":"ins_37dGas3oQtJHf5XV8Lpn9gONqGd","created_at":1767225600000,"updated_at":1767225600000,"default_token_ttl":3600,"scoped_machines":[]}],"total_count":2}
+    {"data":[{"object":"machine","id":"mch_37dGapk3jwNALYdCtPHcmzQD0Pm","name":"sender","instance_id":"ins_37dGas3oQtJHf5XV8Lpn9gONqGd","created_at":1767225600000,"updated_at":1767225600000,"default_token_ttl":3600,"scoped_machines":[{"object":"machine","id":"mch_37dGamgQ39GbDByT0g1kb7XVyaW","name":"receiver","instance_id":"ins_37dGas3oQtJHf5XV8Lpn9gONqGd","created_at":1767225600000,"updated_at":1767225600000,"default_token_ttl":3600}]},{"object":"machine","id":"mch_37dGamgQ39GbDByT0g1kb7XVyaW","name":"receiver","instance_id":"ins_37dGas3oQtJHf5XV8Lpn9gONqGd","created_at":1767225600000,"updated_at":1767225600000,"default_token_ttl":3600,"scoped_machines":[]}],"total_count":2}
     "#);
 }
 
@@ -304,15 +304,15 @@ fn get_shows_one() {
     cache-control: no-store
     content-type: application/json
 
-    {"object":"machine","id":"mch_37dGarFgulUEm9I5R4g7iJg00TO","name":"sender","instance_id":"ins_37dGas3oQtJHf5XV8Lpn9gONqGd","created_at":1767225600000,"updated_at":1767225600000,"default_token_ttl":3600,"scoped_machines":[{"object":"machine","id":"mch_37dGamgQ39GbDByT0g1kb7XVyaW","name":"receiver","instance_id":"ins_37dGas3oQtJHf5XV8Lpn9gONqGd","created_at":1767225600000,"updated_at":1767225600000,"default_token_ttl":3600}]}
+    {"object":"machine","id":"mch_37dGapk3jwNALYdCtPHcmzQD0Pm","name":"sender","instance_id":"ins_37dGas3oQtJHf5XV8Lpn9gONqGd","created_at":1767225600000,"updated_at":1767225600000,"default_token_ttl":3600,"scoped_machines":[{"object":"machine","id":"mch_37dGamgQ39GbDByT0g1kb7XVyaW","name":"receiver","instance_id":"ins_37dGas3oQtJHf5XV8Lpn9gONqGd","created_at":1767225600000,"updated_at":1767225600000,"default_token_ttl":3600}]}
     "#);
     assert_snapshot!(api.get("/machines/mch_000000000000000000000000000", &api.sk), @r#"
     404
     cache-control: no-store
-    clerk-trace-id: f8e86abdf40060539017ca29e43caff0
+    clerk-trace-id: 8f4a5b0c0b0bc764afec512727877516
     content-type: application/json
 
-    {"errors":[{"message":"not found","long_message":"Resource not found: no machine mch_000000000000000000000000000","code":"resource_not_found"}],"clerk_trace_id":"f8e86abdf40060539017ca29e43caff0"}
+    {"errors":[{"message":"not found","long_message":"Resource not found: no machine mch_000000000000000000000000000","code":"resource_not_found"}],"clerk_trace_id":"8f4a5b0c0b0bc764afec512727877516"}
     "#);
     let other = api.second_instance();
     for (key, id) in [
@@ -356,7 +356,7 @@ fn an_update_changes_what_it_names() {
     cache-control: no-store
     content-type: application/json
 
-    {"object":"machine","id":"mch_37dGarFgulUEm9I5R4g7iJg00TO","name":"new","instance_id":"ins_37dGas3oQtJHf5XV8Lpn9gONqGd","created_at":1767225600000,"updated_at":1767225601000,"default_token_ttl":100,"scoped_machines":[{"object":"machine","id":"mch_37dGamgQ39GbDByT0g1kb7XVyaW","name":"receiver","instance_id":"ins_37dGas3oQtJHf5XV8Lpn9gONqGd","created_at":1767225600000,"updated_at":1767225600000,"default_token_ttl":3600}]}
+    {"object":"machine","id":"mch_37dGapk3jwNALYdCtPHcmzQD0Pm","name":"new","instance_id":"ins_37dGas3oQtJHf5XV8Lpn9gONqGd","created_at":1767225600000,"updated_at":1767225601000,"default_token_ttl":100,"scoped_machines":[{"object":"machine","id":"mch_37dGamgQ39GbDByT0g1kb7XVyaW","name":"receiver","instance_id":"ins_37dGas3oQtJHf5XV8Lpn9gONqGd","created_at":1767225600000,"updated_at":1767225600000,"default_token_ttl":3600}]}
     "#);
     assert_snapshot!(api.table("PATCH", &path, &api.sk, &[
         r#"{"name":""}"#,
@@ -396,8 +396,8 @@ fn a_deletion_is_told_once() {
     connection: close
     content-type: application/json
 
-    {"object":"machine","id":"mch_37dGarFgulUEm9I5R4g7iJg00TO","deleted":true}
+    {"object":"machine","id":"mch_37dGapk3jwNALYdCtPHcmzQD0Pm","deleted":true}
     "#);
-    assert_snapshot!(api.delete(&path, &api.sk).line(), @"404 resource_not_found: Resource not found: no machine mch_37dGarFgulUEm9I5R4g7iJg00TO");
+    assert_snapshot!(api.delete(&path, &api.sk).line(), @"404 resource_not_found: Resource not found: no machine mch_37dGapk3jwNALYdCtPHcmzQD0Pm");
     assert_snapshot!(api.post("/m2m_tokens", &sender.ak, "{}").line(), @"401 machine_secret_key_invalid: The provided Machine Secret Key is invalid. Make sure that your Machine Secret Key is correct.");
 }

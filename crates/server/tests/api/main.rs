@@ -5,6 +5,9 @@
     reason = "a helper that cannot go on fails its test"
 )]
 
+#[path = "../../../authority/tests/it/back_end.rs"]
+#[expect(dead_code, reason = "the authority's tests use the rest")]
+mod back_end;
 mod changes;
 mod docs;
 mod faults;

@@ -176,10 +176,10 @@ fn a_body_is_json_under_any_spelling_of_its_type() {
     assert_snapshot!(api.send(&zipped), @r#"
     415
     cache-control: no-store
-    clerk-trace-id: ecde8cc3e02c9d15f2b51836bb57aa63
+    clerk-trace-id: e469b0b93eb7fd3fbd9f9eaed8a4c7d2
     content-type: application/json
 
-    {"errors":[{"message":"Content-Type header is not supported","long_message":"The Content-Type must be application/json, without compression","code":"unsupported_content_type"}],"clerk_trace_id":"ecde8cc3e02c9d15f2b51836bb57aa63"}
+    {"errors":[{"message":"Content-Type header is not supported","long_message":"The Content-Type must be application/json, without compression","code":"unsupported_content_type"}],"clerk_trace_id":"e469b0b93eb7fd3fbd9f9eaed8a4c7d2"}
     "#);
     let zipped = Request::new("POST", "/m2m_tokens")
         .key(&sender.ak)
@@ -188,10 +188,10 @@ fn a_body_is_json_under_any_spelling_of_its_type() {
     assert_snapshot!(api.send(&zipped), @r#"
     400
     cache-control: no-store
-    clerk-trace-id: eaa153c355fbfea6b3f32aa8621308bd
+    clerk-trace-id: 7f6253940dbb6b8b04483be3c5fad2d4
     content-type: application/json
 
-    {"errors":[{"message":"Bad Request","long_message":"The Content-Type must be application/json, without compression","code":"bad_request"}],"clerk_trace_id":"eaa153c355fbfea6b3f32aa8621308bd"}
+    {"errors":[{"message":"Bad Request","long_message":"The Content-Type must be application/json, without compression","code":"bad_request"}],"clerk_trace_id":"7f6253940dbb6b8b04483be3c5fad2d4"}
     "#);
     // Without a body its type does not matter.
     assert_eq!(

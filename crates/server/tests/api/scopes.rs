@@ -17,15 +17,15 @@ fn a_scope_is_made_and_removed() {
     cache-control: no-store
     content-type: application/json
 
-    {"object":"machine_scope","from_machine_id":"mch_37dGamgQ39GbDByT0g1kb7XVyaW","to_machine_id":"mch_37dGarFgulUEm9I5R4g7iJg00TO","created_at":1767225600000}
+    {"object":"machine_scope","from_machine_id":"mch_37dGamgQ39GbDByT0g1kb7XVyaW","to_machine_id":"mch_37dGapk3jwNALYdCtPHcmzQD0Pm","created_at":1767225600000}
     "#);
     assert_snapshot!(api.post(&path, &api.sk, &body), @r#"
     409
     cache-control: no-store
-    clerk-trace-id: f8e86abdf40060539017ca29e43caff0
+    clerk-trace-id: 8f4a5b0c0b0bc764afec512727877516
     content-type: application/json
 
-    {"errors":[{"message":"Conflict","long_message":"mch_37dGamgQ39GbDByT0g1kb7XVyaW may call mch_37dGarFgulUEm9I5R4g7iJg00TO already","code":"conflict"}],"clerk_trace_id":"f8e86abdf40060539017ca29e43caff0"}
+    {"errors":[{"message":"Conflict","long_message":"mch_37dGamgQ39GbDByT0g1kb7XVyaW may call mch_37dGapk3jwNALYdCtPHcmzQD0Pm already","code":"conflict"}],"clerk_trace_id":"8f4a5b0c0b0bc764afec512727877516"}
     "#);
     let one = format!("{path}/{}", sender.id);
     assert_snapshot!(api.delete(&one, &api.sk), @r#"
@@ -33,9 +33,9 @@ fn a_scope_is_made_and_removed() {
     cache-control: no-store
     content-type: application/json
 
-    {"object":"machine_scope","from_machine_id":"mch_37dGamgQ39GbDByT0g1kb7XVyaW","to_machine_id":"mch_37dGarFgulUEm9I5R4g7iJg00TO","deleted":true}
+    {"object":"machine_scope","from_machine_id":"mch_37dGamgQ39GbDByT0g1kb7XVyaW","to_machine_id":"mch_37dGapk3jwNALYdCtPHcmzQD0Pm","deleted":true}
     "#);
-    assert_snapshot!(api.delete(&one, &api.sk).line(), @"404 resource_not_found: Resource not found: no scope from mch_37dGamgQ39GbDByT0g1kb7XVyaW to mch_37dGarFgulUEm9I5R4g7iJg00TO");
+    assert_snapshot!(api.delete(&one, &api.sk).line(), @"404 resource_not_found: Resource not found: no scope from mch_37dGamgQ39GbDByT0g1kb7XVyaW to mch_37dGapk3jwNALYdCtPHcmzQD0Pm");
     assert_snapshot!(api.delete(&format!("{path}/x"), &api.sk).line(), @"404 resource_not_found: Resource not found: a machine id is 'mch_' and 27 letters or digits");
 }
 
@@ -60,7 +60,7 @@ fn a_scope_needs_two_machines_that_exist() {
     {"to_machine_id":1} → 422 form_param_type_invalid: `to_machine_id` must be a string. {"param_name":"to_machine_id"}
     {"to_machine_id":"x"} → 404 resource_not_found: Resource not found: a machine id is 'mch_' and 27 letters or digits
     {"to_machine_id":"x","from":"y"} → 422 form_param_unknown: from is not a valid parameter for this request. {"param_name":"from"}
-    {"to_machine_id":"mch_37dGarFgulUEm9I5R4g7iJg00TO"} → 422 form_param_value_invalid: to_machine_id must be another machine than the one that calls. {"param_name":"to_machine_id"}
+    {"to_machine_id":"mch_37dGapk3jwNALYdCtPHcmzQD0Pm"} → 422 form_param_value_invalid: to_machine_id must be another machine than the one that calls. {"param_name":"to_machine_id"}
     {"to_machine_id":"mch_000000000000000000000000000"} → 404 resource_not_found: Resource not found: no machine mch_000000000000000000000000000
     "#);
     let stranger = api.machine_of(&api.second_instance(), "stranger", &[]);

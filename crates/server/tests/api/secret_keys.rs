@@ -16,7 +16,7 @@ fn a_key_is_shown_again() {
     cache-control: no-store
     content-type: application/json
 
-    {"object":"machine_secret_key","secret":"ak_qioak4PAWs6XYJmIfUwtvl2tPtIU4ut8yknjqDXYXq2TJ3C0"}
+    {"object":"machine_secret_key","secret":"ak_6XYJmIfUwtvl2tPtIU4ut8yknjqDXYXqmOkbQNmjxa4DvJoq"}
     "#);
     assert_eq!(
         api.get(&format!("/v1{path}"), &api.sk).value()["secret"],
@@ -34,10 +34,10 @@ fn a_key_is_not_shown_where_the_instance_says_so() {
     assert_snapshot!(api.get(&path, &api.sk), @r#"
     403
     cache-control: no-store
-    clerk-trace-id: f8e86abdf40060539017ca29e43caff0
+    clerk-trace-id: 8f4a5b0c0b0bc764afec512727877516
     content-type: application/json
 
-    {"errors":[{"message":"Unauthorized request","long_message":"You are not authorized to perform this request: this instance does not show secrets again (secret_reveal is off); rotate the key for a new one","code":"authorization_invalid"}],"clerk_trace_id":"f8e86abdf40060539017ca29e43caff0"}
+    {"errors":[{"message":"Unauthorized request","long_message":"You are not authorized to perform this request: this instance does not show secrets again (secret_reveal is off); rotate the key for a new one","code":"authorization_invalid"}],"clerk_trace_id":"8f4a5b0c0b0bc764afec512727877516"}
     "#);
     api.set(r#"{"secret_reveal":true}"#);
     assert_snapshot!(api.get(&path, &api.sk).line(), @"403 authorization_invalid: You are not authorized to perform this request: this key was made while secrets were not kept; rotate the key for a new one");
@@ -54,11 +54,11 @@ fn ten_keys_are_shown_in_a_minute() {
     assert_snapshot!(api.get(&path, &api.sk), @r#"
     429
     cache-control: no-store
-    clerk-trace-id: f8e86abdf40060539017ca29e43caff0
+    clerk-trace-id: 8f4a5b0c0b0bc764afec512727877516
     content-type: application/json
     retry-after: 60
 
-    {"errors":[{"message":"Too many requests","long_message":"Too many requests in a given period of time, please retry later","code":"too_many_requests"}],"clerk_trace_id":"f8e86abdf40060539017ca29e43caff0"}
+    {"errors":[{"message":"Too many requests","long_message":"Too many requests in a given period of time, please retry later","code":"too_many_requests"}],"clerk_trace_id":"8f4a5b0c0b0bc764afec512727877516"}
     "#);
 }
 
@@ -73,7 +73,7 @@ fn a_rotation_answers_with_the_new_key() {
     cache-control: no-store
     content-type: application/json
 
-    {"object":"machine_secret_key","secret":"ak_N0Cb5huNrkIjMhYyqzaO6QwcJGCEwI44bhXMOWxHYy16B2oB"}
+    {"object":"machine_secret_key","secret":"ak_IjMhYyqzaO6QwcJGCEwI44bhXMOWxHYynpMXDUIh4X4T3Ssb"}
     "#);
     let new = rotated.value()["secret"].as_str().unwrap().to_owned();
     for key in [&sender.ak, &new] {
@@ -83,11 +83,11 @@ fn a_rotation_answers_with_the_new_key() {
     assert_snapshot!(api.post("/m2m_tokens", &sender.ak, "{}"), @r#"
     401
     cache-control: no-store
-    clerk-trace-id: a966de0c4d6d8691bb139892d767b91e
+    clerk-trace-id: 6125eca09e3e66298711a227eb1ec6d2
     content-type: application/json
     www-authenticate: Bearer
 
-    {"errors":[{"message":"The provided Machine Secret Key is invalid. Make sure that your Machine Secret Key is correct.","long_message":"The provided Machine Secret Key is invalid. Make sure that your Machine Secret Key is correct.","code":"machine_secret_key_invalid"}],"clerk_trace_id":"a966de0c4d6d8691bb139892d767b91e"}
+    {"errors":[{"message":"The provided Machine Secret Key is invalid. Make sure that your Machine Secret Key is correct.","long_message":"The provided Machine Secret Key is invalid. Make sure that your Machine Secret Key is correct.","code":"machine_secret_key_invalid"}],"clerk_trace_id":"6125eca09e3e66298711a227eb1ec6d2"}
     "#);
     assert_eq!(api.post("/m2m_tokens", &new, "{}").status, 201);
     assert_snapshot!(api.table("POST", &path, &api.sk, &[

@@ -16,7 +16,7 @@ fn an_opaque_token_is_created() {
     cache-control: no-store
     content-type: application/json
 
-    {"object":"machine_to_machine_token","id":"mt_03ad222d00000000f8e86abdf4006053","subject":"mch_37dGarFgulUEm9I5R4g7iJg00TO","scopes":["mch_37dGamgQ39GbDByT0g1kb7XVyaW"],"claims":null,"revoked":false,"revocation_reason":null,"expired":false,"expiration":1767229200000,"last_used_at":null,"created_at":1767225600000,"updated_at":1767225600000,"token":"mt_0JZGkP8slnsN0Cb5huNrkIjMhYyqzaO6QwcJG3OzUzx"}
+    {"object":"machine_to_machine_token","id":"mt_03ad222d000000008f4a5b0c0b0bc764","subject":"mch_37dGapk3jwNALYdCtPHcmzQD0Pm","scopes":["mch_37dGamgQ39GbDByT0g1kb7XVyaW"],"claims":null,"revoked":false,"revocation_reason":null,"expired":false,"expiration":1767229200000,"last_used_at":null,"created_at":1767225600000,"updated_at":1767225600000,"token":"mt_0JZGkP8slns6QwcJGCEwI44bhXMOWxHYynpMX2NPzLX"}
     "#);
     let body = r#"{ "seconds_until_expiration": 1800.5, "claims": { "b": 1.0, "a": ["x y"] } }"#;
     assert_snapshot!(api.post("/v1/m2m_tokens", &sender.ak, body), @r#"
@@ -24,7 +24,7 @@ fn an_opaque_token_is_created() {
     cache-control: no-store
     content-type: application/json
 
-    {"object":"machine_to_machine_token","id":"mt_03ad222d00000001af7acd9a859c679b","subject":"mch_37dGarFgulUEm9I5R4g7iJg00TO","scopes":["mch_37dGamgQ39GbDByT0g1kb7XVyaW"],"claims":{"b":1.0,"a":["x y"]},"revoked":false,"revocation_reason":null,"expired":false,"expiration":1767227400500,"last_used_at":null,"created_at":1767225600000,"updated_at":1767225600000,"token":"mt_0JZGkP8slntYynpMXDUIh4XYsZ1l4sP6eEVAl4bZUEb"}
+    {"object":"machine_to_machine_token","id":"mt_03ad222d000000015262f0bfb24055f5","subject":"mch_37dGapk3jwNALYdCtPHcmzQD0Pm","scopes":["mch_37dGamgQ39GbDByT0g1kb7XVyaW"],"claims":{"b":1.0,"a":["x y"]},"revoked":false,"revocation_reason":null,"expired":false,"expiration":1767227400500,"last_used_at":null,"created_at":1767225600000,"updated_at":1767225600000,"token":"mt_0JZGkP8slnt6eEVAlAX56mlCEx0hvaYxpcbkm3bbuVR"}
     "#);
 }
 
@@ -43,7 +43,7 @@ fn a_jwt_is_created() {
     cache-control: no-store
     content-type: application/json
 
-    {"object":"machine_to_machine_token","id":"mt_03ad222d00000000f8e86abdf4006053","subject":"mch_37dGarFgulUEm9I5R4g7iJg00TO","scopes":["mch_37dGamgQ39GbDByT0g1kb7XVyaW"],"claims":{"role":"bot"},"revoked":false,"revocation_reason":null,"expired":false,"expiration":1767229200000,"last_used_at":null,"created_at":1767225600000,"updated_at":1767225600000,"token":"eyJhbGciOiJSUzI1NiIsImNhdCI6ImNsX0I3ZDRQRDMzM0FBQSIsImtpZCI6Imluc18zN2RHYXMzb1F0SkhmNVhWOExwbjlnT05xR2QiLCJ0eXAiOiJKV1QifQ.eyJpc3MiOiJodHRwczovL2F1dGguZXhhbXBsZS5jb20iLCJzdWIiOiJtY2hfMzdkR2FyRmd1bFVFbTlJNVI0ZzdpSmcwMFRPIiwiaWF0IjoxNzY3MjI1NjAwLCJuYmYiOjE3NjcyMjU1OTAsImV4cCI6MTc2NzIyOTIwMCwianRpIjoibXRfMDNhZDIyMmQwMDAwMDAwMGY4ZTg2YWJkZjQwMDYwNTMiLCJzY29wZXMiOiJtY2hfMzdkR2FtZ1EzOUdiREJ5VDBnMWtiN1hWeWFXIiwicm9sZSI6ImJvdCJ9.(signature)"}
+    {"object":"machine_to_machine_token","id":"mt_03ad222d000000008f4a5b0c0b0bc764","subject":"mch_37dGapk3jwNALYdCtPHcmzQD0Pm","scopes":["mch_37dGamgQ39GbDByT0g1kb7XVyaW"],"claims":{"role":"bot"},"revoked":false,"revocation_reason":null,"expired":false,"expiration":1767229200000,"last_used_at":null,"created_at":1767225600000,"updated_at":1767225600000,"token":"eyJhbGciOiJSUzI1NiIsImNhdCI6ImNsX0I3ZDRQRDMzM0FBQSIsImtpZCI6Imluc18zN2RHYXMzb1F0SkhmNVhWOExwbjlnT05xR2QiLCJ0eXAiOiJKV1QifQ.eyJpc3MiOiJodHRwczovL2F1dGguZXhhbXBsZS5jb20iLCJzdWIiOiJtY2hfMzdkR2FwazNqd05BTFlkQ3RQSGNtelFEMFBtIiwiaWF0IjoxNzY3MjI1NjAwLCJuYmYiOjE3NjcyMjU1OTAsImV4cCI6MTc2NzIyOTIwMCwianRpIjoibXRfMDNhZDIyMmQwMDAwMDAwMDhmNGE1YjBjMGIwYmM3NjQiLCJzY29wZXMiOiJtY2hfMzdkR2FtZ1EzOUdiREJ5VDBnMWtiN1hWeWFXIiwicm9sZSI6ImJvdCJ9.(signature)"}
     "#);
 }
 
@@ -78,7 +78,7 @@ fn the_first_sdks_read_the_token_from_secret_and_nobody_else_gets_it_there() {
     cache-control: no-store
     content-type: application/json
 
-    {"object":"machine_to_machine_token","id":"mt_03ad222d00000000f8e86abdf4006053","subject":"mch_37dGarFgulUEm9I5R4g7iJg00TO","scopes":["mch_37dGamgQ39GbDByT0g1kb7XVyaW"],"claims":null,"revoked":false,"revocation_reason":null,"expired":false,"expiration":1767229200000,"last_used_at":null,"created_at":1767225600000,"updated_at":1767225600000,"token":"mt_0JZGkP8slnsN0Cb5huNrkIjMhYyqzaO6QwcJG3OzUzx","secret":"mt_0JZGkP8slnsN0Cb5huNrkIjMhYyqzaO6QwcJG3OzUzx"}
+    {"object":"machine_to_machine_token","id":"mt_03ad222d000000008f4a5b0c0b0bc764","subject":"mch_37dGapk3jwNALYdCtPHcmzQD0Pm","scopes":["mch_37dGamgQ39GbDByT0g1kb7XVyaW"],"claims":null,"revoked":false,"revocation_reason":null,"expired":false,"expiration":1767229200000,"last_used_at":null,"created_at":1767225600000,"updated_at":1767225600000,"token":"mt_0JZGkP8slns6QwcJGCEwI44bhXMOWxHYynpMX2NPzLX","secret":"mt_0JZGkP8slns6QwcJGCEwI44bhXMOWxHYynpMX2NPzLX"}
     "#);
     for (agent, has_secret) in [
         ("@clerk/backend@2.8.0", true),
@@ -103,10 +103,10 @@ fn create_says_what_is_wrong() {
     assert_snapshot!(api.post("/m2m_tokens", &sender.ak, r#"{"token_format":"paseto"}"#), @r#"
     400
     cache-control: no-store
-    clerk-trace-id: f8e86abdf40060539017ca29e43caff0
+    clerk-trace-id: 8f4a5b0c0b0bc764afec512727877516
     content-type: application/json
 
-    {"errors":[{"message":"Bad Request","long_message":"body.token_format must be 'opaque' or 'jwt'","code":"bad_request"}],"clerk_trace_id":"f8e86abdf40060539017ca29e43caff0"}
+    {"errors":[{"message":"Bad Request","long_message":"body.token_format must be 'opaque' or 'jwt'","code":"bad_request"}],"clerk_trace_id":"8f4a5b0c0b0bc764afec512727877516"}
     "#);
     assert_snapshot!(api.table("POST", "/m2m_tokens", &sender.ak, &[
         "",

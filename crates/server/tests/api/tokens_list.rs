@@ -20,7 +20,7 @@ fn a_list_holds_live_opaque_tokens_without_their_strings() {
     cache-control: no-store
     content-type: application/json
 
-    {"m2m_tokens":[{"object":"machine_to_machine_token","id":"mt_03ad222d00400000af7acd9a859c679b","subject":"mch_37dGarFgulUEm9I5R4g7iJg00TO","scopes":["mch_37dGamgQ39GbDByT0g1kb7XVyaW"],"claims":[1],"revoked":false,"revocation_reason":null,"expired":false,"expiration":1767229200001,"last_used_at":null,"created_at":1767225600001,"updated_at":1767225600001},{"object":"machine_to_machine_token","id":"mt_03ad222d00000000f8e86abdf4006053","subject":"mch_37dGarFgulUEm9I5R4g7iJg00TO","scopes":["mch_37dGamgQ39GbDByT0g1kb7XVyaW"],"claims":null,"revoked":false,"revocation_reason":null,"expired":false,"expiration":1767229200000,"last_used_at":null,"created_at":1767225600000,"updated_at":1767225600000}],"total_count":2}
+    {"m2m_tokens":[{"object":"machine_to_machine_token","id":"mt_03ad222d004000005262f0bfb24055f5","subject":"mch_37dGapk3jwNALYdCtPHcmzQD0Pm","scopes":["mch_37dGamgQ39GbDByT0g1kb7XVyaW"],"claims":[1],"revoked":false,"revocation_reason":null,"expired":false,"expiration":1767229200001,"last_used_at":null,"created_at":1767225600001,"updated_at":1767225600001},{"object":"machine_to_machine_token","id":"mt_03ad222d000000008f4a5b0c0b0bc764","subject":"mch_37dGapk3jwNALYdCtPHcmzQD0Pm","scopes":["mch_37dGamgQ39GbDByT0g1kb7XVyaW"],"claims":null,"revoked":false,"revocation_reason":null,"expired":false,"expiration":1767229200000,"last_used_at":null,"created_at":1767225600000,"updated_at":1767225600000}],"total_count":2}
     "#);
     assert_eq!(api.get(&format!("/v1{path}"), &sender.ak).body, reply.body);
 }
@@ -120,25 +120,25 @@ fn a_query_names_one_machine_in_the_right_words() {
     subject=mch_x → 400 bad_request: query.subject must match the pattern ^mch_\w{27}$
     subject=sk_test_x → 400 bad_request: query.subject must match the pattern ^mch_\w{27}$
     limit=1 → 400 bad_request: query.subject must be included
-    subject=mch_37dGarFgulUEm9I5R4g7iJg00TO&limit=0 → 400 bad_request: query.limit must be at least 1
-    subject=mch_37dGarFgulUEm9I5R4g7iJg00TO&limit=101 → 400 bad_request: query.limit must be at most 100
-    subject=mch_37dGarFgulUEm9I5R4g7iJg00TO&limit=10.5 → 400 bad_request: query.limit must be an integer
-    subject=mch_37dGarFgulUEm9I5R4g7iJg00TO&limit=x → 400 bad_request: query.limit must be an integer
-    subject=mch_37dGarFgulUEm9I5R4g7iJg00TO&offset=-1 → 400 bad_request: query.offset must be at least 0
-    subject=mch_37dGarFgulUEm9I5R4g7iJg00TO&revoked=1 → 400 bad_request: query.revoked must be a boolean, true or false
-    subject=mch_37dGarFgulUEm9I5R4g7iJg00TO&expired=TRUE → 400 bad_request: query.expired must be a boolean, true or false
-    subject=mch_37dGarFgulUEm9I5R4g7iJg00TO&format=paseto → 400 bad_request: query.format must be 'opaque', 'jwt' or 'all'
-    subject=mch_37dGarFgulUEm9I5R4g7iJg00TO&limit=1&limit=1 → 400 bad_request: query.limit must be given once
+    subject=mch_37dGapk3jwNALYdCtPHcmzQD0Pm&limit=0 → 400 bad_request: query.limit must be at least 1
+    subject=mch_37dGapk3jwNALYdCtPHcmzQD0Pm&limit=101 → 400 bad_request: query.limit must be at most 100
+    subject=mch_37dGapk3jwNALYdCtPHcmzQD0Pm&limit=10.5 → 400 bad_request: query.limit must be an integer
+    subject=mch_37dGapk3jwNALYdCtPHcmzQD0Pm&limit=x → 400 bad_request: query.limit must be an integer
+    subject=mch_37dGapk3jwNALYdCtPHcmzQD0Pm&offset=-1 → 400 bad_request: query.offset must be at least 0
+    subject=mch_37dGapk3jwNALYdCtPHcmzQD0Pm&revoked=1 → 400 bad_request: query.revoked must be a boolean, true or false
+    subject=mch_37dGapk3jwNALYdCtPHcmzQD0Pm&expired=TRUE → 400 bad_request: query.expired must be a boolean, true or false
+    subject=mch_37dGapk3jwNALYdCtPHcmzQD0Pm&format=paseto → 400 bad_request: query.format must be 'opaque', 'jwt' or 'all'
+    subject=mch_37dGapk3jwNALYdCtPHcmzQD0Pm&limit=1&limit=1 → 400 bad_request: query.limit must be given once
     subject=mch_000000000000000000000000000 → 404 resource_not_found: Resource not found: no machine mch_000000000000000000000000000
-    subject=mch_37dGarYYdH2y4K90xHmCytJ7l2u → 404 resource_not_found: Resource not found: no machine mch_37dGarYYdH2y4K90xHmCytJ7l2u
+    subject=mch_37dGaomw3ooIg8Eh3BQTWvhzCSd → 404 resource_not_found: Resource not found: no machine mch_37dGaomw3ooIg8Eh3BQTWvhzCSd
     ");
     assert_snapshot!(api.get(&format!("/m2m_tokens?{ok}"), &receiver.ak), @r#"
     403
     cache-control: no-store
-    clerk-trace-id: 92cb2a78822ec47b254bcfc9e3764176
+    clerk-trace-id: 6f3ec4f6bbbfe9a3d6e5530f7a578107
     content-type: application/json
 
-    {"errors":[{"message":"Unauthorized request","long_message":"You are not authorized to perform this request: a machine can list its own tokens only","code":"authorization_invalid"}],"clerk_trace_id":"92cb2a78822ec47b254bcfc9e3764176"}
+    {"errors":[{"message":"Unauthorized request","long_message":"You are not authorized to perform this request: a machine can list its own tokens only","code":"authorization_invalid"}],"clerk_trace_id":"6f3ec4f6bbbfe9a3d6e5530f7a578107"}
     "#);
 }
 

@@ -18,7 +18,7 @@ fn a_revocation_counts_at_once_and_its_first_reason_stays() {
     cache-control: no-store
     content-type: application/json
 
-    {"object":"machine_to_machine_token","id":"mt_03ad222d00000000f8e86abdf4006053","subject":"mch_37dGarFgulUEm9I5R4g7iJg00TO","scopes":["mch_37dGamgQ39GbDByT0g1kb7XVyaW"],"claims":null,"revoked":true,"revocation_reason":"leaked","expired":false,"expiration":1767229200000,"last_used_at":null,"created_at":1767225600000,"updated_at":1767225601000}
+    {"object":"machine_to_machine_token","id":"mt_03ad222d000000008f4a5b0c0b0bc764","subject":"mch_37dGapk3jwNALYdCtPHcmzQD0Pm","scopes":["mch_37dGamgQ39GbDByT0g1kb7XVyaW"],"claims":null,"revoked":true,"revocation_reason":"leaked","expired":false,"expiration":1767229200000,"last_used_at":null,"created_at":1767225600000,"updated_at":1767225601000}
     "#);
     assert_eq!(api.verify(&receiver.ak, &token.string).status, 404);
     api.clock.advance(1000);

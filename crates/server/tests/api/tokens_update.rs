@@ -17,7 +17,7 @@ fn claims_and_end_of_a_live_token_change() {
     cache-control: no-store
     content-type: application/json
 
-    {"object":"machine_to_machine_token","id":"mt_03ad222d00000000f8e86abdf4006053","subject":"mch_37dGarFgulUEm9I5R4g7iJg00TO","scopes":["mch_37dGamgQ39GbDByT0g1kb7XVyaW"],"claims":{"a":1},"revoked":false,"revocation_reason":null,"expired":false,"expiration":1767225661000,"last_used_at":null,"created_at":1767225600000,"updated_at":1767225600000}
+    {"object":"machine_to_machine_token","id":"mt_03ad222d000000008f4a5b0c0b0bc764","subject":"mch_37dGapk3jwNALYdCtPHcmzQD0Pm","scopes":["mch_37dGamgQ39GbDByT0g1kb7XVyaW"],"claims":{"a":1},"revoked":false,"revocation_reason":null,"expired":false,"expiration":1767225661000,"last_used_at":null,"created_at":1767225600000,"updated_at":1767225600000}
     "#);
     for body in ["", "null", "{}"] {
         assert_eq!(
@@ -51,10 +51,10 @@ fn claims_and_end_of_a_live_token_change() {
     assert_snapshot!(api.patch(&path, &api.sk, r#"{"claims":1}"#), @r#"
     400
     cache-control: no-store
-    clerk-trace-id: 5262f0bfb24055f552c84d5a925228e0
+    clerk-trace-id: 14cee25cb0d1c5867fb775103ab28011
     content-type: application/json
 
-    {"errors":[{"message":"Bad Request","long_message":"a token that is revoked or expired cannot be changed","code":"bad_request"}],"clerk_trace_id":"5262f0bfb24055f552c84d5a925228e0"}
+    {"errors":[{"message":"Bad Request","long_message":"a token that is revoked or expired cannot be changed","code":"bad_request"}],"clerk_trace_id":"14cee25cb0d1c5867fb775103ab28011"}
     "#);
 }
 

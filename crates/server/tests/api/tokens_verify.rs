@@ -16,7 +16,7 @@ fn a_receiver_in_scope_learns_all_about_the_token() {
     cache-control: no-store
     content-type: application/json
 
-    {"object":"machine_to_machine_token","id":"mt_03ad222d00000000f8e86abdf4006053","subject":"mch_37dGarFgulUEm9I5R4g7iJg00TO","scopes":["mch_37dGamgQ39GbDByT0g1kb7XVyaW"],"claims":{"role":"bot"},"revoked":false,"revocation_reason":null,"expired":false,"expiration":1767229200000,"last_used_at":1767225601000,"created_at":1767225600000,"updated_at":1767225601000}
+    {"object":"machine_to_machine_token","id":"mt_03ad222d000000008f4a5b0c0b0bc764","subject":"mch_37dGapk3jwNALYdCtPHcmzQD0Pm","scopes":["mch_37dGamgQ39GbDByT0g1kb7XVyaW"],"claims":{"role":"bot"},"revoked":false,"revocation_reason":null,"expired":false,"expiration":1767229200000,"last_used_at":1767225601000,"created_at":1767225600000,"updated_at":1767225601000}
     "#);
     for path in ["/m2m_tokens/verify", "/v1/m2m_tokens/verify"] {
         for key in [&receiver.ak, &api.sk] {
@@ -38,7 +38,7 @@ fn a_jwt_verifies_like_an_opaque_token() {
     cache-control: no-store
     content-type: application/json
 
-    {"object":"machine_to_machine_token","id":"mt_03ad222d00000000f8e86abdf4006053","subject":"mch_37dGarFgulUEm9I5R4g7iJg00TO","scopes":["mch_37dGamgQ39GbDByT0g1kb7XVyaW"],"claims":{"role":"bot"},"revoked":false,"revocation_reason":null,"expired":false,"expiration":1767229200000,"last_used_at":null,"created_at":1767225600000,"updated_at":1767225600000}
+    {"object":"machine_to_machine_token","id":"mt_03ad222d000000008f4a5b0c0b0bc764","subject":"mch_37dGapk3jwNALYdCtPHcmzQD0Pm","scopes":["mch_37dGamgQ39GbDByT0g1kb7XVyaW"],"claims":{"role":"bot"},"revoked":false,"revocation_reason":null,"expired":false,"expiration":1767229200000,"last_used_at":null,"created_at":1767225600000,"updated_at":1767225600000}
     "#);
     assert_eq!(api.verify(&api.sk, &token.string).status, 200);
 }
@@ -62,10 +62,10 @@ fn a_stranger_learns_nothing_not_even_whether_a_token_exists() {
     assert_snapshot!(expected, @r#"
     404
     cache-control: no-store
-    clerk-trace-id: f224a59ea97b070051b9c33537f0054f
+    clerk-trace-id: 53ec5151405dbf965baee4bd3fe53daa
     content-type: application/json
 
-    {"errors":[{"message":"not found","long_message":"Resource not found","code":"resource_not_found"}],"clerk_trace_id":"f224a59ea97b070051b9c33537f0054f"}
+    {"errors":[{"message":"not found","long_message":"Resource not found","code":"resource_not_found"}],"clerk_trace_id":"53ec5151405dbf965baee4bd3fe53daa"}
     "#);
     for token in [
         &live.string,
@@ -116,10 +116,10 @@ fn those_who_may_know_are_told_why() {
     assert_snapshot!(api.verify(&receiver.ak, &revoked.string), @r#"
     404
     cache-control: no-store
-    clerk-trace-id: a966de0c4d6d8691bb139892d767b91e
+    clerk-trace-id: 6125eca09e3e66298711a227eb1ec6d2
     content-type: application/json
 
-    {"errors":[{"message":"not found","long_message":"Resource not found: the token was revoked","code":"resource_not_found","meta":{"reason":"revoked"}}],"clerk_trace_id":"a966de0c4d6d8691bb139892d767b91e"}
+    {"errors":[{"message":"not found","long_message":"Resource not found: the token was revoked","code":"resource_not_found","meta":{"reason":"revoked"}}],"clerk_trace_id":"6125eca09e3e66298711a227eb1ec6d2"}
     "#);
     assert_snapshot!(api.verify(&api.sk, &revoked.id).line(), @r#"404 resource_not_found: Resource not found: the token is unknown {"reason":"unknown"}"#);
     let live = api.token(&sender, "{}");
@@ -189,4 +189,70 @@ fn every_kind_of_credential_has_its_answer() {
     token id → 401 clerk_key_invalid: The provided Clerk Secret Key is invalid. Make sure that your Clerk Secret Key is correct.
     garbage → 401 clerk_key_invalid: The provided Clerk Secret Key is invalid. Make sure that your Clerk Secret Key is correct.
     "#);
+}
+
+#[test]
+fn a_bad_key_is_told_before_a_bad_body() {
+    let api = Api::start();
+    let (_, receiver) = api.pair();
+    let json = Request::new("POST", "/m2m_tokens/verify").json("{}");
+    let bodies = [
+        json.clone(),
+        json.clone().body("{"),
+        json.clone().body(r#"{"token":1}"#),
+        json.clone().body(r#"{"token":"mt_x","machine":"b"}"#),
+        Request::new("POST", "/m2m_tokens/verify")
+            .header("Content-Type", "text/plain")
+            .body(r#"{"token":"mt_x"}"#),
+        json.body(format!(r#"{{"token":"{}"}}"#, "x".repeat(64 * 1024))),
+    ];
+    for request in &bodies {
+        let statuses = [
+            "sk_unknown",
+            "ak_unknown",
+            "mt_x",
+            "",
+            &receiver.ak,
+            &api.sk,
+        ]
+        .map(|key| api.send(&request.clone().key(key)).status);
+        assert_eq!(statuses, [401, 401, 401, 401, 400, 400], "{request:?}");
+        assert_eq!(api.send(request).status, 401, "{request:?}");
+        api.clock.advance(10_000);
+    }
+    // Bad keys are counted whatever the body is.
+    for _ in 0..10 {
+        for request in bodies.iter().take(2) {
+            assert_eq!(api.send(&request.clone().key("ak_unknown")).status, 401);
+        }
+    }
+    for request in &bodies {
+        assert_eq!(api.send(&request.clone().key("ak_unknown")).status, 429);
+        assert_eq!(api.send(&request.clone().key(&receiver.ak)).status, 400);
+    }
+}
+
+#[test]
+fn a_verification_is_one_operation_of_the_store() {
+    let api = Api::start();
+    let (sender, receiver) = api.pair();
+    let opaque = api.token(&sender, "{}");
+    let jwt = api.token(&sender, r#"{"token_format":"jwt"}"#);
+    let revoked = api.token(&sender, "{}");
+    api.post(&format!("/m2m_tokens/{}/revoke", revoked.id), &api.sk, "{}");
+    let operations = |key: &str, token: &str| {
+        let before = api.store.calls();
+        let status = api.verify(key, token).status;
+        (status, api.store.calls() - before)
+    };
+    for key in [&receiver.ak, &api.sk] {
+        assert_eq!(operations(key, &opaque.string), (200, 1));
+        assert_eq!(operations(key, &jwt.string), (200, 1));
+        assert_eq!(operations(key, &revoked.string), (404, 1));
+        // Of junk, only the key is looked up.
+        assert_eq!(operations(key, "mt_x"), (404, 1));
+    }
+    assert_eq!(operations("ak_unknown", &opaque.string), (401, 1));
+    // What cannot be a key is not looked up at all.
+    assert_eq!(operations("mt_x", &opaque.string), (401, 0));
 }

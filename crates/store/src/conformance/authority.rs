@@ -1,7 +1,9 @@
 //! The authority itself: data keys, the clock, the state of the store.
 
-use super::world::{World, at, data_keys};
-use crate::{DataKeyPurpose, LastUse, StoreError};
+use std::collections::{BTreeSet, HashSet};
+
+use super::world::{World, at, data_keys, some_change};
+use crate::{DataKeyPurpose, LastUse, Node, StoreError};
 
 pub async fn data_keys_come_back_oldest_first(world: World) {
     let keys = world.store.data_keys().await.unwrap();
@@ -16,8 +18,8 @@ pub async fn data_keys_come_back_oldest_first(world: World) {
     assert!(keys.is_sorted_by_key(|key| key.version));
 }
 
-pub async fn a_second_initialisation_is_a_conflict(world: World) {
-    let outcome = world.store.initialise(data_keys()).await;
+pub async fn a_second_initialization_is_a_conflict(world: World) {
+    let outcome = world.store.initialize(data_keys(), some_change()).await;
     assert!(
         matches!(outcome, Err(StoreError::Conflict(_))),
         "{outcome:?}"
@@ -44,14 +46,50 @@ pub async fn an_idle_store_is_in_order(world: World) {
     world.store.check().await.unwrap();
 }
 
-pub async fn statistics_count_commits_and_reads(world: World) {
+pub async fn measures_have_names_and_values_that_never_fall(world: World) {
     let instance = world.instance().await;
     let machine = world.machine(instance, "billing").await;
-    let before = world.store.statistics();
-    let token = world.token(&machine).await;
-    world.find(instance, token).await.unwrap();
-    let after = world.store.statistics();
-    assert!(after.commits > before.commits);
-    assert!(after.committed_operations > before.committed_operations);
-    assert!(after.index_hits + after.index_misses > before.index_hits + before.index_misses);
+    let before = world.store.measures();
+    for _ in 0..10 {
+        let token = world.token(&machine).await;
+        world.find(instance, token).await.unwrap();
+    }
+    let after = world.store.measures();
+    assert!(!before.is_empty());
+    assert_eq!(after.len(), before.len());
+    for (before, after) in before.iter().zip(&after) {
+        assert_eq!((before.name, before.help), (after.name, after.help));
+        assert!(after.value >= before.value, "{before:?} {after:?}");
+        let is_name = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
+        assert!(
+            !after.name.is_empty() && after.name.bytes().all(is_name),
+            "{after:?}"
+        );
+        assert!(!after.help.is_empty(), "{after:?}");
+    }
+    let names: BTreeSet<_> = after.iter().map(|measure| measure.name).collect();
+    assert_eq!(names.len(), after.len());
+    let has_grown = before
+        .iter()
+        .zip(&after)
+        .any(|(before, after)| after.value > before.value);
+    assert!(has_grown, "{after:?}");
+}
+
+pub async fn nodes_in_use_are_distinct(world: World) {
+    assert_eq!(world.store.node(), Node::ONLY);
+    let (second, third) = (world.second_handle().await, world.second_handle().await);
+    let handles: Vec<_> = second.into_iter().chain(third).collect();
+    let nodes = handles.iter().map(|handle| handle.node());
+    let nodes: HashSet<_> = nodes.chain([world.store.node()]).collect();
+    assert_eq!(nodes.len(), handles.len() + 1);
+    // All of them see the same data, and changes of one another.
+    for handle in &handles {
+        let instance = world.instance().await;
+        assert!(handle.instance(instance).await.unwrap().is_some());
+        let machine = world.new_machine(instance, "a");
+        let id = machine.id;
+        handle.insert_machine(machine, some_change()).await.unwrap();
+        assert!(world.store.machine(instance, id).await.unwrap().is_some());
+    }
 }

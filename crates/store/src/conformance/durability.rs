@@ -1,9 +1,11 @@
-//! What was acknowledged is kept, and is what readers see.
+//! Acknowledged changes are durable and visible to readers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use super::world::{World, assert_chained, at, some_change};
+use countersign_protocol::change::Log;
+
+use super::world::{World, assert_chained, change_at};
 use crate::{InsertScope, MachineUpdate, NewMachine, RevokeToken};
 
 pub async fn everything_is_there_after_reopening(world: World) {
@@ -26,24 +28,8 @@ pub async fn everything_is_there_after_reopening(world: World) {
     let world = world.reopen().await;
     assert_eq!(world.store.data_keys().await.unwrap().len(), 3);
     assert_eq!(world.store.list_instances().await.unwrap().len(), 1);
-    assert!(
-        world
-            .store
-            .instance_key_by_digest(&key.digest)
-            .await
-            .unwrap()
-            .is_some()
-    );
-    assert_eq!(
-        world
-            .store
-            .machine_key_by_digest(&digest)
-            .await
-            .unwrap()
-            .unwrap()
-            .machine,
-        a.id
-    );
+    assert!(world.instance_key_of(&key.digest).await.is_some());
+    assert_eq!(world.machine_key_of(&digest).await.unwrap().machine, a.id);
     assert_eq!(world.current(&a).await, a);
     assert_eq!(
         world
@@ -62,7 +48,7 @@ pub async fn everything_is_there_after_reopening(world: World) {
     );
     let after = world.changes(instance).await;
     assert_eq!(after.len(), before.len());
-    assert_chained(instance, &after);
+    assert_chained(Log::Instance(instance), &after);
 }
 
 pub async fn a_revocation_is_there_after_reopening(world: World) {
@@ -91,21 +77,21 @@ pub async fn sequence_and_revision_go_on_after_reopening(world: World) {
     let a = world.machine(instance, "a").await;
     world
         .store
-        .delete_machine(instance, a.id, at(1), some_change(instance))
+        .delete_machine(instance, a.id, change_at(1))
         .await
         .unwrap();
     let world = world.reopen().await;
     let b = world.machine(instance, "b").await;
-    assert!(b.number > a.number);
+    assert!(world.store.machine(instance, a.id).await.unwrap().is_none());
     let outcome = world
         .store
-        .insert_scope(instance, b.id, a.id, at(1), 150, some_change(instance))
+        .insert_scope(instance, b.id, a.id, 150, change_at(1))
         .await
         .unwrap();
     assert_eq!(outcome, InsertScope::ToNotFound);
     let changes = world.changes(instance).await;
     assert_eq!(changes.len(), 4);
-    assert_chained(instance, &changes);
+    assert_chained(Log::Instance(instance), &changes);
 }
 
 pub async fn readers_never_see_an_older_state_than_was_acknowledged(world: World) {
@@ -142,7 +128,7 @@ pub async fn readers_never_see_an_older_state_than_was_acknowledged(world: World
         };
         world
             .store
-            .update_machine(instance, machine.id, update, at(1), some_change(instance))
+            .update_machine(instance, machine.id, update, change_at(1))
             .await
             .unwrap()
             .unwrap();

@@ -1,12 +1,11 @@
-//! Instances and their keys.
+//! Instances and their settings.
 
 use std::sync::Arc;
 
-use super::world::{World, at, change, some_change};
-use crate::{
-    ChangeKind, Digest, InsertToken, InstanceKeyRow, InstanceSettings, NewInstance, StoreError,
-    UpdateSettings,
-};
+use countersign_protocol::settings::InstanceSettings;
+
+use super::world::{World, at, change_at, some_change};
+use crate::{InsertToken, InstanceKeyRow, NewInstance, StoreError, UpdateSettings};
 
 pub async fn a_new_instance_is_found_at_once_with_its_keys(world: World) {
     let new = world.new_instance();
@@ -14,12 +13,7 @@ pub async fn a_new_instance_is_found_at_once_with_its_keys(world: World) {
     let signing_key = world.first_signing_key(new.id);
     let made = world
         .store
-        .insert_instance(
-            new.clone(),
-            key.clone(),
-            signing_key.clone(),
-            change(new.id, ChangeKind::InstanceCreated, "x"),
-        )
+        .insert_instance(new.clone(), key.clone(), signing_key.clone(), some_change())
         .await
         .unwrap();
     let found = world.store.instance(new.id).await.unwrap().unwrap();
@@ -27,13 +21,12 @@ pub async fn a_new_instance_is_found_at_once_with_its_keys(world: World) {
         (found.id, &found.name, &found.settings, found.created_at),
         (new.id, &new.name, &new.settings, at(0))
     );
-    assert_eq!(found.number, made.number);
-    let by_digest = world
-        .store
-        .instance_key_by_digest(&key.digest)
-        .await
-        .unwrap()
-        .unwrap();
+    assert_eq!(found, made);
+    assert_eq!(
+        (found.revision, found.issued_before, found.is_default),
+        (1, None, false)
+    );
+    let by_digest = world.instance_key_of(&key.digest).await.unwrap();
     assert_eq!(
         (&by_digest.id, by_digest.instance, by_digest.created_at),
         (&key.id, new.id, at(0))
@@ -69,7 +62,6 @@ pub async fn instances_are_listed_oldest_first(world: World) {
             .collect::<Vec<_>>(),
         ids
     );
-    assert!(listed.is_sorted_by_key(|instance| instance.number));
 }
 
 pub async fn an_instance_id_is_used_once(world: World) {
@@ -84,7 +76,7 @@ pub async fn an_instance_id_is_used_once(world: World) {
             new,
             world.instance_key(id),
             world.signing_key(id),
-            some_change(id),
+            some_change(),
         )
         .await;
     assert!(
@@ -92,6 +84,37 @@ pub async fn an_instance_id_is_used_once(world: World) {
         "{outcome:?}"
     );
     assert_eq!(world.changes(id).await.len(), 1);
+}
+
+pub async fn there_is_one_default_instance_at_most(world: World) {
+    let new = || NewInstance {
+        is_default: true,
+        ..world.new_instance()
+    };
+    let insert = async |new: NewInstance| {
+        let (key, signing_key) = (world.instance_key(new.id), world.first_signing_key(new.id));
+        world
+            .store
+            .insert_instance(new, key, signing_key, some_change())
+            .await
+    };
+    world.instance().await;
+    let first = insert(new()).await.unwrap();
+    assert!(first.is_default);
+    let second = new();
+    let id = second.id;
+    let outcome = insert(second).await;
+    assert!(
+        matches!(outcome, Err(StoreError::Conflict(_))),
+        "{outcome:?}"
+    );
+    assert!(world.store.instance(id).await.unwrap().is_none());
+    assert!(world.changes(id).await.is_empty());
+    world.instance().await;
+    let world = world.reopen().await;
+    let listed = world.store.list_instances().await.unwrap();
+    let defaults: Vec<_> = listed.iter().map(|instance| instance.is_default).collect();
+    assert_eq!(defaults, [false, true, false]);
 }
 
 pub async fn a_failed_insertion_leaves_nothing_of_the_instance(world: World) {
@@ -113,7 +136,7 @@ pub async fn a_failed_insertion_leaves_nothing_of_the_instance(world: World) {
             new.clone(),
             key.clone(),
             world.first_signing_key(new.id),
-            some_change(new.id),
+            some_change(),
         )
         .await;
     assert!(
@@ -140,13 +163,7 @@ pub async fn a_failed_insertion_leaves_nothing_of_the_instance(world: World) {
     );
     assert!(world.changes(new.id).await.is_empty());
     assert_eq!(
-        world
-            .store
-            .instance_key_by_digest(&key.digest)
-            .await
-            .unwrap()
-            .unwrap()
-            .instance,
+        world.instance_key_of(&key.digest).await.unwrap().instance,
         first
     );
 }
@@ -180,7 +197,7 @@ pub async fn settings_that_changed_meanwhile_are_not_replaced(world: World) {
     let attempt = |revision| {
         world
             .store
-            .update_instance_settings(id, revision, without_pooling(), some_change(id))
+            .update_instance_settings(id, revision, without_pooling(), some_change())
     };
     let outcome = attempt(seen.revision).await.unwrap();
     assert!(matches!(outcome, UpdateSettings::Changed), "{outcome:?}");
@@ -208,7 +225,7 @@ pub async fn concurrent_changes_of_settings_follow_one_another(world: World) {
         };
         tasks.push(tokio::spawn(async move {
             store
-                .update_instance_settings(id, revision, settings, some_change(id))
+                .update_instance_settings(id, revision, settings, some_change())
                 .await
                 .unwrap()
         }));
@@ -225,12 +242,7 @@ pub async fn settings_of_an_unknown_instance_are_not_changed(world: World) {
     let unknown = world.instance_id();
     let outcome = world
         .store
-        .update_instance_settings(
-            unknown,
-            1,
-            InstanceSettings::default(),
-            some_change(unknown),
-        )
+        .update_instance_settings(unknown, 1, InstanceSettings::default(), some_change())
         .await
         .unwrap();
     assert!(matches!(outcome, UpdateSettings::NotFound), "{outcome:?}");
@@ -263,7 +275,7 @@ pub async fn turning_reveal_off_erases_sealed_keys_of_this_instance_only(world: 
     assert_eq!(
         world
             .store
-            .reveal_machine_key(mine, a.id, some_change(mine))
+            .reveal_machine_key(mine, a.id, some_change())
             .await
             .unwrap(),
         Some(None)
@@ -271,7 +283,7 @@ pub async fn turning_reveal_off_erases_sealed_keys_of_this_instance_only(world: 
     assert!(matches!(
         world
             .store
-            .reveal_machine_key(other, b.id, some_change(other))
+            .reveal_machine_key(other, b.id, some_change())
             .await
             .unwrap(),
         Some(Some(_))
@@ -304,7 +316,7 @@ pub async fn no_sealed_key_is_kept_where_reveal_is_off(world: World) {
     assert_eq!(
         world
             .store
-            .reveal_machine_key(instance, machine.id, some_change(instance))
+            .reveal_machine_key(instance, machine.id, some_change())
             .await
             .unwrap(),
         Some(None)
@@ -312,21 +324,13 @@ pub async fn no_sealed_key_is_kept_where_reveal_is_off(world: World) {
     let (key, later) = (world.machine_key(), at(1000));
     world
         .store
-        .rotate_machine_key(
-            instance,
-            machine.id,
-            key,
-            later,
-            5,
-            at(1),
-            some_change(instance),
-        )
+        .rotate_machine_key(instance, machine.id, key, later, 5, change_at(1))
         .await
         .unwrap();
     assert_eq!(
         world
             .store
-            .reveal_machine_key(instance, machine.id, some_change(instance))
+            .reveal_machine_key(instance, machine.id, some_change())
             .await
             .unwrap(),
         Some(None)
@@ -341,255 +345,4 @@ pub async fn no_token_is_pooled_where_pooling_is_off(world: World) {
     world.issue(world.new_pooled(&machine, 1, 0)).await;
     world.set(instance, InstanceSettings::default()).await;
     world.issue(world.new_pooled(&machine, 1, 0)).await;
-}
-
-pub async fn an_added_instance_key_is_found(world: World) {
-    let id = world.instance().await;
-    let key = world.instance_key(id);
-    assert!(
-        world
-            .store
-            .insert_instance_key(key.clone(), 20, some_change(id))
-            .await
-            .unwrap()
-    );
-    assert_eq!(
-        world
-            .store
-            .instance_key_by_digest(&key.digest)
-            .await
-            .unwrap()
-            .unwrap()
-            .id,
-        key.id
-    );
-    let listed = world.store.list_instance_keys(id).await.unwrap();
-    assert_eq!(listed.len(), 2);
-    assert_eq!((&listed[1].id, listed[1].digest), (&key.id, key.digest));
-    assert_eq!(world.changes(id).await.len(), 2);
-}
-
-pub async fn instance_keys_are_limited_by_the_live_ones(world: World) {
-    let id = world.instance().await;
-    let second = world.instance_key(id);
-    assert!(
-        world
-            .store
-            .insert_instance_key(second.clone(), 2, some_change(id))
-            .await
-            .unwrap()
-    );
-    let third = world.instance_key(id);
-    assert!(
-        !world
-            .store
-            .insert_instance_key(third.clone(), 2, some_change(id))
-            .await
-            .unwrap()
-    );
-    assert!(
-        world
-            .store
-            .instance_key_by_digest(&third.digest)
-            .await
-            .unwrap()
-            .is_none()
-    );
-    assert_eq!(world.changes(id).await.len(), 2);
-    assert!(
-        world
-            .store
-            .revoke_instance_key(id, &second.id, at(1), some_change(id))
-            .await
-            .unwrap()
-    );
-    assert!(
-        world
-            .store
-            .insert_instance_key(third, 2, some_change(id))
-            .await
-            .unwrap()
-    );
-}
-
-pub async fn a_revoked_instance_key_is_not_found_and_stays_listed(world: World) {
-    let id = world.instance().await;
-    let key = world.added_instance_key(id).await;
-    assert!(
-        world
-            .store
-            .instance_key_by_digest(&key.digest)
-            .await
-            .unwrap()
-            .is_some()
-    );
-    assert!(
-        world
-            .store
-            .revoke_instance_key(id, &key.id, at(7), some_change(id))
-            .await
-            .unwrap()
-    );
-    assert!(
-        world
-            .store
-            .instance_key_by_digest(&key.digest)
-            .await
-            .unwrap()
-            .is_none()
-    );
-    let listed = world.store.list_instance_keys(id).await.unwrap();
-    assert_eq!(
-        listed.iter().map(|key| key.revoked_at).collect::<Vec<_>>(),
-        [None, Some(at(7))]
-    );
-}
-
-pub async fn an_instance_key_is_revoked_once(world: World) {
-    let id = world.instance().await;
-    let key = world.added_instance_key(id).await;
-    assert!(
-        world
-            .store
-            .revoke_instance_key(id, &key.id, at(7), some_change(id))
-            .await
-            .unwrap()
-    );
-    assert!(
-        !world
-            .store
-            .revoke_instance_key(id, &key.id, at(8), some_change(id))
-            .await
-            .unwrap()
-    );
-    assert!(
-        !world
-            .store
-            .revoke_instance_key(id, "key_unknown", at(8), some_change(id))
-            .await
-            .unwrap()
-    );
-    assert_eq!(
-        world.store.list_instance_keys(id).await.unwrap()[1].revoked_at,
-        Some(at(7))
-    );
-    assert_eq!(world.changes(id).await.len(), 3);
-}
-
-pub async fn the_last_live_instance_key_cannot_be_revoked(world: World) {
-    let id = world.instance().await;
-    let only = world.store.list_instance_keys(id).await.unwrap().remove(0);
-    let outcome = world
-        .store
-        .revoke_instance_key(id, &only.id, at(1), some_change(id))
-        .await;
-    assert!(
-        matches!(outcome, Err(StoreError::Conflict(_))),
-        "{outcome:?}"
-    );
-    assert!(
-        world
-            .store
-            .instance_key_by_digest(&only.digest)
-            .await
-            .unwrap()
-            .is_some()
-    );
-    assert_eq!(
-        world.store.list_instance_keys(id).await.unwrap()[0].revoked_at,
-        None
-    );
-    assert_eq!(world.changes(id).await.len(), 1);
-}
-
-pub async fn an_instance_key_of_another_instance_is_not_revoked(world: World) {
-    let (mine, other) = (world.instance().await, world.instance().await);
-    let key = world.added_instance_key(other).await;
-    assert!(
-        !world
-            .store
-            .revoke_instance_key(mine, &key.id, at(1), some_change(mine))
-            .await
-            .unwrap()
-    );
-    assert!(
-        world
-            .store
-            .instance_key_by_digest(&key.digest)
-            .await
-            .unwrap()
-            .is_some()
-    );
-    assert_eq!(world.store.list_instance_keys(mine).await.unwrap().len(), 1);
-    assert_eq!(world.changes(mine).await.len(), 1);
-}
-
-pub async fn an_instance_key_digest_is_used_once(world: World) {
-    let (mine, other) = (world.instance().await, world.instance().await);
-    let taken = world
-        .store
-        .list_instance_keys(other)
-        .await
-        .unwrap()
-        .remove(0);
-    let key = InstanceKeyRow {
-        digest: taken.digest,
-        ..world.instance_key(mine)
-    };
-    let outcome = world
-        .store
-        .insert_instance_key(key, 20, some_change(mine))
-        .await;
-    assert!(
-        matches!(outcome, Err(StoreError::Conflict(_))),
-        "{outcome:?}"
-    );
-    assert_eq!(world.changes(mine).await.len(), 1);
-}
-
-pub async fn a_digest_of_another_version_is_not_found(world: World) {
-    let id = world.instance().await;
-    let key = world.store.list_instance_keys(id).await.unwrap().remove(0);
-    assert!(
-        world
-            .store
-            .instance_key_by_digest(&key.digest)
-            .await
-            .unwrap()
-            .is_some()
-    );
-    let other = Digest {
-        version: 2,
-        ..key.digest
-    };
-    assert!(
-        world
-            .store
-            .instance_key_by_digest(&other)
-            .await
-            .unwrap()
-            .is_none()
-    );
-    let new = world.new_machine(id, "a");
-    let digest = new.key.digest;
-    world.insert(new).await;
-    assert!(
-        world
-            .store
-            .machine_key_by_digest(&digest)
-            .await
-            .unwrap()
-            .is_some()
-    );
-    assert!(
-        world
-            .store
-            .machine_key_by_digest(&Digest {
-                version: 2,
-                ..digest
-            })
-            .await
-            .unwrap()
-            .is_none()
-    );
 }

@@ -3,28 +3,17 @@
 use countersign_protocol::ids::{InstanceId, MachineId};
 use countersign_protocol::time::Timestamp;
 
-use super::world::{World, at, change, some_change};
-use crate::{ChangeKind, Digest, NewMachine, NewMachineKey, SealedKey, StoreError};
+use super::world::{World, at, change_at, some_change};
+use crate::{Digest, NewMachine, NewMachineKey, SealedKey, StoreError};
+use countersign_protocol::change::ChangeKind;
 
 pub async fn a_machine_key_is_found_by_its_digest(world: World) {
     let instance = world.instance().await;
     let new = world.new_machine(instance, "a");
     let (id, digest) = (new.id, new.key.digest);
-    assert!(
-        world
-            .store
-            .machine_key_by_digest(&digest)
-            .await
-            .unwrap()
-            .is_none()
-    );
+    assert!(world.machine_key_of(&digest).await.is_none());
     world.insert(new).await;
-    let found = world
-        .store
-        .machine_key_by_digest(&digest)
-        .await
-        .unwrap()
-        .unwrap();
+    let found = world.machine_key_of(&digest).await.unwrap();
     assert_eq!(
         (found.instance, found.machine, found.digest),
         (instance, id, digest)
@@ -46,10 +35,7 @@ pub async fn a_machine_key_digest_is_used_once(world: World) {
         ..world.new_machine(instance, "b")
     };
     let second_id = second.id;
-    let outcome = world
-        .store
-        .insert_machine(second, some_change(instance))
-        .await;
+    let outcome = world.store.insert_machine(second, some_change()).await;
     assert!(
         matches!(outcome, Err(StoreError::Conflict(_))),
         "{outcome:?}"
@@ -64,27 +50,35 @@ pub async fn a_machine_key_digest_is_used_once(world: World) {
     );
     let outcome = world
         .store
-        .rotate_machine_key(
-            instance,
-            first.id,
-            key,
-            at(9),
-            5,
-            at(1),
-            some_change(instance),
-        )
+        .rotate_machine_key(instance, first.id, key, at(9), 5, change_at(1))
         .await;
     assert!(
         matches!(outcome, Err(StoreError::Conflict(_))),
         "{outcome:?}"
     );
-    let found = world
-        .store
-        .machine_key_by_digest(&digest)
-        .await
-        .unwrap()
-        .unwrap();
+    let found = world.machine_key_of(&digest).await.unwrap();
     assert_eq!((found.machine, found.expires_at), (first.id, None));
+    assert_eq!(world.changes(instance).await.len(), 2);
+}
+
+pub async fn a_machine_key_id_names_one_key_of_a_machine(world: World) {
+    let (instance, id, first) = machine(&world).await;
+    let taken = world.machine_key_of(&first).await.unwrap().id;
+    let key = NewMachineKey {
+        id: taken,
+        ..world.machine_key()
+    };
+    let digest = key.digest;
+    let rotated = world
+        .store
+        .rotate_machine_key(instance, id, key, at(9), 5, change_at(1))
+        .await;
+    assert!(
+        matches!(rotated, Err(StoreError::Conflict(_))),
+        "{rotated:?}"
+    );
+    assert_eq!(end(&world, &digest).await, None);
+    assert_eq!(end(&world, &first).await, Some(None));
     assert_eq!(world.changes(instance).await.len(), 2);
 }
 
@@ -98,11 +92,10 @@ async fn rotate(
 ) -> Digest {
     let key = world.machine_key();
     let digest = key.digest;
-    let change = change(instance, ChangeKind::MachineKeyRotated, machine.as_str());
     assert!(
         world
             .store
-            .rotate_machine_key(instance, machine, key, at(older), max, at(now), change)
+            .rotate_machine_key(instance, machine, key, at(older), max, change_at(now))
             .await
             .unwrap()
     );
@@ -111,12 +104,7 @@ async fn rotate(
 
 /// When the key ends: outer `None` for no such key.
 async fn end(world: &World, digest: &Digest) -> Option<Option<Timestamp>> {
-    world
-        .store
-        .machine_key_by_digest(digest)
-        .await
-        .unwrap()
-        .map(|key| key.expires_at)
+    world.machine_key_of(digest).await.map(|key| key.expires_at)
 }
 
 async fn machine(world: &World) -> (InstanceId, MachineId, Digest) {
@@ -173,7 +161,7 @@ pub async fn rotation_of_another_instances_machine_is_refused(world: World) {
     assert!(
         !world
             .store
-            .rotate_machine_key(other, id, key, at(1), 5, at(1), some_change(other))
+            .rotate_machine_key(other, id, key, at(1), 5, change_at(1))
             .await
             .unwrap()
     );
@@ -185,15 +173,7 @@ pub async fn rotation_of_another_instances_machine_is_refused(world: World) {
     assert!(
         !world
             .store
-            .rotate_machine_key(
-                instance,
-                unknown,
-                key,
-                at(1),
-                5,
-                at(1),
-                some_change(instance)
-            )
+            .rotate_machine_key(instance, unknown, key, at(1), 5, change_at(1))
             .await
             .unwrap()
     );
@@ -202,20 +182,20 @@ pub async fn rotation_of_another_instances_machine_is_refused(world: World) {
 pub async fn reveal_shows_the_newest_key_and_is_logged(world: World) {
     let (instance, id, _) = machine(&world).await;
     let key = world.machine_key();
-    let (digest, sealed) = (key.digest, key.sealed.clone());
+    let (key_id, digest, sealed) = (key.id, key.digest, key.sealed.clone());
     world
         .store
-        .rotate_machine_key(instance, id, key, at(9000), 5, at(1), some_change(instance))
+        .rotate_machine_key(instance, id, key, at(9000), 5, change_at(1))
         .await
         .unwrap();
-    let entry = change(instance, ChangeKind::MachineKeyRevealed, id.as_str());
     assert_eq!(
         world
             .store
-            .reveal_machine_key(instance, id, entry)
+            .reveal_machine_key(instance, id, some_change())
             .await
             .unwrap(),
         Some(sealed.map(|sealed| SealedKey {
+            id: key_id,
             digest,
             sealed,
             expires_at: None
@@ -244,7 +224,7 @@ pub async fn reveal_of_a_key_without_a_sealed_copy_is_not_logged(world: World) {
     assert_eq!(
         world
             .store
-            .reveal_machine_key(instance, machine.id, some_change(instance))
+            .reveal_machine_key(instance, machine.id, some_change())
             .await
             .unwrap(),
         Some(None)
@@ -258,7 +238,7 @@ pub async fn reveal_of_another_instances_machine_finds_nothing(world: World) {
     assert_eq!(
         world
             .store
-            .reveal_machine_key(other, id, some_change(other))
+            .reveal_machine_key(other, id, some_change())
             .await
             .unwrap(),
         None
@@ -266,7 +246,7 @@ pub async fn reveal_of_another_instances_machine_finds_nothing(world: World) {
     assert_eq!(world.changes(other).await.len(), 1);
 }
 
-pub async fn keys_that_are_over_are_deleted(world: World) {
+pub async fn expired_machine_keys_are_deleted(world: World) {
     let (instance, id, first) = machine(&world).await;
     let second = rotate(&world, instance, id, 5000, 1000, 5).await;
     assert_eq!(end(&world, &first).await, Some(Some(at(5000))));

@@ -1,10 +1,10 @@
-//! Tokens that are handed out again.
+//! Reuse of tokens.
 
 use std::sync::Arc;
 
 use countersign_protocol::ids::TokenId;
 
-use super::world::{World, at, some_change};
+use super::world::{World, at, change_at};
 use crate::{InsertToken, NewToken, SealedBytes, TokenUpdate};
 
 /// Asks for a token, and expects one that was there before.
@@ -115,7 +115,7 @@ pub async fn an_updated_token_is_not_used_again(world: World) {
     };
     world
         .store
-        .update_token(instance, None, id, update, at(1), some_change(instance))
+        .update_token(instance, None, id, update, change_at(1))
         .await
         .unwrap();
     world.issue(world.new_pooled(&machine, 1, 0)).await;
@@ -158,7 +158,7 @@ pub async fn a_changed_machine_gets_no_token_from_the_pool(world: World) {
     world.issue(world.new_pooled(&a, 1, 0)).await;
     world
         .store
-        .insert_scope(instance, a.id, b.id, at(1), 150, some_change(instance))
+        .insert_scope(instance, a.id, b.id, 150, change_at(1))
         .await
         .unwrap();
     let outcome = world
@@ -210,4 +210,30 @@ pub async fn expired_sealed_tokens_are_erased(world: World) {
     // The token itself is still known, and even a clock that went back does not find it in the pool.
     assert!(world.find(instance, id).await.is_some());
     world.issue(world.new_pooled(&machine, 1, 0)).await;
+}
+
+pub async fn a_full_machine_gets_an_equal_token_and_no_other(world: World) {
+    let instance = world.instance().await;
+    let machine = world.machine(instance, "a").await;
+    let full = |token| NewToken {
+        is_full: true,
+        ..token
+    };
+    let insert = async |token| world.store.insert_token(full(token)).await.unwrap();
+    for token in [
+        world.new_token(&machine),
+        world.new_jwt(&machine),
+        world.new_pooled(&machine, 1, 0),
+    ] {
+        let id = token.id;
+        assert!(matches!(insert(token).await, InsertToken::Full));
+        assert!(world.find(instance, id).await.is_none());
+    }
+    let first = world.issue(world.new_pooled(&machine, 1, 0)).await;
+    match insert(world.new_pooled(&machine, 1, 0)).await {
+        InsertToken::Reused { token, .. } => assert_eq!(token.row.id, first),
+        other => panic!("{other:?}"),
+    }
+    let other = insert(world.new_pooled(&machine, 2, 0)).await;
+    assert!(matches!(other, InsertToken::Full));
 }

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use super::world::{World, assert_chained, at, change, some_change};
-use crate::{ChangeKind, InsertScope, MachineRow};
+use countersign_protocol::change::Log;
+
+use super::world::{World, assert_chained, at, change_at};
+use crate::{InsertScope, MachineRow};
 
 fn ids(machine: &MachineRow) -> Vec<String> {
     machine.scopes.iter().map(str::to_owned).collect()
@@ -15,10 +17,9 @@ pub async fn a_new_scope_is_seen_at_once_and_moves_the_revision(world: World) {
         world.machine(instance, "a").await,
         world.machine(instance, "b").await,
     );
-    let entry = change(instance, ChangeKind::ScopeCreated, a.id.as_str());
     let outcome = world
         .store
-        .insert_scope(instance, a.id, b.id, at(50), 150, entry)
+        .insert_scope(instance, a.id, b.id, 150, change_at(50))
         .await
         .unwrap();
     assert_eq!(outcome, InsertScope::Inserted);
@@ -49,43 +50,22 @@ pub async fn scopes_are_listed_oldest_first(world: World) {
         .await;
     world
         .store
-        .insert_scope(
-            instance,
-            a.id,
-            others[2].id,
-            at(1),
-            150,
-            some_change(instance),
-        )
+        .insert_scope(instance, a.id, others[2].id, 150, change_at(1))
         .await
         .unwrap();
     world
         .store
-        .delete_scope(instance, a.id, others[3].id, at(2), some_change(instance))
+        .delete_scope(instance, a.id, others[3].id, change_at(2))
         .await
         .unwrap();
     world
         .store
-        .insert_scope(
-            instance,
-            a.id,
-            others[1].id,
-            at(2),
-            150,
-            some_change(instance),
-        )
+        .insert_scope(instance, a.id, others[1].id, 150, change_at(2))
         .await
         .unwrap();
     world
         .store
-        .insert_scope(
-            instance,
-            a.id,
-            others[3].id,
-            at(2),
-            150,
-            some_change(instance),
-        )
+        .insert_scope(instance, a.id, others[3].id, 150, change_at(2))
         .await
         .unwrap();
     let expected: Vec<_> = [0, 2, 1, 3]
@@ -114,7 +94,7 @@ pub async fn a_scope_exists_once(world: World) {
     let a = world.machine_with(instance, "a", &[&b]).await;
     let outcome = world
         .store
-        .insert_scope(instance, a.id, b.id, at(1), 150, some_change(instance))
+        .insert_scope(instance, a.id, b.id, 150, change_at(1))
         .await
         .unwrap();
     assert_eq!(outcome, InsertScope::Exists);
@@ -127,13 +107,13 @@ pub async fn a_scope_needs_both_machines(world: World) {
     let (a, unknown) = (world.machine(instance, "a").await, world.machine_id());
     let outcome = world
         .store
-        .insert_scope(instance, unknown, a.id, at(1), 150, some_change(instance))
+        .insert_scope(instance, unknown, a.id, 150, change_at(1))
         .await
         .unwrap();
     assert_eq!(outcome, InsertScope::FromNotFound);
     let outcome = world
         .store
-        .insert_scope(instance, a.id, unknown, at(1), 150, some_change(instance))
+        .insert_scope(instance, a.id, unknown, 150, change_at(1))
         .await
         .unwrap();
     assert_eq!(outcome, InsertScope::ToNotFound);
@@ -150,20 +130,20 @@ pub async fn a_scope_within_another_instance_is_refused(world: World) {
     let insert = |from: &MachineRow, to: &MachineRow| {
         world
             .store
-            .insert_scope(mine, from.id, to.id, at(1), 150, some_change(mine))
+            .insert_scope(mine, from.id, to.id, 150, change_at(1))
     };
     assert_eq!(insert(&a, &b).await.unwrap(), InsertScope::ToNotFound);
     assert_eq!(insert(&b, &a).await.unwrap(), InsertScope::FromNotFound);
     assert_eq!(insert(&b, &c).await.unwrap(), InsertScope::FromNotFound);
     world
         .store
-        .insert_scope(other, b.id, c.id, at(1), 150, some_change(other))
+        .insert_scope(other, b.id, c.id, 150, change_at(1))
         .await
         .unwrap();
     assert!(
         !world
             .store
-            .delete_scope(mine, b.id, c.id, at(2), some_change(mine))
+            .delete_scope(mine, b.id, c.id, change_at(2))
             .await
             .unwrap()
     );
@@ -180,13 +160,13 @@ pub async fn scopes_are_limited(world: World) {
     let a = world.machine_with(instance, "a", &[&b]).await;
     let outcome = world
         .store
-        .insert_scope(instance, a.id, c.id, at(1), 1, some_change(instance))
+        .insert_scope(instance, a.id, c.id, 1, change_at(1))
         .await
         .unwrap();
     assert_eq!(outcome, InsertScope::TooMany);
     let outcome = world
         .store
-        .insert_scope(instance, a.id, c.id, at(1), 2, some_change(instance))
+        .insert_scope(instance, a.id, c.id, 2, change_at(1))
         .await
         .unwrap();
     assert_eq!(outcome, InsertScope::Inserted);
@@ -203,7 +183,7 @@ pub async fn a_deleted_scope_is_gone_at_once(world: World) {
     assert!(
         world
             .store
-            .delete_scope(instance, a.id, b.id, at(60), some_change(instance))
+            .delete_scope(instance, a.id, b.id, change_at(60))
             .await
             .unwrap()
     );
@@ -214,7 +194,7 @@ pub async fn a_deleted_scope_is_gone_at_once(world: World) {
     assert!(
         !world
             .store
-            .delete_scope(instance, a.id, b.id, at(61), some_change(instance))
+            .delete_scope(instance, a.id, b.id, change_at(61))
             .await
             .unwrap()
     );
@@ -230,33 +210,21 @@ pub async fn an_absent_scope_is_not_deleted(world: World) {
     assert!(
         !world
             .store
-            .delete_scope(instance, a.id, b.id, at(1), some_change(instance))
+            .delete_scope(instance, a.id, b.id, change_at(1))
             .await
             .unwrap()
     );
     assert!(
         !world
             .store
-            .delete_scope(
-                instance,
-                a.id,
-                world.machine_id(),
-                at(1),
-                some_change(instance)
-            )
+            .delete_scope(instance, a.id, world.machine_id(), change_at(1))
             .await
             .unwrap()
     );
     assert!(
         !world
             .store
-            .delete_scope(
-                instance,
-                world.machine_id(),
-                b.id,
-                at(1),
-                some_change(instance)
-            )
+            .delete_scope(instance, world.machine_id(), b.id, change_at(1))
             .await
             .unwrap()
     );
@@ -273,7 +241,7 @@ pub async fn concurrent_scopes_are_all_kept_in_both_places(world: World) {
         let (store, from) = (Arc::clone(&world.store), a.id);
         tasks.push(tokio::spawn(async move {
             store
-                .insert_scope(instance, from, to, at(1), 15, some_change(instance))
+                .insert_scope(instance, from, to, 15, change_at(1))
                 .await
                 .unwrap()
         }));
@@ -293,5 +261,5 @@ pub async fn concurrent_scopes_are_all_kept_in_both_places(world: World) {
     assert_eq!(now.machine.revision, a.revision + 15);
     let changes = world.changes(instance).await;
     assert_eq!(changes.len(), 1 + 21 + 15);
-    assert_chained(instance, &changes);
+    assert_chained(Log::Instance(instance), &changes);
 }

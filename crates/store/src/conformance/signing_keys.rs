@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::world::{World, at, some_change};
+use countersign_protocol::change::Cause;
+
+use super::world::{World, at, change_at, some_change};
 use crate::{InsertSigningKey, NewToken, SigningKeyRow, SigningKeyState, StoreError};
 
 pub async fn a_published_key_is_listed_and_not_active(world: World) {
@@ -10,7 +12,7 @@ pub async fn a_published_key_is_listed_and_not_active(world: World) {
     let key = world.signing_key(id);
     world
         .store
-        .insert_signing_key(key.clone(), 16, some_change(id))
+        .insert_signing_key(key.clone(), 16, some_change())
         .await
         .unwrap();
     let listed = world.store.list_signing_keys(id).await.unwrap();
@@ -34,7 +36,7 @@ pub async fn one_signing_key_is_published_at_a_time(world: World) {
     let (id, other) = (world.instance().await, world.instance().await);
     let tasks = [(); 20].map(|()| {
         let (store, key) = (Arc::clone(&world.store), world.signing_key(id));
-        tokio::spawn(async move { store.insert_signing_key(key, 16, some_change(id)).await })
+        tokio::spawn(async move { store.insert_signing_key(key, 16, some_change()).await })
     });
     let mut inserted = 0;
     for task in tasks {
@@ -49,7 +51,7 @@ pub async fn one_signing_key_is_published_at_a_time(world: World) {
     let theirs = world.signing_key(other);
     let outcome = world
         .store
-        .insert_signing_key(theirs, 16, some_change(other))
+        .insert_signing_key(theirs, 16, some_change())
         .await;
     assert_eq!(outcome.unwrap(), InsertSigningKey::Inserted);
 }
@@ -59,14 +61,11 @@ pub async fn signing_keys_are_limited(world: World) {
     for expected in [InsertSigningKey::Inserted, InsertSigningKey::TooMany] {
         let key = world.signing_key(id);
         let kid = key.id;
-        let outcome = world
-            .store
-            .insert_signing_key(key, 2, some_change(id))
-            .await;
+        let outcome = world.store.insert_signing_key(key, 2, some_change()).await;
         assert_eq!(outcome.unwrap(), expected);
         let activated = world
             .store
-            .activate_signing_key(id, kid, at(5), some_change(id))
+            .activate_signing_key(id, kid, Cause::Request, change_at(5))
             .await;
         assert_eq!(activated.unwrap(), expected == InsertSigningKey::Inserted);
     }
@@ -75,7 +74,7 @@ pub async fn signing_keys_are_limited(world: World) {
     let theirs = world.signing_key(other);
     let outcome = world
         .store
-        .insert_signing_key(theirs, 2, some_change(other))
+        .insert_signing_key(theirs, 2, some_change())
         .await;
     assert_eq!(outcome.unwrap(), InsertSigningKey::Inserted);
 }
@@ -85,13 +84,13 @@ pub async fn activation_makes_the_active_key_verify_only(world: World) {
     let key = world.signing_key(id);
     world
         .store
-        .insert_signing_key(key.clone(), 16, some_change(id))
+        .insert_signing_key(key.clone(), 16, some_change())
         .await
         .unwrap();
     assert!(
         world
             .store
-            .activate_signing_key(id, key.id, at(5), some_change(id))
+            .activate_signing_key(id, key.id, Cause::Request, change_at(5))
             .await
             .unwrap()
     );
@@ -113,34 +112,34 @@ pub async fn only_a_published_key_is_activated(world: World) {
     assert!(
         !world
             .store
-            .activate_signing_key(id, active, at(5), some_change(id))
+            .activate_signing_key(id, active, Cause::Request, change_at(5))
             .await
             .unwrap()
     );
     assert!(
         !world
             .store
-            .activate_signing_key(id, world.signing_key_id(), at(5), some_change(id))
+            .activate_signing_key(id, world.signing_key_id(), Cause::Request, change_at(5))
             .await
             .unwrap()
     );
     let key = world.signing_key(id);
     world
         .store
-        .insert_signing_key(key.clone(), 16, some_change(id))
+        .insert_signing_key(key.clone(), 16, some_change())
         .await
         .unwrap();
     assert!(
         world
             .store
-            .activate_signing_key(id, key.id, at(5), some_change(id))
+            .activate_signing_key(id, key.id, Cause::Request, change_at(5))
             .await
             .unwrap()
     );
     assert!(
         !world
             .store
-            .activate_signing_key(id, active, at(6), some_change(id))
+            .activate_signing_key(id, active, Cause::Request, change_at(6))
             .await
             .unwrap()
     );
@@ -156,27 +155,27 @@ pub async fn the_active_key_is_not_deleted(world: World) {
     assert!(
         !world
             .store
-            .delete_signing_key(id, id.first_signing_key(), None, some_change(id))
+            .delete_signing_key(id, id.first_signing_key(), None, some_change())
             .await
             .unwrap()
     );
     let key = world.signing_key(id);
     world
         .store
-        .insert_signing_key(key.clone(), 16, some_change(id))
+        .insert_signing_key(key.clone(), 16, some_change())
         .await
         .unwrap();
     assert!(
         world
             .store
-            .delete_signing_key(id, key.id, None, some_change(id))
+            .delete_signing_key(id, key.id, None, some_change())
             .await
             .unwrap()
     );
     assert!(
         !world
             .store
-            .delete_signing_key(id, key.id, None, some_change(id))
+            .delete_signing_key(id, key.id, None, some_change())
             .await
             .unwrap()
     );
@@ -191,19 +190,19 @@ pub async fn a_key_counts_as_unused_behind_its_last_jwt_only(world: World) {
     let delete = async |kid, since| {
         world
             .store
-            .delete_signing_key(id, kid, Some(at(since)), some_change(id))
+            .delete_signing_key(id, kid, Some(at(since)), some_change())
             .await
             .unwrap()
     };
     world
         .store
-        .insert_signing_key(key, 16, some_change(id))
+        .insert_signing_key(key, 16, some_change())
         .await
         .unwrap();
     assert!(!delete(next, 100).await, "it is only published");
     world
         .store
-        .activate_signing_key(id, next, at(5), some_change(id))
+        .activate_signing_key(id, next, Cause::Request, change_at(5))
         .await
         .unwrap();
     assert!(!delete(first, 5).await, "it was replaced only now");
@@ -228,10 +227,7 @@ pub async fn a_signing_key_id_is_used_once(world: World) {
         id: other.first_signing_key(),
         ..world.signing_key(mine)
     };
-    let outcome = world
-        .store
-        .insert_signing_key(key, 16, some_change(mine))
-        .await;
+    let outcome = world.store.insert_signing_key(key, 16, some_change()).await;
     assert!(
         matches!(outcome, Err(StoreError::Conflict(_))),
         "{outcome:?}"
@@ -244,20 +240,20 @@ pub async fn a_signing_key_of_another_instance_is_left_alone(world: World) {
     let key = world.signing_key(other);
     world
         .store
-        .insert_signing_key(key.clone(), 16, some_change(other))
+        .insert_signing_key(key.clone(), 16, some_change())
         .await
         .unwrap();
     assert!(
         !world
             .store
-            .activate_signing_key(mine, key.id, at(1), some_change(mine))
+            .activate_signing_key(mine, key.id, Cause::Request, change_at(1))
             .await
             .unwrap()
     );
     assert!(
         !world
             .store
-            .delete_signing_key(mine, key.id, None, some_change(mine))
+            .delete_signing_key(mine, key.id, None, some_change())
             .await
             .unwrap()
     );

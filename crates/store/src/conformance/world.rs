@@ -1,18 +1,21 @@
-//! What cases begin with: a store with an authority, and short ways to make things in it.
+//! The start of each case: a store with an authority, and helpers that create objects in it.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-use countersign_protocol::ids::{InstanceId, Locator, MachineId, SigningKeyId, TokenId};
+use countersign_protocol::change::{Event, FORMAT_VERSION, Log};
+use countersign_protocol::ids::{InstanceId, KeyId, Locator, MachineId, SigningKeyId, TokenId};
 use countersign_protocol::random::{Random, random_bytes};
+use countersign_protocol::settings::InstanceSettings;
 use countersign_protocol::time::Timestamp;
 
 use super::BackEnd;
 use crate::{
-    ChainKey, Change, ChangeKind, DataKey, DataKeyPurpose, Digest, InsertMachine, InsertToken,
-    Instance, InstanceKeyRow, InstanceSettings, MachineRow, NewChange, NewInstance, NewMachine,
-    NewMachineKey, NewToken, Pool, Revocation, RevokeToken, SealedBytes, SigningKeyRow,
-    SigningKeyState, Store, StoredToken, UpdateSettings,
+    After, Caller, ChainKey, Change, Changes, DataKey, DataKeyPurpose, Digest, InsertMachine,
+    InsertToken, Instance, InstanceKeyRow, MachineKeyRow, MachineRow, NewChange, NewInstance,
+    NewMachine, NewMachineKey, NewToken, Pool, Presented, Proof, Revocation, RevokeToken,
+    SealedBytes, SigningKeyRow, SigningKeyState, Store, StoredToken, UpdateSettings,
 };
 
 /// Different bytes each time, the same in each run.
@@ -39,6 +42,8 @@ pub struct World {
     pub store: Arc<dyn Store>,
     random: Counter,
     locators: AtomicU64,
+    /// The instances as the world last saw them, for the tokens that it makes.
+    seen: Mutex<HashMap<InstanceId, Arc<Instance>>>,
 }
 
 impl std::fmt::Debug for World {
@@ -56,18 +61,21 @@ impl World {
             store,
             random: Counter::default(),
             locators: AtomicU64::new(1 << 40),
+            seen: Mutex::default(),
         };
-        world.store.initialise(data_keys()).await.unwrap();
+        let initialized = world.store.initialize(data_keys(), some_change()).await;
+        initialized.unwrap();
         world
     }
 
-    /// Ends the store and opens what it left.
+    /// Closes the store and opens what it left.
     pub async fn reopen(self) -> Self {
         let Self {
             mut back_end,
             store,
             random,
             locators,
+            seen,
         } = self;
         drop(store);
         back_end.reopen().await;
@@ -76,7 +84,13 @@ impl World {
             back_end,
             random,
             locators,
+            seen,
         }
+    }
+
+    /// The store as another process opens it; `None` where only one process may.
+    pub async fn second_handle(&self) -> Option<Arc<dyn Store>> {
+        self.back_end.second_handle().await
     }
 
     /// 32 bytes that no other call returns.
@@ -112,6 +126,11 @@ impl World {
         SigningKeyId::generate(at(0), &self.random)
     }
 
+    /// A new key id.
+    pub fn key_id(&self) -> KeyId {
+        KeyId::generate(&self.random)
+    }
+
     /// A new token id with the next locator.
     pub fn token_id(&self) -> TokenId {
         let locator = Locator::new(self.locators.fetch_add(1, Ordering::Relaxed)).unwrap();
@@ -123,7 +142,7 @@ impl World {
         let key = self.instance_key(instance);
         let added = self
             .store
-            .insert_instance_key(key.clone(), 20, some_change(instance))
+            .insert_instance_key(key.clone(), 20, some_change())
             .await;
         assert!(added.unwrap());
         key
@@ -131,14 +150,37 @@ impl World {
 
     /// A key for an instance.
     pub fn instance_key(&self, instance: InstanceId) -> InstanceKeyRow {
-        let id = format!("key_{}", &self.machine_id().as_str()[19..]);
         InstanceKeyRow {
-            id,
+            id: self.key_id(),
             instance,
             digest: self.digest(),
             created_at: at(0),
             revoked_at: None,
         }
+    }
+
+    /// The first key of an instance.
+    pub async fn first_instance_key(&self, instance: InstanceId) -> InstanceKeyRow {
+        let keys = self.store.list_instance_keys(instance).await;
+        keys.unwrap().remove(0)
+    }
+
+    /// The instance key with this digest, as a caller who presents it is found.
+    pub async fn instance_key_of(&self, digest: &Digest) -> Option<Arc<InstanceKeyRow>> {
+        let caller = self.store.caller(Presented::Instance(*digest)).await;
+        caller.unwrap().map(|caller| match caller {
+            Caller::Instance { key, .. } => key,
+            Caller::Machine { .. } => panic!("{caller:?}"),
+        })
+    }
+
+    /// The machine key with this digest, as a caller who presents it is found.
+    pub async fn machine_key_of(&self, digest: &Digest) -> Option<Arc<MachineKeyRow>> {
+        let caller = self.store.caller(Presented::Machine(*digest)).await;
+        caller.unwrap().map(|caller| match caller {
+            Caller::Machine { key, .. } => key,
+            Caller::Instance { .. } => panic!("{caller:?}"),
+        })
     }
 
     /// A published signing key for an instance.
@@ -170,6 +212,7 @@ impl World {
         NewInstance {
             id: self.instance_id(),
             name: "production".to_owned(),
+            is_default: false,
             settings: InstanceSettings::default(),
             created_at: at(0),
         }
@@ -177,27 +220,51 @@ impl World {
 
     /// Makes an instance.
     pub async fn instance(&self) -> InstanceId {
-        let new = self.new_instance();
-        let (id, key) = (new.id, self.instance_key(new.id));
-        let change = change(id, ChangeKind::InstanceCreated, id.as_str());
-        self.store
-            .insert_instance(new, key, self.first_signing_key(id), change)
-            .await
-            .unwrap();
-        id
+        self.insert_instance(self.new_instance()).await.id
+    }
+
+    /// Makes this instance.
+    pub async fn insert_instance(&self, new: NewInstance) -> Arc<Instance> {
+        let (key, signing_key) = (self.instance_key(new.id), self.first_signing_key(new.id));
+        let made = self
+            .store
+            .insert_instance(new, key, signing_key, some_change())
+            .await;
+        self.see(made.unwrap())
+    }
+
+    /// The instance as it is now. Tokens that the world makes from now on know it.
+    pub async fn current_instance(&self, id: InstanceId) -> Arc<Instance> {
+        self.see(self.store.instance(id).await.unwrap().unwrap())
+    }
+
+    fn see(&self, instance: Arc<Instance>) -> Arc<Instance> {
+        let mut seen = self.seen.lock().unwrap();
+        seen.insert(instance.id, Arc::clone(&instance));
+        instance
     }
 
     /// Replaces an instance's settings.
     pub async fn set(&self, id: InstanceId, settings: InstanceSettings) -> Arc<Instance> {
+        self.set_at(id, settings, 0).await
+    }
+
+    /// Replaces an instance's settings at this time.
+    pub async fn set_at(
+        &self,
+        id: InstanceId,
+        settings: InstanceSettings,
+        millis: i64,
+    ) -> Arc<Instance> {
         let current = self.store.instance(id).await.unwrap().unwrap();
-        let change = some_change(id);
+        let change = change_at(millis);
         match self
             .store
             .update_instance_settings(id, current.revision, settings, change)
             .await
             .unwrap()
         {
-            UpdateSettings::Updated(instance) => instance,
+            UpdateSettings::Updated(instance) => self.see(instance),
             other => panic!("{other:?}"),
         }
     }
@@ -205,6 +272,7 @@ impl World {
     /// A key for a machine, with a sealed copy.
     pub fn machine_key(&self) -> NewMachineKey {
         NewMachineKey {
+            id: self.key_id(),
             digest: self.digest(),
             sealed: Some(self.sealed()),
             created_at: at(0),
@@ -226,8 +294,8 @@ impl World {
 
     /// Makes this machine.
     pub async fn insert(&self, new: NewMachine) -> Arc<MachineRow> {
-        let change = change(new.instance, ChangeKind::MachineCreated, new.id.as_str());
-        match self.store.insert_machine(new, change).await.unwrap() {
+        let outcome = self.store.insert_machine(new, some_change()).await;
+        match outcome.unwrap() {
             InsertMachine::Inserted(made) => made.machine,
             InsertMachine::ScopeNotFound(id) => panic!("{id} is missing"),
         }
@@ -264,26 +332,27 @@ impl World {
 
     /// An opaque token to be made, with an hour to live.
     pub fn new_token(&self, machine: &Arc<MachineRow>) -> NewToken {
+        let instance = Arc::clone(&self.seen.lock().unwrap()[&machine.instance]);
         NewToken {
             id: self.token_id(),
+            instance,
             machine: Arc::clone(machine),
             key: None,
-            digest: Some(self.digest()),
-            signing_key: None,
+            proof: Proof::Opaque(self.digest()),
             scopes: machine.scopes.clone(),
             claims: None,
             created_at: at(0),
             expires_at: Some(at(3_600_000)),
             pool: None,
-            max_tokens: 1_000_000,
+            is_full: false,
+            change: None,
         }
     }
 
     /// A JWT to be made, signed by the first signing key, with an hour to live.
     pub fn new_jwt(&self, machine: &Arc<MachineRow>) -> NewToken {
         NewToken {
-            digest: None,
-            signing_key: Some(machine.instance.first_signing_key()),
+            proof: Proof::Jwt(machine.instance.first_signing_key()),
             ..self.new_token(machine)
         }
     }
@@ -324,18 +393,38 @@ impl World {
         self.store.token(instance, id.locator()).await.unwrap()
     }
 
-    /// Revokes a token.
+    /// Revokes a token, as [`revocation`] says.
     pub async fn revoke(&self, instance: InstanceId, id: TokenId) -> RevokeToken {
-        let change = change(instance, ChangeKind::TokenRevoked, &id.to_string());
+        let Revocation { reason, .. } = revocation();
         self.store
-            .revoke_token(instance, None, id, revocation("no more"), change)
+            .revoke_token(instance, None, id, reason, change_at(1000))
             .await
             .unwrap()
     }
 
-    /// All entries of an instance's log.
+    /// All records of an instance's log.
     pub async fn changes(&self, instance: InstanceId) -> Vec<Change> {
-        self.store.list_changes(instance, 0, 10_000).await.unwrap()
+        self.records(Log::Instance(instance)).await
+    }
+
+    /// All records of a log.
+    pub async fn records(&self, log: Log) -> Vec<Change> {
+        let changes = self.store.list_changes(log, After::Sequence(0), 10_000);
+        listed(changes.await.unwrap())
+    }
+
+    /// What the last record of an instance's log says, with the number of its records.
+    pub async fn last_event(&self, instance: InstanceId) -> (usize, Event) {
+        let changes = self.changes(instance).await;
+        (changes.len(), changes.last().unwrap().event().unwrap())
+    }
+}
+
+/// The records of a part of a log that the cursor belongs to.
+pub(super) fn listed(changes: Changes) -> Vec<Change> {
+    match changes {
+        Changes::Listed(changes) => changes,
+        Changes::UnknownCursor => panic!("the cursor is unknown"),
     }
 }
 
@@ -357,58 +446,45 @@ pub(crate) fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(1_767_225_600_000 + millis)
 }
 
-/// The key that chains all entries.
+/// The key that chains all records.
 pub(super) fn chain() -> ChainKey {
     ChainKey::new(1, &[9; 32])
 }
 
-/// An entry for the log.
-pub(super) fn change(instance: InstanceId, kind: ChangeKind, subject: &str) -> NewChange {
+/// A change that the operator asks for at this time.
+pub(crate) fn change_at(millis: i64) -> NewChange {
     NewChange {
-        instance,
-        at: at(0),
+        at: at(millis),
         actor: "operator".to_owned(),
         key: None,
-        kind,
-        subject: subject.to_owned(),
-        detail: "{}".to_owned(),
         chain: chain(),
     }
 }
 
-/// An entry for the log about something that the case does not look at.
-pub(crate) fn some_change(instance: InstanceId) -> NewChange {
-    change(instance, ChangeKind::MachineUpdated, "subject")
+/// A change that the operator asks for at a time that the case does not look at.
+pub(crate) fn some_change() -> NewChange {
+    change_at(0)
 }
 
-/// A revocation with a reason.
-pub(super) fn revocation(reason: &str) -> Revocation {
+/// What [`World::revoke`] leaves in the token.
+pub(super) fn revocation() -> Revocation {
     Revocation {
         at: at(1000),
-        reason: Some(Arc::from(reason)),
+        reason: Some(Arc::from("no more")),
     }
 }
 
-/// Checks that the log has no gap and that each code covers the entry before.
-pub(super) fn assert_chained(instance: InstanceId, changes: &[Change]) {
+/// Checks that the log has no gap, and that each record has the current format and a code that covers the record before.
+pub(super) fn assert_chained(log: Log, changes: &[Change]) {
     let mut previous = [0; 32];
-    for (sequence, entry) in (1..).zip(changes) {
-        assert_eq!(entry.sequence, sequence);
-        let new = NewChange {
-            instance,
-            at: entry.at,
-            actor: entry.actor.clone(),
-            key: None,
-            kind: entry.kind,
-            subject: entry.subject.clone(),
-            detail: entry.detail.clone(),
-            chain: chain(),
-        };
+    for (sequence, record) in (1..).zip(changes) {
         assert_eq!(
-            entry.code,
-            chain().link(&previous, sequence, &new),
-            "entry {sequence}"
+            (record.version, record.sequence),
+            (FORMAT_VERSION, sequence)
         );
-        previous = entry.code;
+        assert_eq!(record.chain_version, chain().version());
+        let code = chain().link(&previous, log, record);
+        assert_eq!(record.code, code, "record {sequence}");
+        previous = record.code;
     }
 }

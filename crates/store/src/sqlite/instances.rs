@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use countersign_protocol::ids::InstanceId;
+use countersign_protocol::change::Event;
+use countersign_protocol::ids::{InstanceId, KeyId};
+use countersign_protocol::settings::InstanceSettings;
 use countersign_protocol::time::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -10,11 +12,12 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::index::Effect;
 use super::jobs::Write;
 use super::rows::{self, WriteError};
-use super::signing_keys;
+use super::{pool, signing_keys};
 use crate::StoreError;
 use crate::changes::NewChange;
-use crate::instances::{Instance, InstanceSettings, NewInstance, UpdateSettings};
-use crate::keys::{DataKey, DataKeyPurpose, Digest, InstanceKeyRow, SealedBytes, SigningKeyRow};
+use crate::events::instance_updated;
+use crate::instances::{Instance, NewInstance, UpdateSettings};
+use crate::keys::{DataKey, DataKeyPurpose, InstanceKeyRow, SealedBytes, SigningKeyRow};
 
 pub(super) fn data_keys(connection: &Connection) -> rusqlite::Result<Vec<DataKey>> {
     connection
@@ -33,14 +36,18 @@ pub(super) fn data_keys(connection: &Connection) -> rusqlite::Result<Vec<DataKey
         .collect()
 }
 
-pub(super) fn initialise(write: &Write<'_>, keys: &[DataKey]) -> Result<(), WriteError> {
-    let is_initialised =
+pub(super) fn initialize(
+    write: &mut Write<'_>,
+    keys: &[DataKey],
+    change: &NewChange,
+) -> Result<(), WriteError> {
+    let is_initialized =
         write
             .connection
             .query_row("SELECT EXISTS (SELECT 1 FROM data_keys)", [], |row| {
                 row.get(0)
             })?;
-    if is_initialised {
+    if is_initialized {
         return Err(StoreError::Conflict("data_keys".to_owned()).into());
     }
     for key in keys {
@@ -54,7 +61,7 @@ pub(super) fn initialise(write: &Write<'_>, keys: &[DataKey]) -> Result<(), Writ
             ],
         )?;
     }
-    Ok(())
+    write.append_to_authority(change, &Event::AuthorityInitialized {})
 }
 
 pub(super) fn clock_floor(connection: &Connection) -> rusqlite::Result<Timestamp> {
@@ -65,25 +72,42 @@ pub(super) fn clock_floor(connection: &Connection) -> rusqlite::Result<Timestamp
     Ok(floor.unwrap_or(Timestamp::EPOCH))
 }
 
+const COLUMNS: &str =
+    "number, id, name, is_default, settings, revision, issued_before, local_since, created_at";
+
+/// An instance and its number.
+pub(super) type Numbered = (i64, Arc<Instance>);
+
 /// All instances, for the index.
-pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<Instance>> {
+pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<Numbered>> {
     connection
-        .prepare("SELECT number, id, name, settings, revision, created_at FROM instances")?
+        .prepare(&format!("SELECT {COLUMNS} FROM instances"))?
         .query_map([], instance)?
         .collect()
 }
 
-fn instance(row: &Row<'_>) -> rusqlite::Result<Instance> {
-    let settings = serde_json::from_str(row.get_ref(3)?.as_str()?);
-    Ok(Instance {
-        number: row.get(0)?,
+/// Returns an instance.
+pub(super) fn by_id(connection: &Connection, id: InstanceId) -> rusqlite::Result<Option<Numbered>> {
+    connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM instances WHERE id = ?1"))?
+        .query_row([id.as_str()], instance)
+        .optional()
+}
+
+fn instance(row: &Row<'_>) -> rusqlite::Result<Numbered> {
+    let settings = serde_json::from_str(row.get_ref(4)?.as_str()?);
+    let instance = Instance {
         id: rows::id(row, 1)?,
         name: row.get(2)?,
+        is_default: row.get(3)?,
         settings: settings
-            .map_err(|_| rows::unreadable(3, Type::Text, "not the settings of an instance"))?,
-        revision: row.get(4)?,
-        created_at: rows::timestamp(row, 5)?,
-    })
+            .map_err(|_| rows::unreadable(4, Type::Text, "not the settings of an instance"))?,
+        revision: row.get(5)?,
+        issued_before: rows::optional_timestamp(row, 6)?,
+        local_since: rows::optional_timestamp(row, 7)?,
+        created_at: rows::timestamp(row, 8)?,
+    };
+    Ok((row.get(0)?, Arc::new(instance)))
 }
 
 fn settings_text(settings: &InstanceSettings) -> String {
@@ -97,27 +121,31 @@ pub(super) fn insert(
     signing_key: &SigningKeyRow,
     change: &NewChange,
 ) -> Result<Arc<Instance>, WriteError> {
+    let instance = Arc::new(Instance::new(new));
     write.execute(
-        "INSERT INTO instances (id, name, settings, revision, created_at) VALUES (?1, ?2, ?3, 1, ?4)",
+        "INSERT INTO instances (id, name, is_default, settings, revision, local_since, created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         params![
-            new.id.as_str(),
-            new.name,
-            settings_text(&new.settings),
-            new.created_at.as_millis()
+            instance.id.as_str(),
+            instance.name,
+            instance.is_default,
+            settings_text(&instance.settings),
+            instance.revision,
+            instance.local_since.map(Timestamp::as_millis),
+            instance.created_at.as_millis()
         ],
     )?;
-    let instance = Arc::new(Instance {
-        number: write.connection.last_insert_rowid(),
-        id: new.id,
-        name: new.name,
-        settings: new.settings,
-        revision: 1,
-        created_at: new.created_at,
-    });
-    insert_key_row(write, instance.number, &key)?;
-    signing_keys::insert_row(write, instance.number, signing_key)?;
-    write.append(instance.number, change)?;
-    write.effect(Effect::PutInstance(Arc::clone(&instance)));
+    let number = write.connection.last_insert_rowid();
+    write.effect(Effect::PutInstance(number, Arc::clone(&instance)));
+    insert_key_row(write, number, &key)?;
+    signing_keys::insert_first(write, number, signing_key)?;
+    let event = Event::InstanceCreated {
+        instance_id: instance.id,
+        name: instance.name.clone(),
+        key_id: key.id,
+        kid: signing_key.id,
+    };
+    write.append(instance.id, change, &event)?;
     if key.revoked_at.is_none() {
         write.effect(Effect::PutInstanceKey(Arc::new(key)));
     }
@@ -128,49 +156,74 @@ pub(super) fn update_settings(
     write: &mut Write<'_>,
     id: InstanceId,
     revision: i64,
-    settings: &InstanceSettings,
+    settings: InstanceSettings,
     change: &NewChange,
 ) -> Result<UpdateSettings, WriteError> {
-    // What is off already was erased when it was turned off.
-    let erases_keys = !settings.secret_reveal && is_on(write, id, "$.secret_reveal")?;
-    let erases_tokens = !settings.token_pooling && is_on(write, id, "$.token_pooling")?;
-    let changed = write
-        .connection
-        .prepare_cached(
-            "UPDATE instances SET settings = ?3, revision = revision + 1 WHERE id = ?1 AND revision = ?2
-             RETURNING number, id, name, settings, revision, created_at",
-        )?
-        .query_row(params![id.as_str(), revision, settings_text(settings)], instance)
-        .optional()?;
-    let Some(instance) = changed.map(Arc::new) else {
-        let is_there = write
-            .connection
-            .prepare_cached("SELECT EXISTS (SELECT 1 FROM instances WHERE id = ?1)")?
-            .query_row([id.as_str()], |row| row.get::<_, bool>(0))?;
-        return Ok(if is_there {
-            UpdateSettings::Changed
-        } else {
-            UpdateSettings::NotFound
-        });
+    let Some((number, before)) = by_id(write.connection, id)? else {
+        return Ok(UpdateSettings::NotFound);
     };
-    *write.empties_log |= erases_keys || erases_tokens;
-    if erases_keys {
+    if before.revision != revision {
+        return Ok(UpdateSettings::Changed);
+    }
+    let after = Arc::new(before.with_settings(settings, change.at));
+    write.execute(
+        "UPDATE instances SET settings = ?2, revision = ?3, local_since = ?4 WHERE number = ?1",
+        params![
+            number,
+            settings_text(&after.settings),
+            after.revision,
+            after.local_since.map(Timestamp::as_millis)
+        ],
+    )?;
+    // What is off already was erased when it was turned off.
+    let is_turned_off = |switch: fn(&InstanceSettings) -> bool| {
+        switch(&before.settings) && !switch(&after.settings)
+    };
+    if is_turned_off(|settings| settings.secret_reveal) {
+        *write.empties_log = true;
         write.execute(
             "UPDATE machine_keys SET sealed = NULL
              WHERE sealed IS NOT NULL AND machine IN (SELECT number FROM machines WHERE instance = ?1)",
-            [instance.number],
+            [number],
         )?;
     }
-    if erases_tokens {
-        write.execute(
-            "UPDATE tokens INDEXED BY tokens_sealed SET sealed = NULL, pool_key = NULL
-             WHERE sealed IS NOT NULL AND machine IN (SELECT number FROM machines WHERE instance = ?1)",
-            [instance.number],
-        )?;
+    if is_turned_off(|settings| settings.token_pooling) {
+        *write.empties_log = true;
+        pool::erase_of_instance(write, number)?;
     }
-    write.append(instance.number, change)?;
-    write.effect(Effect::PutInstance(Arc::clone(&instance)));
-    Ok(UpdateSettings::Updated(instance))
+    write.append(id, change, &instance_updated(&before, &after))?;
+    write.effect(Effect::PutInstance(number, Arc::clone(&after)));
+    Ok(UpdateSettings::Updated(after))
+}
+
+pub(super) fn end_tokens(
+    write: &mut Write<'_>,
+    id: InstanceId,
+    change: &NewChange,
+) -> Result<Option<Timestamp>, WriteError> {
+    let Some((number, before)) = by_id(write.connection, id)? else {
+        return Ok(None);
+    };
+    let of_machines = write
+        .connection
+        .prepare_cached("SELECT max(issued_before) FROM machines WHERE instance = ?1")?
+        .query_row([number], |row| rows::optional_timestamp(row, 0))?;
+    let after = Arc::new(before.with_tokens_ended(change.at, of_machines));
+    let Some(issued_before) = after.issued_before else {
+        return Ok(None);
+    };
+    write.execute(
+        "UPDATE instances SET issued_before = ?2, revision = ?3 WHERE number = ?1",
+        params![number, issued_before.as_millis(), after.revision],
+    )?;
+    pool::erase_of_instance(write, number)?;
+    let event = Event::InstanceTokensEnded {
+        instance_id: id,
+        issued_before,
+    };
+    write.append(id, change, &event)?;
+    write.effect(Effect::PutInstance(number, after));
+    Ok(Some(issued_before))
 }
 
 /// Whether a switch of the instance's settings is on now. Asked in the transaction that would write a sealed copy, because
@@ -199,7 +252,7 @@ fn insert_key_row(
         "INSERT INTO instance_keys (id, instance, digest, digest_version, created_at, revoked_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         params![
-            key.id,
+            key.id.as_str(),
             instance,
             key.digest.bytes,
             key.digest.version,
@@ -230,7 +283,8 @@ pub(super) fn insert_key(
         return Ok(false);
     }
     insert_key_row(write, instance, &key)?;
-    write.append(instance, change)?;
+    let event = Event::InstanceKeyCreated { key_id: key.id };
+    write.append(key.instance, change, &event)?;
     write.effect(Effect::PutInstanceKey(Arc::new(key)));
     Ok(true)
 }
@@ -239,7 +293,7 @@ const KEY_COLUMNS: &str = "k.id, i.id, k.digest, k.digest_version, k.created_at,
 
 fn key_row(row: &Row<'_>) -> rusqlite::Result<InstanceKeyRow> {
     Ok(InstanceKeyRow {
-        id: row.get(0)?,
+        id: rows::key_id(row, 0)?,
         instance: rows::id(row, 1)?,
         digest: rows::digest(row, 2)?,
         created_at: rows::timestamp(row, 4)?,
@@ -260,27 +314,21 @@ pub(super) fn list_keys(
         .collect()
 }
 
-/// Finds a key that is not revoked.
-pub(super) fn key_by_digest(
-    connection: &Connection,
-    digest: &Digest,
-) -> rusqlite::Result<Option<Arc<InstanceKeyRow>>> {
+/// Returns all keys that are not revoked, for the index.
+pub(super) fn all_live_keys(connection: &Connection) -> rusqlite::Result<Vec<InstanceKeyRow>> {
     connection
-        .prepare_cached(&format!(
-            "SELECT {KEY_COLUMNS} FROM instance_keys k JOIN instances i ON i.number = k.instance
-             WHERE k.digest = ?1 AND k.digest_version = ?2 AND k.revoked_at IS NULL"
+        .prepare(&format!(
+            "SELECT {KEY_COLUMNS} FROM instance_keys k JOIN instances i ON i.number = k.instance WHERE k.revoked_at IS NULL"
         ))?
-        .query_row(params![digest.bytes, digest.version], |row| {
-            key_row(row).map(Arc::new)
-        })
-        .optional()
+        .query_map([], key_row)?
+        .collect()
 }
 
 pub(super) fn revoke_key(
     write: &mut Write<'_>,
-    instance: i64,
-    key_id: &str,
-    at: Timestamp,
+    instance: InstanceId,
+    number: i64,
+    id: KeyId,
     change: &NewChange,
 ) -> Result<bool, WriteError> {
     let digest = write
@@ -289,20 +337,20 @@ pub(super) fn revoke_key(
             "SELECT digest, digest_version FROM instance_keys
              WHERE instance = ?1 AND id = ?2 AND revoked_at IS NULL",
         )?
-        .query_row(params![instance, key_id], |row| rows::digest(row, 0))
+        .query_row(params![number, id.as_str()], |row| rows::digest(row, 0))
         .optional()?;
     let Some(digest) = digest else {
         return Ok(false);
     };
     // First, because a key may revoke itself.
-    write.append(instance, change)?;
-    if live_keys(write, instance)? == 1 {
+    write.append(instance, change, &Event::InstanceKeyRevoked { key_id: id })?;
+    if live_keys(write, number)? == 1 {
         // The transaction is undone.
         return Err(StoreError::Conflict("the last live key of the instance".to_owned()).into());
     }
     write.execute(
         "UPDATE instance_keys SET revoked_at = ?3 WHERE instance = ?1 AND id = ?2",
-        params![instance, key_id, at.as_millis()],
+        params![number, id.as_str(), change.at.as_millis()],
     )?;
     write.effect(Effect::RemoveInstanceKey(digest));
     Ok(true)

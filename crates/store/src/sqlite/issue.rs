@@ -1,189 +1,197 @@
 //! Inserting tokens into SQLite.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
+use countersign_protocol::change::Event;
 use countersign_protocol::claims::Claims;
-use countersign_protocol::ids::Id;
+use countersign_protocol::ids::{KeyId, SigningKeyId};
 use countersign_protocol::scopes::Scopes;
 use countersign_protocol::time::Timestamp;
 use rusqlite::{OptionalExtension, params};
 
-use super::held::CountedUpTo;
-use super::index::{Effect, NumberHash};
+use super::index::Effect;
 use super::instances::is_on;
 use super::jobs::Write;
-use super::machine_keys;
-use super::rows::{self, NEVER, TOKEN_COLUMNS, Texts, WriteError, end};
-use crate::StoreError;
+use super::rows::{self, NEVER, RawToken, TOKEN_COLUMNS, TOKEN_WIDTH, Texts, WriteError, end};
+use super::{machine_keys, tokens};
+use crate::changes::NewChange;
+use crate::instances::Instance;
 use crate::keys::SealedBytes;
 use crate::machines::MachineRow;
-use crate::tokens::{InsertToken, NewToken, StoredToken, TokenRow};
+use crate::tokens::{InsertToken, NewToken, Proof, TokenRow};
 
-/// What came of an attempt to insert.
-#[derive(Debug)]
-pub(super) enum Attempt {
-    /// It is decided.
-    Decided(InsertToken),
-    /// The machine seems to hold too many tokens. The token comes back, and what a count needs to know.
-    AtLimit(Box<NewToken>, CountedUpTo),
-}
-
-/// Which machines, at which revision, asked by which key, a transaction has found in the database, and when the key ends.
-///
-/// A batch has many tokens of few machines, and to look for each is a quarter of what its insertion costs. What was found is
-/// true until one of the transaction's operations changes a machine or a key, and each that does notes an effect.
-#[derive(Debug, Default)]
-pub(super) struct Askers(HashMap<(i64, i64, Option<i64>), Option<i64>, NumberHash>);
-
-impl Askers {
-    /// Forgets all: a transaction begins, or changed something.
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
+/// Inserts a token, or finds an equal one if the request allows reuse.
+pub(super) fn insert(write: &mut Write<'_>, new: NewToken) -> Result<InsertToken, WriteError> {
+    match new.proof {
+        Proof::Jwt(kid) => insert_jwt(write, kid, new),
+        Proof::Opaque(_) if new.pool.is_some() => insert_pooled(write, new),
+        Proof::Opaque(_) => insert_plain(write, new),
     }
 }
 
-/// Inserts an opaque token that asks for no other in its place.
-pub(super) fn insert_plain(write: &mut Write<'_>, new: NewToken) -> Result<Attempt, WriteError> {
-    if let Some(since) = limit_reached(write, &new)? {
-        return Ok(Attempt::AtLimit(Box::new(new), since));
+fn insert_plain(write: &mut Write<'_>, new: NewToken) -> Result<InsertToken, WriteError> {
+    match asker(write, &new)? {
+        Ok(machine) => insert_row(write, machine, new),
+        Err(refusal) => Ok(refusal),
     }
-    insert_row(write, new).map(Attempt::Decided)
 }
 
-fn limit_reached(write: &mut Write<'_>, new: &NewToken) -> Result<Option<CountedUpTo>, WriteError> {
-    let (machine, limit) = (new.machine.number, new.max_tokens);
-    Ok(write.held.limit_reached(write.connection, machine, limit)?)
-}
-
-/// Inserts a JWT.
-pub(super) fn insert_jwt(write: &mut Write<'_>, new: NewToken) -> Result<Attempt, WriteError> {
-    if let Some(since) = limit_reached(write, &new)? {
-        return Ok(Attempt::AtLimit(Box::new(new), since));
-    }
-    let key = new
-        .signing_key
-        .ok_or_else(|| StoreError::Corrupt("a JWT without a signing key".to_owned()))?;
-    let (instance, end) = (new.machine.instance, end(new.expires_at));
+fn insert_jwt(
+    write: &mut Write<'_>,
+    key: SigningKeyId,
+    new: NewToken,
+) -> Result<InsertToken, WriteError> {
+    let machine = match asker(write, &new)? {
+        Ok(machine) => machine,
+        Err(refusal) => return Ok(refusal),
+    };
+    let end = end(new.expires_at);
     let last = write
         .connection
         .prepare_cached(
             "SELECT k.last_expires_at FROM signing_keys k JOIN instances i ON i.number = k.instance
              WHERE k.kid = ?1 AND i.id = ?2",
         )?
-        .query_row(params![key.as_str(), instance.as_str()], |row| {
+        .query_row(params![key.as_str(), new.instance.id.as_str()], |row| {
             row.get::<_, Option<i64>>(0)
         })
         .optional()?;
     let Some(last) = last else {
-        return Ok(Attempt::Decided(InsertToken::Changed));
+        return Ok(InsertToken::Changed);
     };
-    // JWTs of the same second share their end, so most find it there. It stays an upper bound where the insertion is refused.
+    // JWTs of the same second often expire together, so most need no update. If the insertion fails, the value remains
+    // an upper bound.
     if last.is_none_or(|last| last < end) {
         write.execute(
             "UPDATE signing_keys SET last_expires_at = ?2 WHERE kid = ?1",
             params![key.as_str(), end],
         )?;
     }
-    insert_row(write, new).map(Attempt::Decided)
+    insert_row(write, machine, new)
 }
 
 /// Finds an equal live token, or inserts this one for later requests to find.
-pub(super) fn insert_pooled(
-    write: &mut Write<'_>,
-    mut new: NewToken,
-) -> Result<Attempt, WriteError> {
-    let machine = Arc::clone(&new.machine);
-    if !is_current(write, &new)? {
-        return Ok(Attempt::Decided(refusal(write, &new)?));
-    }
-    let Some(pool) = new.pool.take() else {
-        return insert_plain(write, new);
+fn insert_pooled(write: &mut Write<'_>, mut new: NewToken) -> Result<InsertToken, WriteError> {
+    let number = match asker(write, &new)? {
+        Ok(number) => number,
+        Err(refusal) => return Ok(refusal),
     };
-    if !is_on(write, machine.instance, "$.token_pooling")? {
-        return insert_plain(write, new);
+    let Some(pool) = new.pool.take() else {
+        return insert_row(write, number, new);
+    };
+    if !is_on(write, new.instance.id, "$.token_pooling")? {
+        return insert_row(write, number, new);
     }
     let least = new
         .created_at
         .plus_millis(pool.min_remaining_millis)
         .map_or(NEVER, Timestamp::as_millis);
+    let cut_off = new.machine.issued_before.max(new.instance.issued_before);
     let found = write
         .connection
         .prepare_cached(&format!(
             "SELECT {TOKEN_COLUMNS}, t.sealed FROM tokens t INDEXED BY tokens_pooled
              WHERE t.machine = ?1 AND t.pool_key = ?2 AND t.expires_at >= ?3 AND t.expires_at > ?4
                  AND t.digest IS NOT NULL AND t.revoked_at IS NULL AND t.sealed IS NOT NULL
+                 AND (?5 IS NULL OR t.created_at >= ?5)
              ORDER BY t.expires_at DESC, t.locator DESC LIMIT 1"
         ))?
         .query_row(
-            params![machine.number, pool.key, least, new.created_at.as_millis()],
+            params![
+                number,
+                pool.key,
+                least,
+                new.created_at.as_millis(),
+                cut_off.map(Timestamp::as_millis)
+            ],
             |row| {
                 Ok((
-                    Arc::new(rows::token(row, &write.index.texts)?),
-                    SealedBytes(row.get(12)?),
+                    rows::token(row, &write.index.texts)?,
+                    SealedBytes(row.get(TOKEN_WIDTH)?),
                 ))
             },
         )
         .optional()?;
-    if let Some((row, sealed)) = found {
-        write.index.copy_last_use(&row);
-        return Ok(Attempt::Decided(InsertToken::Reused {
-            token: StoredToken { row, machine },
-            sealed,
-        }));
+    if let Some((raw, sealed)) = found {
+        let token = tokens::stored(write, raw, &new.machine)?;
+        record(write, &new.instance, new.change.as_ref(), &token.row)?;
+        return Ok(InsertToken::Reused { token, sealed });
     }
     new.pool = Some(pool);
-    insert_plain(write, new)
+    insert_row(write, number, new)
 }
 
-/// Whether the machine is still what the authority saw, and the key that asked is still alive.
-fn is_current(write: &mut Write<'_>, new: &NewToken) -> Result<bool, WriteError> {
-    let (machine, revision) = (new.machine.number, new.machine.revision);
-    let asker = (machine, revision, new.key);
-    let key_end = match write.askers.0.get(&asker) {
-        Some(key_end) => *key_end,
+/// Returns the machine's number, if instance and machine are unchanged since the authority read them and the requesting
+/// key is still live. Otherwise returns the refusal. So after a rotation without overlap is acknowledged, the old key
+/// issues nothing, even for requests that began earlier.
+fn asker(write: &mut Write<'_>, new: &NewToken) -> Result<Result<i64, InsertToken>, WriteError> {
+    let asker = (
+        new.machine.id,
+        new.machine.revision,
+        new.instance.id,
+        new.instance.revision,
+        new.key,
+    );
+    let (number, key_end) = match write.askers.get(&asker) {
+        Some(known) => *known,
         None => {
             let found = write
                 .connection
                 .prepare_cached(
-                    "SELECT k.expires_at FROM machines m LEFT JOIN machine_keys k ON k.number = ?3 AND k.machine = m.number
-                     WHERE m.number = ?1 AND m.revision = ?2 AND (?3 IS NULL OR k.number IS NOT NULL)",
+                    "SELECT m.number, k.expires_at FROM machines m JOIN instances i ON i.number = m.instance
+                     LEFT JOIN machine_keys k ON k.machine = m.number AND k.id = ?5
+                     WHERE m.id = ?1 AND m.revision = ?2 AND i.id = ?3 AND i.revision = ?4
+                         AND (?5 IS NULL OR k.number IS NOT NULL)",
                 )?
-                .query_row(params![machine, revision, new.key], |row| row.get(0))
+                .query_row(
+                    params![
+                        new.machine.id.as_str(),
+                        new.machine.revision,
+                        new.instance.id.as_str(),
+                        new.instance.revision,
+                        new.key.as_ref().map(KeyId::as_str)
+                    ],
+                    |row| Ok((row.get(0)?, row.get(1)?)),
+                )
                 .optional()?;
-            let Some(key_end) = found else {
-                return Ok(false);
+            let Some(found) = found else {
+                return refusal(write, new).map(Err);
             };
-            write.askers.0.insert(asker, key_end);
-            key_end
+            write.askers.insert(asker, found);
+            found
         }
     };
-    Ok(key_end.is_none_or(|key_end| key_end > new.created_at.as_millis()))
+    if key_end.is_none_or(|key_end| key_end > new.created_at.as_millis()) {
+        Ok(Ok(number))
+    } else {
+        Ok(Err(InsertToken::KeyGone))
+    }
 }
 
-/// Whether the key that asked for the token may still do so.
-fn is_asked_for(write: &Write<'_>, new: &NewToken) -> Result<bool, WriteError> {
-    new.key.map_or(Ok(true), |key| {
-        machine_keys::is_alive(write, new.machine.number, key, new.created_at)
-    })
-}
-
-/// Why a row was not inserted: the key that asked is gone, or else the machine changed.
+/// Returns why a row was not inserted: the requesting key is gone, or else the machine or the instance changed.
 fn refusal(write: &Write<'_>, new: &NewToken) -> Result<InsertToken, WriteError> {
-    Ok(if is_asked_for(write, new)? {
+    let is_asked_for = match new.key {
+        None => true,
+        Some(key) => machine_keys::is_alive(write, new.machine.id, key, new.created_at)?,
+    };
+    Ok(if is_asked_for {
         InsertToken::Changed
     } else {
         InsertToken::KeyGone
     })
 }
 
-/// Inserts the row if the machine is still what the authority saw, and the key that asked is still alive: a rotation without
-/// overlap that was acknowledged lets nothing through that began before it.
-fn insert_row(write: &mut Write<'_>, mut new: NewToken) -> Result<InsertToken, WriteError> {
-    if !is_current(write, &new)? {
-        return refusal(write, &new);
+fn insert_row(
+    write: &mut Write<'_>,
+    machine: i64,
+    mut new: NewToken,
+) -> Result<InsertToken, WriteError> {
+    if new.is_full {
+        return Ok(InsertToken::Full);
     }
     let pool = new.pool.take();
+    let (digest, signing_key) = match &new.proof {
+        Proof::Opaque(digest) => (Some(digest), None),
+        Proof::Jwt(kid) => (None, Some(kid.as_str())),
+    };
     // Of values and not of a selection, of which SQLite does not know that it has one row: before each change it would copy
     // the page, to undo the rows before one that fails.
     let inserting = match &mut write.inserting {
@@ -197,10 +205,10 @@ fn insert_row(write: &mut Write<'_>, mut new: NewToken) -> Result<InsertToken, W
     inserting.execute(params![
         rows::sql_locator(new.id.locator()),
         new.id.rest().cast_signed(),
-        new.machine.number,
-        new.digest.map(|digest| digest.bytes),
-        new.digest.map(|digest| digest.version),
-        new.signing_key.as_ref().map(Id::as_str),
+        machine,
+        digest.map(|digest| digest.bytes),
+        digest.map(|digest| digest.version),
+        signing_key,
         new.scopes.as_str(),
         new.claims.as_ref().map(Claims::as_str),
         new.created_at.as_millis(),
@@ -208,19 +216,37 @@ fn insert_row(write: &mut Write<'_>, mut new: NewToken) -> Result<InsertToken, W
         pool.as_ref().map(|pool| pool.key),
         pool.as_ref().map(|pool| pool.sealed.0.as_slice()),
     ])?;
-    write.held.inserted(new.machine.number);
-    write.effect(Effect::AddToken(Arc::new(TokenRow::new(
-        new.id,
-        new.machine.number,
-        new.digest,
-        shared(new.scopes, &new.machine, &write.index.texts),
-        new.claims,
-        new.created_at,
-        new.expires_at,
-        None,
-        None,
-    ))));
+    let raw = RawToken {
+        id: new.id,
+        machine,
+        proof: new.proof,
+        scopes: shared(new.scopes, &new.machine, &write.index.texts),
+        claims: new.claims,
+        created_at: new.created_at,
+        end: end(new.expires_at),
+        revoked: None,
+        last_used_at: None,
+    };
+    if new.change.is_some() {
+        let row = raw.clone().of(new.machine.id);
+        record(write, &new.instance, new.change.as_ref(), &row)?;
+    }
+    write.effect(Effect::AddToken(raw));
     Ok(InsertToken::Inserted)
+}
+
+/// Records that the operator got a token in the role of its machine.
+fn record(
+    write: &mut Write<'_>,
+    instance: &Instance,
+    change: Option<&NewChange>,
+    row: &TokenRow,
+) -> Result<(), WriteError> {
+    if let Some(change) = change {
+        let token = row.facts(instance);
+        write.append(instance.id, change, &Event::TokenIssued { token })?;
+    }
+    Ok(())
 }
 
 /// The same scopes in a text that other rows have too: most tokens are for all machines that theirs may call.

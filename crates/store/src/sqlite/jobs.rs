@@ -4,14 +4,24 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread::ThreadId;
 
+use countersign_protocol::change::{Cursor, Log};
+use countersign_protocol::ids::{InstanceId, KeyId, MachineId};
 use rusqlite::{CachedStatement, Connection};
 use tokio::sync::oneshot;
 
-use super::held::HeldTokens;
-use super::index::{Effect, Index};
-use super::issue::Askers;
+use super::index::{Effect, Index, NumberHash};
 use super::rows::WriteError;
 use crate::{Result, StoreError};
+
+/// The machines and requesting keys that a transaction has found in the database. The map's key names the machine, the
+/// instance, their revisions and the requesting key. The value is the machine's number and the key's expiry.
+///
+/// A batch has many tokens of few machines, and a look-up for each token would be a quarter of the cost of its
+/// insertion. An entry is valid until an operation of the transaction changes an instance, a machine or a key; each
+/// such operation adds an effect.
+pub(super) type Askers = HashMap<Asker, (i64, Option<i64>), NumberHash>;
+
+type Asker = (MachineId, i64, InstanceId, i64, Option<KeyId>);
 
 /// What an operation sees of the writer.
 pub(super) struct Write<'a> {
@@ -19,10 +29,10 @@ pub(super) struct Write<'a> {
     pub(super) connection: &'a Connection,
     /// For the texts that rows share.
     pub(super) index: &'a Index,
-    /// How many tokens machines have at most. What it says after a rollback is still an upper bound.
-    pub(super) held: &'a mut HeldTokens,
     pub(super) askers: &'a mut Askers,
     pub(super) effects: &'a mut Vec<Effect>,
+    /// The positions of the appended records.
+    pub(super) appended: &'a mut Vec<(Log, Cursor)>,
     /// Whether the log is to be emptied after the commit, because it has copies of what was erased.
     pub(super) empties_log: &'a mut bool,
     /// The statement that inserts a token, once it was asked for: to look it up for each token costs as much as to bind it.

@@ -3,68 +3,25 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use countersign_protocol::change::Event;
 use countersign_protocol::ids::{InstanceId, MachineId};
+use countersign_protocol::page::SortBy;
 use countersign_protocol::scopes::Scopes;
 use countersign_protocol::time::Timestamp;
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+use rusqlite::{Connection, params, params_from_iter};
 
 use super::index::Effect;
 use super::jobs::Write;
-use super::rows::{self, Texts, WriteError};
-use super::{machine_keys, scopes};
+use super::machine_rows::{COLUMNS, FROM, by_id, machine};
+use super::rows::{Texts, WriteError};
+use super::{instances, machine_keys, pool, scopes};
 use crate::StoreError;
 use crate::changes::NewChange;
+use crate::events::{machine_created, machine_updated};
 use crate::machines::{
-    InsertMachine, MachineQuery, MachineRow, MachineUpdate, MachineWithScopes, NewMachine, SortBy,
+    InsertMachine, MachineQuery, MachineRow, MachineUpdate, MachineWithScopes, NewMachine,
 };
-
-/// The columns of [`machine`], of the tables by the names `m` and `i`.
-pub(super) const COLUMNS: &str = "m.number, m.id, i.id, m.name, m.default_token_ttl, m.scopes, m.revision, m.created_at, m.updated_at";
-
-const FROM: &str = "machines m JOIN instances i ON i.number = m.instance";
-
-/// Reads a machine from [`COLUMNS`], the first of them at `first`.
-pub(super) fn machine(row: &Row<'_>, first: usize, texts: &Texts) -> rusqlite::Result<MachineRow> {
-    Ok(MachineRow {
-        number: row.get(first)?,
-        id: rows::id(row, first + 1)?,
-        instance: rows::id(row, first + 2)?,
-        name: row.get(first + 3)?,
-        default_token_ttl: row.get(first + 4)?,
-        scopes: texts.scopes(row, first + 5)?,
-        revision: row.get(first + 6)?,
-        created_at: rows::timestamp(row, first + 7)?,
-        updated_at: rows::timestamp(row, first + 8)?,
-    })
-}
-
-pub(super) fn by_number(
-    connection: &Connection,
-    texts: &Texts,
-    number: i64,
-) -> rusqlite::Result<Option<Arc<MachineRow>>> {
-    connection
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM {FROM} WHERE m.number = ?1"))?
-        .query_row([number], |row| machine(row, 0, texts).map(Arc::new))
-        .optional()
-}
-
-pub(super) fn by_id(
-    connection: &Connection,
-    texts: &Texts,
-    instance: InstanceId,
-    id: MachineId,
-) -> rusqlite::Result<Option<Arc<MachineRow>>> {
-    connection
-        .prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM {FROM} WHERE i.id = ?1 AND m.id = ?2"
-        ))?
-        .query_row([instance.as_str(), id.as_str()], |row| {
-            machine(row, 0, texts).map(Arc::new)
-        })
-        .optional()
-}
 
 /// Adds the machines that each one may call, from the same snapshot.
 pub(super) fn with_scopes(
@@ -79,7 +36,7 @@ pub(super) fn with_scopes(
         for id in machine.scopes.iter().filter_map(|id| id.parse().ok()) {
             if let Some(found) = known.get(&id) {
                 scoped.push(Arc::clone(found));
-            } else if let Some(found) = by_id(connection, texts, machine.instance, id)? {
+            } else if let Some((_, found)) = by_id(connection, texts, machine.instance, id)? {
                 known.insert(id, Arc::clone(&found));
                 scoped.push(found);
             }
@@ -95,14 +52,6 @@ fn one_with_scopes(
 ) -> Result<MachineWithScopes, WriteError> {
     let mut all = with_scopes(write.connection, &write.index.texts, vec![machine])?;
     Ok(all.pop().expect("one machine was given"))
-}
-
-/// The number of an instance that exists.
-pub(super) fn instance_number(write: &Write<'_>, instance: InstanceId) -> Result<i64, WriteError> {
-    Ok(write
-        .connection
-        .prepare_cached("SELECT number FROM instances WHERE id = ?1")?
-        .query_row([instance.as_str()], |row| row.get(0))?)
 }
 
 pub(super) fn list(
@@ -143,7 +92,7 @@ pub(super) fn list(
             limit + 1
         ))?
         .query_map(params_from_iter(&parameters), |row| {
-            machine(row, 0, texts).map(Arc::new)
+            machine(row, 0, texts).map(|(_, machine)| machine)
         })?
         .collect::<rusqlite::Result<Vec<_>>>()?;
     Ok((
@@ -165,6 +114,14 @@ pub(super) fn insert(
             None => return Ok(InsertMachine::ScopeNotFound(*id)),
         }
     }
+    let was_there = write
+        .connection
+        .prepare_cached("SELECT 1 FROM deleted_machines WHERE id = ?1")?
+        .exists([new.id.as_str()])?;
+    if was_there {
+        return Err(StoreError::Conflict("machines.id".to_owned()).into());
+    }
+    let event = machine_created(&new);
     let text: Scopes = new.scopes.iter().copied().collect();
     let text = write.index.texts.intern(text.as_str()).unwrap_or(text);
     write.execute(
@@ -181,23 +138,25 @@ pub(super) fn insert(
             new.created_at.as_millis()
         ],
     )?;
+    let number = write.connection.last_insert_rowid();
     let machine = Arc::new(MachineRow {
-        number: write.connection.last_insert_rowid(),
         id: new.id,
         instance: new.instance,
         name: new.name,
         default_token_ttl: new.default_token_ttl,
         scopes: text,
         revision: 1,
+        issued_before: None,
         created_at: new.created_at,
         updated_at: new.created_at,
     });
-    for (sequence, to) in (1..).zip(&scoped) {
-        scopes::insert_row(write, machine.number, to.number, new.created_at, sequence)?;
+    for (sequence, (to, _)) in (1..).zip(&scoped) {
+        scopes::insert_row(write, number, *to, new.created_at, sequence)?;
     }
-    machine_keys::insert(write, &machine, new.key)?;
-    write.append(instance, change)?;
-    write.effect(Effect::PutMachine(Arc::clone(&machine)));
+    write.effect(Effect::PutMachine(number, Arc::clone(&machine)));
+    machine_keys::insert(write, number, &machine, new.key)?;
+    write.append(machine.instance, change, &event)?;
+    let scoped = scoped.into_iter().map(|(_, machine)| machine).collect();
     Ok(InsertMachine::Inserted(MachineWithScopes {
         machine,
         scoped,
@@ -209,57 +168,90 @@ pub(super) fn update(
     instance: InstanceId,
     id: MachineId,
     update: MachineUpdate,
-    at: Timestamp,
     change: &NewChange,
 ) -> Result<Option<MachineWithScopes>, WriteError> {
-    let Some(mut row) = by_id(write.connection, &write.index.texts, instance, id)? else {
+    let found = by_id(write.connection, &write.index.texts, instance, id)?;
+    let Some((number, before)) = found else {
         return Ok(None);
     };
     if update.is_empty() {
-        return one_with_scopes(write, row).map(Some);
+        return one_with_scopes(write, before).map(Some);
     }
-    let changed = Arc::make_mut(&mut row);
-    changed.name = update.name.unwrap_or_else(|| changed.name.clone());
-    changed.default_token_ttl = update
-        .default_token_ttl
-        .unwrap_or(changed.default_token_ttl);
-    changed.revision += 1;
-    changed.updated_at = at;
+    let after = Arc::new(before.updated(update, change.at));
     write.execute(
         "UPDATE machines SET name = ?2, name_folded = ?3, default_token_ttl = ?4, revision = ?5, updated_at = ?6
          WHERE number = ?1",
         params![
-            changed.number,
-            changed.name,
-            changed.name.to_lowercase(),
-            changed.default_token_ttl,
-            changed.revision,
-            changed.updated_at.as_millis()
+            number,
+            after.name,
+            after.name.to_lowercase(),
+            after.default_token_ttl,
+            after.revision,
+            after.updated_at.as_millis()
         ],
     )?;
-    write.append(instance_number(write, instance)?, change)?;
-    write.effect(Effect::PutMachine(Arc::clone(&row)));
-    one_with_scopes(write, row).map(Some)
+    write.append(instance, change, &machine_updated(&before, &after))?;
+    write.effect(Effect::PutMachine(number, Arc::clone(&after)));
+    one_with_scopes(write, after).map(Some)
+}
+
+pub(super) fn end_tokens(
+    write: &mut Write<'_>,
+    instance: InstanceId,
+    id: MachineId,
+    change: &NewChange,
+) -> Result<Option<Timestamp>, WriteError> {
+    let found = by_id(write.connection, &write.index.texts, instance, id)?;
+    let Some((number, before)) = found else {
+        return Ok(None);
+    };
+    let of_instance = instances::by_id(write.connection, instance)?;
+    let of_instance = of_instance.and_then(|(_, instance)| instance.issued_before);
+    let after = Arc::new(before.with_tokens_ended(change.at, of_instance));
+    let Some(issued_before) = after.issued_before else {
+        return Ok(None);
+    };
+    write.execute(
+        "UPDATE machines SET issued_before = ?2, revision = ?3 WHERE number = ?1",
+        params![number, issued_before.as_millis(), after.revision],
+    )?;
+    pool::erase_of_machine(write, number)?;
+    let event = Event::MachineTokensEnded {
+        machine_id: id,
+        issued_before,
+    };
+    write.append(instance, change, &event)?;
+    write.effect(Effect::PutMachine(number, after));
+    Ok(Some(issued_before))
 }
 
 pub(super) fn delete(
     write: &mut Write<'_>,
     instance: InstanceId,
     id: MachineId,
-    at: Timestamp,
     change: &NewChange,
 ) -> Result<bool, WriteError> {
-    let Some(machine) = by_id(write.connection, &write.index.texts, instance, id)? else {
+    let found = by_id(write.connection, &write.index.texts, instance, id)?;
+    let Some((number, machine)) = found else {
         return Ok(false);
     };
-    machine_keys::delete_all(write, machine.number)?;
-    scopes::delete_all(write, machine.number, at)?;
-    if write.execute("DELETE FROM machines WHERE number = ?1", [machine.number])? != 1 {
+    machine_keys::delete_all(write, number)?;
+    scopes::delete_all(write, number, change.at)?;
+    write.execute(
+        "INSERT INTO deleted_machines (id, instance, deleted_at)
+         SELECT id, instance, ?2 FROM machines WHERE number = ?1",
+        params![number, change.at.as_millis()],
+    )?;
+    if write.execute("DELETE FROM machines WHERE number = ?1", [number])? != 1 {
         return Err(
             StoreError::Corrupt("a machine that was read cannot be deleted".to_owned()).into(),
         );
     }
-    write.append(instance_number(write, instance)?, change)?;
-    write.effect(Effect::RemoveMachine(machine.number, machine.id));
+    let event = Event::MachineDeleted {
+        machine_id: id,
+        name: machine.name.clone(),
+    };
+    write.append(instance, change, &event)?;
+    write.effect(Effect::RemoveMachine(number));
     Ok(true)
 }

@@ -4,7 +4,6 @@
 //! never stale. The other files hold the statements, one for each noun.
 
 mod changes;
-mod held;
 mod index;
 mod instances;
 #[cfg(test)]
@@ -12,8 +11,10 @@ mod interleavings;
 mod issue;
 mod jobs;
 mod machine_keys;
+mod machine_rows;
 mod machines;
 mod open;
+mod pool;
 mod queue;
 mod readers;
 mod rows;
@@ -31,101 +32,38 @@ mod tokens;
 mod warm;
 mod writer;
 
-use std::collections::HashMap;
-use std::fmt;
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use countersign_protocol::ids::InstanceId;
+use countersign_protocol::ids::{InstanceId, Locator, MachineId};
 use countersign_protocol::time::Timestamp;
 use rusqlite::Connection;
+use tokio::sync::Semaphore;
 
-pub use open::OpenError;
+pub(crate) use open::{owns_file, presence};
 
-use self::held::CountedUpTo;
-use self::index::{Effect, Index};
-use self::issue::Attempt;
+use self::index::{Effect, Index, TokenEntry};
 use self::jobs::Write;
 use self::readers::{Readers, Wanted};
 use self::warm::Warmer;
 use self::writer::Writer;
 use crate::keys::DataKey;
-use crate::machines::MachineRow;
-use crate::tokens::{InsertToken, NewToken};
-use crate::{Result, Statistics, StoreError};
+use crate::opening::{OpenError, StoreOptions};
+use crate::tokens::{InsertToken, NewToken, ROOM_AT_ONCE, Room};
+use crate::{Measure, Result, StoreError};
 
-/// How a store is opened.
-pub struct SqliteOptions {
-    /// How much memory the index of tokens may take, in bytes.
-    pub token_index_bytes: u64,
-    /// How many connections may read at a time.
-    pub readers: usize,
-    /// Called once with the reason when the disk or the file fails. The process should end, and look at the disk afresh.
-    pub on_fatal: Box<dyn Fn(&str) + Send + Sync>,
-    /// Acknowledges what a power cut may lose. Only there to show that the tests would notice.
-    #[doc(hidden)]
-    pub synchronous_normal_for_proof: bool,
-}
-
-impl Default for SqliteOptions {
-    fn default() -> Self {
-        Self {
-            token_index_bytes: 256 << 20,
-            readers: 32,
-            on_fatal: Box::new(|_| {}),
-            synchronous_normal_for_proof: false,
-        }
-    }
-}
-
-impl fmt::Debug for SqliteOptions {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("SqliteOptions")
-            .field("token_index_bytes", &self.token_index_bytes)
-            .field("readers", &self.readers)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A store in a data folder of its own.
+/// A store in a data folder.
 #[derive(Debug)]
-pub struct SqliteStore {
+pub(crate) struct SqliteStore {
     _warmer: Warmer,
     // Of the others the writer ends first: it moves the log's content to the database file while the folder is still held.
     writer: Writer,
     shared: Arc<Shared>,
-    /// The machines at their limits, each with its limit.
-    searches: Mutex<Searches>,
-}
-
-type Searches = HashMap<(i64, u64), Arc<Search>>;
-
-/// The search for a machine's tokens that are over. Locked while room is made.
-type Search = tokio::sync::Mutex<Found>;
-
-/// What a search has come to.
-#[derive(Debug, Default)]
-enum Found {
-    /// It goes on, or whoever searched went away.
-    #[default]
-    Nothing,
-    /// There is room.
-    Room,
-    /// When all tokens were looked at, and few were over.
-    Few(Timestamp),
-    /// Told to those who waited for it.
-    Failed(StoreError),
-}
-
-impl Found {
-    /// Whether it stands that few of a machine's tokens are over: for ten seconds, and for who began a moment before.
-    fn stands(&self, now: Timestamp) -> bool {
-        matches!(self, Self::Few(at) if now.millis_since(*at) < 10_000)
-    }
+    /// Held while tokens are searched to make room: one search at a time, separate from the lists.
+    making_room: Semaphore,
 }
 
 /// What reads on other threads hold on to.
@@ -137,12 +75,10 @@ struct Shared {
 }
 
 impl SqliteStore {
-    /// How much memory the index may take for each kind of row other than tokens.
-    const OTHER_INDEX_BYTES: u64 = 16 << 20;
+    /// Maximum number of connections that read at the same time.
+    const READERS: usize = 32;
     /// How long a list may take: as long as a request.
     const LIST_TIMEOUT: Duration = Duration::from_secs(8);
-    /// How many tokens that are over make room at a time: more than writes can wait.
-    const ROOM: usize = 10_000;
     /// How many of them are deleted in one operation, so that others get in between.
     const ROOM_PORTION: usize = 250;
 
@@ -150,8 +86,8 @@ impl SqliteStore {
     ///
     /// # Errors
     /// Where there is none, or it cannot be used by this process.
-    pub fn open(folder: &Path, options: SqliteOptions) -> Result<Self, OpenError> {
-        let opened = open::open(folder, !options.synchronous_normal_for_proof)?;
+    pub(crate) fn open(folder: &Path, options: StoreOptions) -> Result<Self, OpenError> {
+        let opened = open::open(folder, !options.is_hasty_for_proof)?;
         Self::start(opened, options)
     }
 
@@ -160,7 +96,7 @@ impl SqliteStore {
     ///
     /// # Errors
     /// Where there is none, or it cannot be used by this process.
-    pub fn read_data_keys(folder: &Path) -> Result<Vec<DataKey>, OpenError> {
+    pub(crate) fn read_data_keys(folder: &Path) -> Result<Vec<DataKey>, OpenError> {
         open::data_keys(folder)
     }
 
@@ -169,22 +105,16 @@ impl SqliteStore {
     ///
     /// # Errors
     /// Where it cannot be made, or something else is there.
-    pub fn create(folder: &Path, options: SqliteOptions) -> Result<Self, OpenError> {
-        let opened = open::create(folder, !options.synchronous_normal_for_proof)?;
+    pub(crate) fn create(folder: &Path, options: StoreOptions) -> Result<Self, OpenError> {
+        let opened = open::create(folder, !options.is_hasty_for_proof)?;
         Self::start(opened, options)
     }
 
-    fn start(opened: open::Opened, options: SqliteOptions) -> Result<Self, OpenError> {
-        let index = Arc::new(Index::new(
-            options.token_index_bytes,
-            Self::OTHER_INDEX_BYTES,
-        ));
-        let instances = instances::all(&opened.connection)
+    fn start(opened: open::Opened, options: StoreOptions) -> Result<Self, OpenError> {
+        let index = Arc::new(Index::new(options.token_index_bytes));
+        fill_directory(&opened.connection, &index)
             .map_err(|error| OpenError::Damaged(error.to_string()))?;
-        for instance in instances {
-            index.apply(Effect::PutInstance(Arc::new(instance)));
-        }
-        let readers = Readers::new(&opened.path, options.readers);
+        let readers = Readers::new(&opened.path, Self::READERS);
         let writer = Writer::start(opened.connection, Arc::clone(&index), options.on_fatal)
             .map_err(|error| {
                 OpenError::Unreadable(format!("the writer's thread cannot be started: {error}"))
@@ -201,16 +131,21 @@ impl SqliteStore {
             _warmer: warmer,
             writer,
             shared,
-            searches: Mutex::default(),
+            making_room: Semaphore::new(1),
         })
     }
 
     /// The number of an instance. All instances are in memory.
     fn instance_number(&self, id: &InstanceId) -> Option<i64> {
-        self.shared
-            .index
-            .instance(id)
-            .map(|instance| instance.number)
+        self.shared.index.directory.instance_number(id)
+    }
+
+    /// Returns the index entry of a token of any instance.
+    fn token_entry(&self, locator: Locator) -> Result<Option<Arc<TokenEntry>>> {
+        let Shared { readers, index, .. } = &*self.shared;
+        index.token(locator, || {
+            readers.read(|connection| tokens::by_locator(connection, &index.texts, locator))
+        })
     }
 
     /// Reads a list from one snapshot, on a thread where that may take its time. It ends when the time is over, or when
@@ -227,23 +162,9 @@ impl SqliteStore {
         limit: Duration,
         query: impl FnOnce(&Connection, &Index) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
-        let wanted = Wanted::default();
-        let is_over = wanted.is_over();
         let read = async {
             let permit = self.shared.readers.list_permit().await?;
-            let shared = Arc::clone(&self.shared);
-            let list = tokio::task::spawn_blocking(move || {
-                // Held to the end of the query, so that lists which are given up do not become many.
-                let _permit = permit;
-                shared
-                    .readers
-                    .read_snapshot(is_over, |connection| query(connection, &shared.index))
-            });
-            list.await.unwrap_or_else(|_| {
-                Err(StoreError::Unavailable(
-                    "a list could not be read".to_owned(),
-                ))
-            })
+            self.read_aside(permit, query).await
         };
         match tokio::time::timeout(limit, read).await {
             Ok(result) => result,
@@ -251,136 +172,147 @@ impl SqliteStore {
         }
     }
 
-    fn machine_by_number(&self, number: i64) -> Result<Option<Arc<MachineRow>>> {
-        let Shared { readers, index, .. } = &*self.shared;
-        index.read_through(&index.machines, &number, || {
-            readers.read(|connection| machines::by_number(connection, &index.texts, number))
+    /// Reads on a thread for blocking work, until the query ends or its caller goes away. `permit` is held until the
+    /// query ends, so that abandoned queries cannot pile up.
+    async fn read_aside<T: Send + 'static>(
+        &self,
+        permit: impl Send + 'static,
+        query: impl FnOnce(&Connection, &Index) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let wanted = Wanted::default();
+        let is_over = wanted.is_over();
+        let shared = Arc::clone(&self.shared);
+        let read = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            shared
+                .readers
+                .read_snapshot(is_over, |connection| query(connection, &shared.index))
+        });
+        read.await.unwrap_or_else(|_| {
+            Err(StoreError::Unavailable(
+                "a list could not be read".to_owned(),
+            ))
         })
     }
 
-    async fn attempt_token(&self, token: NewToken) -> Result<Attempt> {
-        if token.signing_key.is_some() {
-            return self
-                .writer
-                .write_single(move |write| issue::insert_jwt(write, token))
-                .await;
-        }
-        if token.pool.is_some() {
-            return self
-                .writer
-                .write_single(move |write| issue::insert_pooled(write, token))
-                .await;
-        }
-        self.writer
-            .write_single(move |write| issue::insert_plain(write, token))
-            .await
-    }
-
-    /// Inserts a token; where its machine seems to hold too many, makes room and tries again. Twice, because what there was
-    /// without a search may be taken by others who waited.
-    async fn insert_within_limit(&self, mut token: NewToken) -> Result<InsertToken> {
-        for _ in 0..2 {
-            let (refused, since) = match self.attempt_token(token).await? {
-                Attempt::Decided(outcome) => return Ok(outcome),
-                Attempt::AtLimit(refused, since) => (refused, since),
-            };
-            self.make_room(&refused, since).await?;
-            token = *refused;
-        }
-        match self.attempt_token(token).await? {
-            Attempt::Decided(outcome) => Ok(outcome),
-            Attempt::AtLimit(..) => Ok(InsertToken::TooMany),
+    async fn insert(&self, token: NewToken) -> Result<InsertToken> {
+        let has_record = token.change.is_some();
+        let insert = move |write: &mut Write<'_>| issue::insert(write, token);
+        if has_record {
+            self.writer.write(insert).await
+        } else {
+            self.writer.write_single(insert).await
         }
     }
 
-    /// Counts the tokens of a machine, and where they are too many, deletes the oldest that are over. They are searched for
-    /// beside the writer, for that may take a second. Where few were found a short while ago, nothing is done.
-    async fn make_room(&self, token: &NewToken, since: CountedUpTo) -> Result<()> {
-        let (machine, limit, now) = (token.machine.number, token.max_tokens, token.created_at);
-        let search = self.search(machine, limit, now);
-        let (mut found, has_waited) = match search.try_lock() {
-            Ok(found) => (found, false),
-            // Somebody makes room for this machine.
-            Err(_) => (search.lock().await, true),
-        };
-        match &*found {
-            Found::Room if has_waited => return Ok(()),
-            Found::Failed(error) => return Err(error.clone()),
-            other if other.stands(now) => return Ok(()),
-            _ => {}
-        }
-        *found = Found::Nothing;
-        match self.search_room(machine, limit, now, since).await {
-            Ok(outcome) => {
-                *found = outcome;
-                Ok(())
-            }
-            Err(error) => {
-                // Whoever comes from now on tries again.
-                self.searches().remove(&(machine, limit));
-                *found = Found::Failed(error.clone());
-                Err(error)
-            }
-        }
-    }
-
-    async fn search_room(
+    /// Deletes the oldest ended tokens of a machine that holds at least `limit` tokens. The count takes milliseconds.
+    /// The search may exceed its time limit if a million tokens have large claims; then no token is deleted.
+    async fn delete_ended(
         &self,
-        machine: i64,
+        instance: InstanceId,
+        machine: MachineId,
         limit: u64,
         now: Timestamp,
-        since: CountedUpTo,
-    ) -> Result<Found> {
-        let count = || self.list(move |connection, _| held::count(connection, machine, limit));
-        let mut counted = count().await?;
-        let mut found = Found::Room;
-        // Else others were deleted since.
-        if counted >= limit {
-            let over = self
-                .list(move |connection, _| held::over(connection, machine, now, Self::ROOM))
-                .await?;
-            for portion in over.chunks(Self::ROOM_PORTION) {
-                let portion = portion.to_vec();
-                self.writer
-                    .write(move |write| held::delete_over(write, machine, now, &portion))
-                    .await?;
-            }
-            if over.len() < Self::ROOM {
-                found = Found::Few(now);
-            }
-            counted = count().await?;
-        }
-        let correct = move |write: &mut Write<'_>| {
-            write.held.correct(machine, counted, since);
-            Ok(())
+    ) -> Result<Option<Room>> {
+        let _turn = self.making_room.acquire().await;
+        let count = move |connection: &Connection, index: &Index| {
+            let found = machine_rows::by_id(connection, &index.texts, instance, machine)?;
+            let Some((number, machine)) = found else {
+                return Ok(None);
+            };
+            let instance = index.directory.instance(&instance);
+            let cut_off = instance.and_then(|instance| instance.issued_before);
+            let held = tokens::count(connection, number, limit)?;
+            Ok(Some((number, held, cut_off.max(machine.issued_before))))
         };
-        self.writer.write_single(correct).await?;
-        Ok(found)
-    }
-
-    /// The search of a machine. Those that nobody needs any more are forgotten.
-    fn search(&self, machine: i64, limit: u64, now: Timestamp) -> Arc<Search> {
-        let mut searches = self.searches();
-        // None is locked to look at it: somebody would take that for one who makes room.
-        searches.retain(|_, search| {
-            Arc::get_mut(search).is_none_or(|search| search.get_mut().stands(now))
-        });
-        Arc::clone(searches.entry((machine, limit)).or_default())
-    }
-
-    fn searches(&self) -> MutexGuard<'_, Searches> {
-        self.searches.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn count_statistics(&self) -> Statistics {
-        let writer = self.writer.shared();
-        Statistics {
-            commits: writer.commits.load(Ordering::Relaxed),
-            committed_operations: writer.committed_operations.load(Ordering::Relaxed),
-            commit_micros: writer.commit_micros.load(Ordering::Relaxed),
-            index_hits: self.shared.index.hits.load(Ordering::Relaxed),
-            index_misses: self.shared.index.misses.load(Ordering::Relaxed),
-            indexed_tokens: self.shared.index.tokens.len() as u64,
+        let Some((number, held, cut_off)) = self.read_aside((), count).await? else {
+            return Ok(None);
+        };
+        if held < limit {
+            return Ok(Some(Room { held, deleted: 0 }));
         }
+        let search = self.read_aside((), move |connection, _| {
+            tokens::ended(connection, number, cut_off, now, ROOM_AT_ONCE)
+        });
+        let Ok(ended) = tokio::time::timeout(Self::LIST_TIMEOUT, search).await else {
+            tracing::warn!(machine.id = %machine, "the search for ended tokens took too long");
+            return Ok(Some(Room { held, deleted: 0 }));
+        };
+        let mut deleted = 0;
+        for portion in ended?.chunks(Self::ROOM_PORTION) {
+            let portion = portion.to_vec();
+            deleted += self
+                .writer
+                .write(move |write| tokens::delete_ended(write, number, cut_off, now, &portion))
+                .await?;
+        }
+        let held = self.read_aside((), move |connection, _| {
+            tokens::count(connection, number, limit)
+        });
+        let held = held.await?;
+        Ok(Some(Room { held, deleted }))
     }
+
+    fn own_measures(&self) -> Vec<Measure> {
+        let (writer, index) = (self.writer.shared(), &self.shared.index);
+        let measure = |name, help, value| Measure { name, help, value };
+        vec![
+            measure(
+                "commits",
+                "Durable commits since the start",
+                writer.commits.load(Ordering::Relaxed),
+            ),
+            measure(
+                "committed_operations",
+                "Operations in all commits; divided by commits it is the batch size",
+                writer.committed_operations.load(Ordering::Relaxed),
+            ),
+            measure(
+                "commit_microseconds",
+                "Time spent in commits since the start",
+                writer.commit_micros.load(Ordering::Relaxed),
+            ),
+            measure(
+                "index_hits",
+                "Reads of tokens answered from memory since the start",
+                index.hits.load(Ordering::Relaxed),
+            ),
+            measure(
+                "index_misses",
+                "Reads of tokens answered from the database since the start",
+                index.misses.load(Ordering::Relaxed),
+            ),
+            measure(
+                "indexed_tokens",
+                "Tokens in the index in memory",
+                index.tokens.len() as u64,
+            ),
+        ]
+    }
+}
+
+/// Reads all instances, machines, keys and heads of logs into the index.
+fn fill_directory(connection: &Connection, index: &Index) -> rusqlite::Result<()> {
+    let mut signing_keys = signing_keys::all(connection)?;
+    for (number, instance) in instances::all(connection)? {
+        index.apply(Effect::PutInstance(number, instance));
+        let keys = signing_keys.remove(&number).unwrap_or_default();
+        index.apply(Effect::PutSigningKeys(number, keys));
+    }
+    for key in instances::all_live_keys(connection)? {
+        index.apply(Effect::PutInstanceKey(Arc::new(key)));
+    }
+    machine_rows::all(connection, &index.texts, |number, machine| {
+        index.apply(Effect::PutMachine(number, machine));
+    })?;
+    machine_keys::all(connection, |key| {
+        index.apply(Effect::PutMachineKey(Arc::new(key)));
+    })?;
+    let mut records = 0;
+    for (log, head) in changes::heads(connection)? {
+        index.directory.put_head(log, head);
+        records += head.sequence;
+    }
+    index.directory.count_records(records);
+    Ok(())
 }

@@ -9,51 +9,28 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rustix::fs::{FlockOperation, flock};
-use thiserror::Error;
 
 use super::{instances, schema};
 use crate::keys::DataKey;
+use crate::opening::{OpenError, Presence};
 
 const DATABASE: &str = "countersign.db";
 const LOCK: &str = "countersign.lock";
 /// How long the connection that writes waits for those that read, where it has to.
 pub(super) const BUSY: Duration = Duration::from_secs(2);
 
-/// Why a data folder could not be opened.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// There is no database in this folder.
-    #[error("there is no authority in {}", .0.display())]
-    Missing(PathBuf),
-    /// Another process has the folder open.
-    #[error("{} is in use by another process", .0.display())]
-    InUse(PathBuf),
-    /// The file is not a database of ours.
-    #[error("{} is not a database of Countersign", .0.display())]
-    Foreign(PathBuf),
-    /// A later version wrote the database.
-    #[error(
-        "the database was written by a later version (its schema is {found}, this program knows up to {known})"
-    )]
-    Newer {
-        /// The database's schema.
-        found: usize,
-        /// The newest schema that this program knows.
-        known: usize,
-    },
-    /// The file cannot be understood.
-    #[error("the database is damaged: {0}")]
-    Damaged(String),
-    /// A folder or file cannot be made or opened.
-    #[error("{0}")]
-    Unreadable(String),
-    /// Others than its owner can read or write the file.
-    #[error("{} can be used by others than its owner", .0.display())]
-    Loose(PathBuf),
-    /// There is no room.
-    #[error("the disk is full")]
-    Full,
+/// Returns what exists in a data folder.
+pub(crate) fn presence(folder: &Path) -> Presence {
+    match std::fs::metadata(folder.join(DATABASE)) {
+        Err(_) => Presence::Absent,
+        Ok(metadata) if metadata.len() == 0 => Presence::Begun,
+        Ok(_) => Presence::Present,
+    }
+}
+
+/// Returns whether a file with this name in a data folder belongs to the store.
+pub(crate) fn owns_file(name: &str) -> bool {
+    name.starts_with("countersign.")
 }
 
 /// A data folder that this process holds.
@@ -207,6 +184,7 @@ fn identify(connection: &Connection, path: &Path, may_create: bool) -> Result<()
             found,
             known: schema::NEWEST,
         }),
+        schema::APPLICATION_ID if found < schema::OLDEST => Err(OpenError::Older(path.to_owned())),
         schema::APPLICATION_ID => Ok(()),
         // Made, but the first migration was never committed.
         0 if found == 0 && is_without_tables(connection).map_err(meaning)? => {

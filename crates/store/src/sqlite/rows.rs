@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use countersign_protocol::claims::Claims;
-use countersign_protocol::ids::{Id, Kind, Locator, TokenId};
+use countersign_protocol::ids::{Id, KeyId, Kind, Locator, MachineId, TokenId};
 use countersign_protocol::scopes::Scopes;
 use countersign_protocol::time::Timestamp;
 use rusqlite::types::Type;
@@ -12,7 +12,7 @@ use rusqlite::{ErrorCode, Row};
 
 use crate::StoreError;
 use crate::keys::{Digest, SealedBytes};
-use crate::tokens::{Revocation, TokenRow};
+use crate::tokens::{Proof, Revocation, TokenRow};
 
 /// The stored end of a life that has none.
 pub(super) const NEVER: i64 = i64::MAX;
@@ -87,6 +87,14 @@ pub(super) fn id<K: Kind>(row: &Row<'_>, column: usize) -> rusqlite::Result<Id<K
         .map_err(|_| unreadable(column, Type::Text, K::NOUN))
 }
 
+/// Reads the id of a key.
+pub(super) fn key_id(row: &Row<'_>, column: usize) -> rusqlite::Result<KeyId> {
+    row.get_ref(column)?
+        .as_str()?
+        .parse()
+        .map_err(|_| unreadable(column, Type::Text, "not a key id"))
+}
+
 /// Reads a point in time.
 pub(super) fn timestamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
     row.get(column).map(Timestamp::from_millis)
@@ -127,44 +135,95 @@ pub(super) fn optional_sealed(
 }
 
 /// The columns of [`token`], of the table by the name `t`.
-pub(super) const TOKEN_COLUMNS: &str = "t.locator, t.rest, t.machine, t.digest, t.digest_version, t.scopes, t.claims, \
-     t.created_at, t.expires_at, t.revoked_at, t.revocation_reason, t.last_used_at";
+pub(super) const TOKEN_COLUMNS: &str = "t.locator, t.rest, t.machine, t.digest, t.digest_version, t.signing_key, t.scopes, \
+     t.claims, t.created_at, t.expires_at, t.revoked_at, t.revocation_reason, t.last_used_at";
+/// The number of these columns.
+pub(super) const TOKEN_WIDTH: usize = 13;
+
+/// A token as stored, with its machine's number instead of the machine's id.
+#[derive(Clone, Debug)]
+pub(super) struct RawToken {
+    pub(super) id: TokenId,
+    pub(super) machine: i64,
+    pub(super) proof: Proof,
+    pub(super) scopes: Scopes,
+    pub(super) claims: Option<Claims>,
+    pub(super) created_at: Timestamp,
+    pub(super) end: i64,
+    pub(super) revoked: Option<Revocation>,
+    pub(super) last_used_at: Option<Timestamp>,
+}
+
+impl RawToken {
+    /// Converts the row of a token whose machine has this number.
+    pub(super) fn from_row(row: TokenRow, machine: i64) -> Self {
+        Self {
+            id: row.id,
+            machine,
+            proof: row.proof,
+            scopes: row.scopes,
+            claims: row.claims,
+            created_at: row.created_at,
+            end: end(row.expires_at),
+            revoked: row.revoked,
+            last_used_at: row.last_used_at,
+        }
+    }
+
+    /// Converts to a row with the id of its machine.
+    pub(super) fn of(self, machine: MachineId) -> TokenRow {
+        TokenRow {
+            id: self.id,
+            machine,
+            proof: self.proof,
+            scopes: self.scopes,
+            claims: self.claims,
+            created_at: self.created_at,
+            expires_at: expiry(self.end),
+            revoked: self.revoked,
+            last_used_at: self.last_used_at,
+        }
+    }
+}
 
 /// Reads a token from [`TOKEN_COLUMNS`].
-pub(super) fn token(row: &Row<'_>, texts: &Texts) -> rusqlite::Result<TokenRow> {
+pub(super) fn token(row: &Row<'_>, texts: &Texts) -> rusqlite::Result<RawToken> {
     let locator =
         locator(row.get(0)?).ok_or_else(|| unreadable(0, Type::Integer, "not a locator"))?;
     let rest = row.get::<_, i64>(1)?.cast_unsigned();
-    let digest = match row.get_ref(3)? {
-        rusqlite::types::ValueRef::Null => None,
-        _ => Some(digest(row, 3)?),
+    let proof = match row.get_ref(3)? {
+        rusqlite::types::ValueRef::Null => Proof::Jwt(id(row, 5)?),
+        _ => Proof::Opaque(digest(row, 3)?),
     };
-    let claims = match row.get::<_, Option<String>>(6)? {
+    let claims = match row.get::<_, Option<String>>(7)? {
         None => None,
         Some(text) => {
-            Claims::from_stored(text).map_err(|_| unreadable(6, Type::Text, "not JSON"))?
+            Claims::from_stored(text).map_err(|_| unreadable(7, Type::Text, "not JSON"))?
         }
     };
-    let revoked = match optional_timestamp(row, 9)? {
+    let revoked = match optional_timestamp(row, 10)? {
         None => None,
-        Some(at) => Some(Box::new(Revocation {
+        Some(at) => Some(Revocation {
             at,
-            reason: row.get::<_, Option<String>>(10)?.map(Arc::from),
-        })),
+            reason: row.get::<_, Option<String>>(11)?.map(Arc::from),
+        }),
     };
-    Ok(TokenRow::new(
-        TokenId::from_parts(locator, rest),
-        row.get(2)?,
-        digest,
-        texts.scopes(row, 5)?,
+    Ok(RawToken {
+        id: TokenId::from_parts(locator, rest),
+        machine: row.get(2)?,
+        proof,
+        scopes: texts.scopes(row, 6)?,
         claims,
-        timestamp(row, 7)?,
-        Some(row.get(8)?)
-            .filter(|end| *end != NEVER)
-            .map(Timestamp::from_millis),
+        created_at: timestamp(row, 8)?,
+        end: row.get(9)?,
         revoked,
-        optional_timestamp(row, 11)?,
-    ))
+        last_used_at: optional_timestamp(row, 12)?,
+    })
+}
+
+/// Returns the expiry that is stored as `end`.
+pub(super) fn expiry(end: i64) -> Option<Timestamp> {
+    (end != NEVER).then(|| Timestamp::from_millis(end))
 }
 
 /// The locator that SQL has as this number.

@@ -8,21 +8,26 @@ pub(super) const APPLICATION_ID: i64 = 0x4353_676e;
 /// The migrations, the first one first. One that was released is never edited.
 const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_first.sql")];
 
+/// The number of the first migration. Builds from before the first release wrote lower numbers, which cannot be
+/// migrated.
+pub(super) const OLDEST: usize = 2;
+
 /// The number of the newest migration.
-pub(super) const NEWEST: usize = MIGRATIONS.len();
+pub(super) const NEWEST: usize = OLDEST + MIGRATIONS.len() - 1;
 
 /// All tables, each with the order of its key.
-pub(super) const TABLES: [(&str, &str); 10] = [
+pub(super) const TABLES: [(&str, &str); 11] = [
     ("meta", "key"),
     ("data_keys", "purpose"),
     ("instances", "number"),
     ("instance_keys", "number"),
     ("signing_keys", "number"),
     ("machines", "number"),
+    ("deleted_machines", "id"),
     ("machine_keys", "number"),
     ("scopes", "from_machine"),
     ("tokens", "locator"),
-    ("changes", "instance"),
+    ("changes", "log"),
 ];
 
 /// Which migration a database has reached.
@@ -35,14 +40,17 @@ pub(super) fn version(connection: &Connection) -> rusqlite::Result<usize> {
 /// Applies the migrations that are missing.
 pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     let reached = version(connection)?;
-    for (number, sql) in MIGRATIONS.iter().enumerate().skip(reached) {
+    for (number, sql) in (OLDEST..)
+        .zip(MIGRATIONS)
+        .filter(|(number, _)| *number > reached)
+    {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(sql)?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(
             None,
             "user_version",
-            i64::try_from(number + 1).unwrap_or(i64::MAX),
+            i64::try_from(number).unwrap_or(i64::MAX),
         )?;
         transaction.commit()?;
     }

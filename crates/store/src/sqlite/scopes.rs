@@ -1,14 +1,13 @@
 //! Scopes in SQLite. Each change is made twice, in the table and in the caller's row, within one transaction.
 
-use std::sync::Arc;
-
+use countersign_protocol::change::Event;
 use countersign_protocol::ids::{InstanceId, MachineId};
 use countersign_protocol::time::Timestamp;
 use rusqlite::params;
 
 use super::index::Effect;
 use super::jobs::Write;
-use super::machines::{by_id, by_number, instance_number};
+use super::machine_rows::{by_id, by_number};
 use super::rows::WriteError;
 use crate::StoreError;
 use crate::changes::NewChange;
@@ -39,7 +38,7 @@ fn copy_to_row(write: &mut Write<'_>, from: i64, at: Timestamp) -> Result<(), Wr
     )?;
     let row = by_number(write.connection, &write.index.texts, from)?
         .ok_or_else(|| StoreError::Corrupt("a scope belongs to no machine".to_owned()))?;
-    write.effect(Effect::PutMachine(Arc::clone(&row)));
+    write.effect(Effect::PutMachine(from, row));
     Ok(())
 }
 
@@ -48,20 +47,20 @@ pub(super) fn insert(
     instance: InstanceId,
     from: MachineId,
     to: MachineId,
-    at: Timestamp,
     max_scopes: usize,
     change: &NewChange,
 ) -> Result<InsertScope, WriteError> {
-    let Some(from) = by_id(write.connection, &write.index.texts, instance, from)? else {
+    let texts = &write.index.texts;
+    let Some((number, row)) = by_id(write.connection, texts, instance, from)? else {
         return Ok(InsertScope::FromNotFound);
     };
-    let Some(to) = by_id(write.connection, &write.index.texts, instance, to)? else {
+    let Some((to_number, _)) = by_id(write.connection, texts, instance, to)? else {
         return Ok(InsertScope::ToNotFound);
     };
-    if from.scopes.contains(&to.id) {
+    if row.scopes.contains(&to) {
         return Ok(InsertScope::Exists);
     }
-    if from.scopes.len() >= max_scopes {
+    if row.scopes.len() >= max_scopes {
         return Ok(InsertScope::TooMany);
     }
     let sequence = write
@@ -69,10 +68,14 @@ pub(super) fn insert(
         .prepare_cached(
             "SELECT coalesce(max(sequence), 0) + 1 FROM scopes WHERE from_machine = ?1",
         )?
-        .query_row([from.number], |row| row.get(0))?;
-    insert_row(write, from.number, to.number, at, sequence)?;
-    copy_to_row(write, from.number, at)?;
-    write.append(instance_number(write, instance)?, change)?;
+        .query_row([number], |row| row.get(0))?;
+    insert_row(write, number, to_number, change.at, sequence)?;
+    copy_to_row(write, number, change.at)?;
+    let event = Event::ScopeCreated {
+        from_machine_id: from,
+        to_machine_id: to,
+    };
+    write.append(instance, change, &event)?;
     Ok(InsertScope::Inserted)
 }
 
@@ -81,24 +84,28 @@ pub(super) fn delete(
     instance: InstanceId,
     from: MachineId,
     to: MachineId,
-    at: Timestamp,
     change: &NewChange,
 ) -> Result<bool, WriteError> {
-    let Some(from) = by_id(write.connection, &write.index.texts, instance, from)? else {
+    let texts = &write.index.texts;
+    let Some((number, _)) = by_id(write.connection, texts, instance, from)? else {
         return Ok(false);
     };
-    let Some(to) = by_id(write.connection, &write.index.texts, instance, to)? else {
+    let Some((to_number, _)) = by_id(write.connection, texts, instance, to)? else {
         return Ok(false);
     };
     let deleted = write.execute(
         "DELETE FROM scopes WHERE from_machine = ?1 AND to_machine = ?2",
-        params![from.number, to.number],
+        params![number, to_number],
     )?;
     if deleted == 0 {
         return Ok(false);
     }
-    copy_to_row(write, from.number, at)?;
-    write.append(instance_number(write, instance)?, change)?;
+    copy_to_row(write, number, change.at)?;
+    let event = Event::ScopeDeleted {
+        from_machine_id: from,
+        to_machine_id: to,
+    };
+    write.append(instance, change, &event)?;
     Ok(true)
 }
 

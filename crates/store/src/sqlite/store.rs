@@ -3,31 +3,36 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use countersign_protocol::ids::{InstanceId, Locator, MachineId, SigningKeyId, TokenId};
+use countersign_protocol::change::{Cause, Cursor, Log};
+use countersign_protocol::ids::{InstanceId, KeyId, Locator, MachineId, SigningKeyId, TokenId};
+use countersign_protocol::settings::InstanceSettings;
 use countersign_protocol::time::Timestamp;
 
-use super::index::DigestKey;
 use super::{
-    Shared, SqliteStore, changes, instances, machine_keys, machines, scopes, signing_keys, tokens,
+    SqliteStore, changes, instances, machine_keys, machines, pool, scopes, signing_keys, tokens,
 };
-use crate::changes::{Change, NewChange};
-use crate::instances::{Instance, InstanceSettings, NewInstance, UpdateSettings};
+use crate::callers::{Caller, Presented, Verification};
+use crate::changes::{After, Changes, NewChange};
+use crate::instances::{Instance, NewInstance, UpdateSettings};
 use crate::keys::{
-    DataKey, Digest, InsertSigningKey, InstanceKeyRow, MachineKeyRow, NewMachineKey, SealedKey,
-    SigningKeyRow,
+    DataKey, InsertSigningKey, InstanceKeyRow, NewMachineKey, SealedKey, SigningKeyRow,
 };
 use crate::machines::{
     InsertMachine, InsertScope, MachineQuery, MachineRow, MachineUpdate, MachineWithScopes,
     NewMachine,
 };
 use crate::tokens::{
-    InsertToken, LastUse, NewToken, Revocation, RevokeToken, StoredToken, Sweep, TokenQuery,
-    TokenUpdate, UpdateToken,
+    InsertToken, LastUse, NewToken, RevokeToken, Room, StoredToken, Sweep, TokenQuery, TokenUpdate,
+    UpdateToken,
 };
-use crate::{Result, Statistics, Store, StoreError};
+use crate::{Measure, Node, Result, Store, StoreError};
 
 /// How many rows one operation of the housekeeping changes, so that others get in between.
 const PORTION: u32 = 500;
+
+/// Maximum number of log records that are read on the calling thread. That takes less time than a list waits for its
+/// turn.
+const FEW: u32 = 100;
 
 fn no_instance() -> StoreError {
     StoreError::Conflict("the instance does not exist".to_owned())
@@ -39,9 +44,9 @@ impl Store for SqliteStore {
         self.shared.readers.read(instances::data_keys)
     }
 
-    async fn initialise(&self, keys: Vec<DataKey>) -> Result<()> {
+    async fn initialize(&self, keys: Vec<DataKey>, change: NewChange) -> Result<()> {
         self.writer
-            .write(move |write| instances::initialise(write, &keys))
+            .write(move |write| instances::initialize(write, &keys, &change))
             .await
     }
 
@@ -63,6 +68,11 @@ impl Store for SqliteStore {
         }
     }
 
+    fn node(&self) -> Node {
+        // The folder's lock keeps every other process out.
+        Node::ONLY
+    }
+
     async fn insert_instance(
         &self,
         instance: NewInstance,
@@ -76,11 +86,11 @@ impl Store for SqliteStore {
     }
 
     async fn list_instances(&self) -> Result<Vec<Arc<Instance>>> {
-        Ok(self.shared.index.instances())
+        Ok(self.shared.index.directory.instances())
     }
 
     async fn instance(&self, id: InstanceId) -> Result<Option<Arc<Instance>>> {
-        Ok(self.shared.index.instance(&id))
+        Ok(self.shared.index.directory.instance(&id))
     }
 
     async fn update_instance_settings(
@@ -91,7 +101,17 @@ impl Store for SqliteStore {
         change: NewChange,
     ) -> Result<UpdateSettings> {
         self.writer
-            .write(move |write| instances::update_settings(write, id, revision, &settings, &change))
+            .write(move |write| instances::update_settings(write, id, revision, settings, &change))
+            .await
+    }
+
+    async fn end_instance_tokens(
+        &self,
+        id: InstanceId,
+        change: NewChange,
+    ) -> Result<Option<Timestamp>> {
+        self.writer
+            .write(move |write| instances::end_tokens(write, id, &change))
             .await
     }
 
@@ -115,26 +135,17 @@ impl Store for SqliteStore {
             .read(|connection| instances::list_keys(connection, instance))
     }
 
-    async fn instance_key_by_digest(&self, digest: &Digest) -> Result<Option<Arc<InstanceKeyRow>>> {
-        let Shared { readers, index, .. } = &*self.shared;
-        index.read_through(&index.instance_keys, &DigestKey(*digest), || {
-            readers.read(|connection| instances::key_by_digest(connection, digest))
-        })
-    }
-
     async fn revoke_instance_key(
         &self,
         instance: InstanceId,
-        key_id: &str,
-        at: Timestamp,
+        id: KeyId,
         change: NewChange,
     ) -> Result<bool> {
         let Some(number) = self.instance_number(&instance) else {
             return Ok(false);
         };
-        let key_id = key_id.to_owned();
         self.writer
-            .write(move |write| instances::revoke_key(write, number, &key_id, at, &change))
+            .write(move |write| instances::revoke_key(write, instance, number, id, &change))
             .await
     }
 
@@ -162,14 +173,14 @@ impl Store for SqliteStore {
         &self,
         instance: InstanceId,
         id: SigningKeyId,
-        at: Timestamp,
+        cause: Cause,
         change: NewChange,
     ) -> Result<bool> {
         let Some(number) = self.instance_number(&instance) else {
             return Ok(false);
         };
         self.writer
-            .write(move |write| signing_keys::activate(write, number, id, at, &change))
+            .write(move |write| signing_keys::activate(write, instance, number, id, cause, &change))
             .await
     }
 
@@ -184,7 +195,9 @@ impl Store for SqliteStore {
             return Ok(false);
         };
         self.writer
-            .write(move |write| signing_keys::delete(write, number, id, unused_since, &change))
+            .write(move |write| {
+                signing_keys::delete(write, instance, number, id, unused_since, &change)
+            })
             .await
     }
 
@@ -206,11 +219,7 @@ impl Store for SqliteStore {
         instance: InstanceId,
         id: MachineId,
     ) -> Result<Option<Arc<MachineRow>>> {
-        let Shared { readers, index, .. } = &*self.shared;
-        let found = index.read_through(&index.machines_by_id, &id, || {
-            readers.read(|connection| machines::by_id(connection, &index.texts, instance, id))
-        })?;
-        Ok(found.filter(|machine| machine.instance == instance))
+        Ok(self.shared.index.directory.machine(&instance, &id))
     }
 
     async fn machine_with_scopes(
@@ -218,15 +227,11 @@ impl Store for SqliteStore {
         instance: InstanceId,
         id: MachineId,
     ) -> Result<Option<MachineWithScopes>> {
-        let Some(machine) = self.machine(instance, id).await? else {
-            return Ok(None);
-        };
-        let mut scoped = Vec::with_capacity(machine.scopes.len());
-        for id in machine.scopes.iter().filter_map(|id| id.parse().ok()) {
-            // One that was deleted just now is left out.
-            scoped.extend(self.machine(instance, id).await?);
-        }
-        Ok(Some(MachineWithScopes { machine, scoped }))
+        Ok(self
+            .shared
+            .index
+            .directory
+            .machine_with_scopes(&instance, &id))
     }
 
     async fn list_machines(
@@ -246,11 +251,10 @@ impl Store for SqliteStore {
         instance: InstanceId,
         id: MachineId,
         update: MachineUpdate,
-        at: Timestamp,
         change: NewChange,
     ) -> Result<Option<MachineWithScopes>> {
         self.writer
-            .write(move |write| machines::update(write, instance, id, update, at, &change))
+            .write(move |write| machines::update(write, instance, id, update, &change))
             .await
     }
 
@@ -258,11 +262,21 @@ impl Store for SqliteStore {
         &self,
         instance: InstanceId,
         id: MachineId,
-        at: Timestamp,
         change: NewChange,
     ) -> Result<bool> {
         self.writer
-            .write(move |write| machines::delete(write, instance, id, at, &change))
+            .write(move |write| machines::delete(write, instance, id, &change))
+            .await
+    }
+
+    async fn end_machine_tokens(
+        &self,
+        instance: InstanceId,
+        id: MachineId,
+        change: NewChange,
+    ) -> Result<Option<Timestamp>> {
+        self.writer
+            .write(move |write| machines::end_tokens(write, instance, id, &change))
             .await
     }
 
@@ -271,12 +285,11 @@ impl Store for SqliteStore {
         instance: InstanceId,
         from: MachineId,
         to: MachineId,
-        at: Timestamp,
         max_scopes: usize,
         change: NewChange,
     ) -> Result<InsertScope> {
         self.writer
-            .write(move |write| scopes::insert(write, instance, from, to, at, max_scopes, &change))
+            .write(move |write| scopes::insert(write, instance, from, to, max_scopes, &change))
             .await
     }
 
@@ -285,19 +298,11 @@ impl Store for SqliteStore {
         instance: InstanceId,
         from: MachineId,
         to: MachineId,
-        at: Timestamp,
         change: NewChange,
     ) -> Result<bool> {
         self.writer
-            .write(move |write| scopes::delete(write, instance, from, to, at, &change))
+            .write(move |write| scopes::delete(write, instance, from, to, &change))
             .await
-    }
-
-    async fn machine_key_by_digest(&self, digest: &Digest) -> Result<Option<Arc<MachineKeyRow>>> {
-        let Shared { readers, index, .. } = &*self.shared;
-        index.read_through(&index.machine_keys, &DigestKey(*digest), || {
-            readers.read(|connection| machine_keys::by_digest(connection, digest))
-        })
     }
 
     async fn rotate_machine_key(
@@ -307,7 +312,6 @@ impl Store for SqliteStore {
         key: NewMachineKey,
         older_expire_at: Timestamp,
         max_live: usize,
-        at: Timestamp,
         change: NewChange,
     ) -> Result<bool> {
         self.writer
@@ -319,7 +323,6 @@ impl Store for SqliteStore {
                     key,
                     older_expire_at,
                     max_live,
-                    at,
                     &change,
                 )
             })
@@ -337,20 +340,53 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn insert_token(&self, token: NewToken) -> Result<InsertToken> {
-        self.insert_within_limit(token).await
+    async fn caller(&self, presented: Presented) -> Result<Option<Caller>> {
+        let found = self.shared.index.directory.caller(presented);
+        Ok(found.map(|(caller, _)| caller))
+    }
+
+    async fn verification(
+        &self,
+        presented: Presented,
+        locator: Locator,
+    ) -> Result<Option<Verification>> {
+        let Some((caller, position)) = self.shared.index.directory.caller(presented) else {
+            return Ok(None);
+        };
+        let entry = self.token_entry(locator)?;
+        let token = entry
+            .and_then(|entry| entry.stored(locator))
+            .filter(|token| token.instance.id == caller.instance());
+        Ok(Some(Verification {
+            caller,
+            token,
+            position,
+        }))
     }
 
     async fn token(&self, instance: InstanceId, locator: Locator) -> Result<Option<StoredToken>> {
-        let Shared { readers, index, .. } = &*self.shared;
-        let found = index.read_through(&index.tokens, &locator, || {
-            readers.read(|connection| tokens::by_locator(connection, &index.texts, locator))
-        })?;
-        let Some(row) = found else { return Ok(None) };
-        let machine = self
-            .machine_by_number(row.machine)?
-            .filter(|machine| machine.instance == instance);
-        Ok(machine.map(|machine| StoredToken { row, machine }))
+        let entry = self.token_entry(locator)?;
+        let found = entry.and_then(|entry| entry.stored(locator));
+        Ok(found.filter(|token| token.instance.id == instance))
+    }
+
+    async fn find_token(&self, locator: Locator) -> Result<Option<StoredToken>> {
+        let entry = self.token_entry(locator)?;
+        Ok(entry.and_then(|entry| entry.stored(locator)))
+    }
+
+    async fn insert_token(&self, token: NewToken) -> Result<InsertToken> {
+        self.insert(token).await
+    }
+
+    async fn make_room(
+        &self,
+        instance: InstanceId,
+        machine: MachineId,
+        limit: u64,
+        now: Timestamp,
+    ) -> Result<Option<Room>> {
+        self.delete_ended(instance, machine, limit, now).await
     }
 
     async fn list_tokens(
@@ -358,13 +394,8 @@ impl Store for SqliteStore {
         instance: InstanceId,
         query: TokenQuery,
     ) -> Result<(Vec<StoredToken>, u64)> {
-        let listed = self
-            .list(move |connection, index| tokens::list(connection, &index.texts, instance, &query))
-            .await?;
-        for token in &listed.0 {
-            self.shared.index.copy_last_use(&token.row);
-        }
-        Ok(listed)
+        self.list(move |connection, index| tokens::list(connection, &index.texts, instance, &query))
+            .await
     }
 
     async fn revoke_token(
@@ -372,11 +403,11 @@ impl Store for SqliteStore {
         instance: InstanceId,
         owner: Option<MachineId>,
         id: TokenId,
-        revocation: Revocation,
+        reason: Option<Arc<str>>,
         change: NewChange,
     ) -> Result<RevokeToken> {
         self.writer
-            .write(move |write| tokens::revoke(write, instance, owner, id, revocation, &change))
+            .write(move |write| tokens::revoke(write, instance, owner, id, reason, &change))
             .await
     }
 
@@ -386,11 +417,10 @@ impl Store for SqliteStore {
         owner: Option<MachineId>,
         id: TokenId,
         update: TokenUpdate,
-        at: Timestamp,
         change: NewChange,
     ) -> Result<UpdateToken> {
         self.writer
-            .write(move |write| tokens::update(write, instance, owner, id, update, at, &change))
+            .write(move |write| tokens::update(write, instance, owner, id, update, &change))
             .await
     }
 
@@ -400,7 +430,7 @@ impl Store for SqliteStore {
             let portion = self
                 .writer
                 .write(move |write| {
-                    let tokens = tokens::erase_expired(write, now, PORTION)?;
+                    let tokens = pool::erase_expired(write, now, PORTION)?;
                     Ok(tokens + machine_keys::delete_expired(write, now, PORTION)?)
                 })
                 .await?;
@@ -416,23 +446,34 @@ impl Store for SqliteStore {
         after: Option<Locator>,
         limit: u32,
         dead_before: Timestamp,
+        now: Timestamp,
     ) -> Result<Sweep> {
         self.writer
-            .write(move |write| tokens::sweep(write, after, limit, dead_before))
+            .write(move |write| tokens::sweep(write, after, limit, dead_before, now))
             .await
     }
 
-    async fn list_changes(
-        &self,
-        instance: InstanceId,
-        after: u64,
-        limit: u32,
-    ) -> Result<Vec<Change>> {
-        let Some(number) = self.instance_number(&instance) else {
-            return Ok(Vec::new());
-        };
-        self.list(move |connection, _| changes::list(connection, number, after, limit))
+    async fn list_changes(&self, log: Log, after: After, limit: u32) -> Result<Changes> {
+        if limit <= FEW {
+            // Followers of the log do not wait for lists.
+            let read = |connection: &_| changes::list(connection, log, after, limit);
+            return self.shared.readers.read(read);
+        }
+        self.list(move |connection, _| changes::list(connection, log, after, limit))
             .await
+    }
+
+    async fn log_head(&self, log: Log) -> Result<Cursor> {
+        let head = self.shared.index.directory.head(log);
+        Ok(head.unwrap_or(Cursor::START))
+    }
+
+    async fn wait_for_changes(&self, seen: u64) -> Result<u64> {
+        let mut records = self.shared.index.directory.records();
+        match records.wait_for(|records| *records > seen).await {
+            Ok(records) => Ok(*records),
+            Err(_) => Err(StoreError::Unavailable("the store is closed".to_owned())),
+        }
     }
 
     async fn check(&self) -> Result<()> {
@@ -451,7 +492,7 @@ impl Store for SqliteStore {
             .await
     }
 
-    fn statistics(&self) -> Statistics {
-        self.count_statistics()
+    fn measures(&self) -> Vec<Measure> {
+        self.own_measures()
     }
 }

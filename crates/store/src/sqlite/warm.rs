@@ -59,8 +59,11 @@ fn warm(shared: &Shared, is_over: &AtomicBool) {
         };
         let Some(oldest) = newest.last() else { return };
         before = rows::sql_locator(oldest.id.locator());
-        for row in newest {
-            index.tokens.fill_absent(&watches, row.id.locator(), row);
+        for raw in newest {
+            let locator = raw.id.locator();
+            if let Some(entry) = index.entry(raw) {
+                index.tokens.fill_absent(&watches, locator, entry);
+            }
         }
     }
 }

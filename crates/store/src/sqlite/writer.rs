@@ -11,12 +11,11 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use countersign_protocol::change::{Cursor, Log};
 use rusqlite::Connection;
 
-use super::held::HeldTokens;
 use super::index::{Effect, Index};
-use super::issue::Askers;
-use super::jobs::{Ended, Job, Task, Write, answer};
+use super::jobs::{Askers, Ended, Job, Task, Write, answer};
 use super::queue::Queue;
 use super::rows::WriteError;
 use crate::{Result, StoreError};
@@ -83,9 +82,9 @@ impl Writer {
             connection,
             index,
             shared: Arc::clone(&shared),
-            held: HeldTokens::default(),
             askers: Askers::default(),
             effects: Vec::new(),
+            appended: Vec::new(),
             last_commit: Duration::ZERO,
             empties_log: false,
         };
@@ -185,9 +184,9 @@ struct Batches {
     connection: Connection,
     index: Arc<Index>,
     shared: Arc<Shared>,
-    held: HeldTokens,
     askers: Askers,
     effects: Vec<Effect>,
+    appended: Vec<(Log, Cursor)>,
     last_commit: Duration,
     /// Whether the log has copies of secrets that were erased.
     empties_log: bool,
@@ -233,9 +232,11 @@ impl Batches {
             return Err(reason.clone());
         }
         self.effects.clear();
+        self.appended.clear();
         let result = self.transaction(jobs);
         if let Err(error) = result {
             self.effects.clear();
+            self.appended.clear();
             if !self.connection.is_autocommit()
                 && let Err(error) = self.connection.execute_batch("ROLLBACK")
             {
@@ -258,6 +259,7 @@ impl Batches {
         for effect in self.effects.drain(..) {
             self.index.apply(effect);
         }
+        self.index.appended(&self.appended);
         Ok(())
     }
 
@@ -268,9 +270,9 @@ impl Batches {
         let mut write = Write {
             connection: &self.connection,
             index: &self.index,
-            held: &mut self.held,
             askers: &mut self.askers,
             effects: &mut self.effects,
+            appended: &mut self.appended,
             empties_log: &mut self.empties_log,
             inserting: None,
         };
@@ -351,7 +353,7 @@ impl Batches {
 
 /// Runs one operation; one that is refused is undone alone.
 fn run(job: &mut dyn Job, write: &mut Write<'_>) -> Result<(), WriteError> {
-    let effects = write.effects.len();
+    let (effects, appended) = (write.effects.len(), write.appended.len());
     let needs_savepoint = !job.is_single();
     if needs_savepoint {
         execute(write.connection, "SAVEPOINT job")?;
@@ -366,6 +368,7 @@ fn run(job: &mut dyn Job, write: &mut Write<'_>) -> Result<(), WriteError> {
                 )));
             }
             write.effects.truncate(effects);
+            write.appended.truncate(appended);
             if needs_savepoint {
                 execute(write.connection, "ROLLBACK TO job")?;
             }

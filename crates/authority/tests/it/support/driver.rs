@@ -1,7 +1,6 @@
 //! Does things to an authority, keeps the model in step, and compares the two.
 
 use std::cell::Cell;
-use std::path::Path;
 use std::sync::Arc;
 
 use countersign_authority::{
@@ -9,10 +8,11 @@ use countersign_authority::{
 };
 use countersign_protocol::ids::MachineId;
 use countersign_protocol::jwt::UnverifiedJwt;
-use serde_json::json;
+use countersign_protocol::settings::SettingsUpdate;
 
 use super::model::{Answer, End, Model, ModelKey, ModelMachine, ModelToken, Truth, Verifier, not};
-use super::{World, claiming, jwt, lasting, opaque, pooled, string_of};
+use super::{World, claiming, jwt, lasting, opaque, pooled, secret_of, string_of};
+use crate::back_end::Data;
 
 /// How an issue is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +35,10 @@ pub(crate) enum By {
 /// Something that is done. Numbers stand for machines and tokens; those beyond the last begin again at the first.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Act {
-    CreateMachine { instance: usize, scope: usize },
+    CreateMachine {
+        instance: usize,
+        scope: usize,
+    },
     DeleteMachine(usize),
     RenameMachine(usize),
     AddScope(usize, usize),
@@ -46,6 +49,10 @@ pub(crate) enum Act {
     Revoke(usize, By),
     Extend(usize, By, f64),
     Verify(usize),
+    /// All tokens of a machine.
+    EndTokens(usize),
+    /// All tokens of an instance.
+    EndAllTokens(usize),
     WriteScopesClaim(usize, bool),
     RotateSigningKey(usize),
     DeleteOldSigningKey(usize),
@@ -82,7 +89,7 @@ impl Driver {
     ];
 
     /// Makes two instances with two machines each, to be copied. Their keys go along.
-    pub(crate) async fn template() -> (tempfile::TempDir, Vec<(String, Vec<super::Bot>)>) {
+    pub(crate) async fn template() -> (Data, Vec<(String, Vec<super::Bot>)>) {
         let world = World::new().await;
         let mut instances = Vec::new();
         for name in ["home", "abroad"] {
@@ -95,7 +102,7 @@ impl Driver {
     }
 
     pub(crate) async fn new(
-        template: &Path,
+        template: &Data,
         instances: &[(String, Vec<super::Bot>)],
         is_faulty: bool,
     ) -> Self {
@@ -120,7 +127,7 @@ impl Driver {
         }
         let instances = instances.iter().map(|(key, _)| (key.clone(), true));
         Self {
-            world: Some(World::copy(template, 2).await),
+            world: Some(World::copy(template, 3).await),
             model,
             instances: instances.collect(),
             is_faulty,
@@ -143,7 +150,7 @@ impl Driver {
                 assert!(is_allowed.may_be(true), "{act:?} must be refused");
                 Outcome::Done(done)
             }
-            Err(Error::Store(error)) => {
+            Err(Error::Unavailable(error)) => {
                 assert!(self.is_faulty, "{act:?}: {error}");
                 Outcome::Lost
             }
@@ -214,7 +221,7 @@ impl Driver {
                     Err(error) => Err(error),
                 };
                 match self.sort(act, outcome, exists) {
-                    Outcome::Done(()) => self.deleted(machine, Truth::No),
+                    Outcome::Done(_) => self.deleted(machine, Truth::No),
                     Outcome::Lost if exists != Truth::No => self.deleted(machine, Truth::Maybe),
                     Outcome::Lost | Outcome::Refused => {}
                 }
@@ -261,7 +268,7 @@ impl Driver {
                     Err(error) => Err(error),
                 };
                 let new = match self.sort(act, outcome, exists) {
-                    Outcome::Done(key) => Some(key.expose().to_owned()),
+                    Outcome::Done(key) => Some(secret_of(key)),
                     Outcome::Lost => None,
                     Outcome::Refused => return,
                 };
@@ -320,23 +327,42 @@ impl Driver {
                 let token = &self.model.tokens[token % self.model.tokens.len()];
                 for instance in 0..2 {
                     if let Ok(owner) = self.owner(instance).await {
-                        self.check(&owner, Verifier::Instance(instance), token)
+                        let (key, _) = &self.instances[instance];
+                        self.check(key, &owner, Verifier::Instance(instance), token)
                             .await;
                     }
                 }
                 for machine in 0..2 {
                     if let (Ok(actor), _) = self.machine(machine).await {
-                        self.check(&actor, Verifier::Machine(machine), token).await;
+                        let key = self.model.machines[machine].keys.last().unwrap();
+                        self.check(&key.secret, &actor, Verifier::Machine(machine), token)
+                            .await;
                     }
                 }
+            }
+            Act::EndTokens(machine) => {
+                let machine = machine % count;
+                let ModelMachine {
+                    instance,
+                    id,
+                    exists,
+                    ..
+                } = self.model.machines[machine];
+                self.end_tokens(act, instance, Some(id), exists).await;
+            }
+            Act::EndAllTokens(instance) => {
+                self.end_tokens(act, instance % 2, None, Truth::Yes).await;
             }
             Act::WriteScopesClaim(instance, is_on) => {
                 let outcome = match self.owner(instance % 2).await {
                     Ok(owner) => {
-                        let changes = json!({"jwt_scopes_claim": is_on});
+                        let update = SettingsUpdate {
+                            jwt_scopes_claim: Some(is_on),
+                            ..SettingsUpdate::default()
+                        };
                         self.world()
                             .authority
-                            .update_instance_settings(&owner, &changes)
+                            .update_instance_settings(&owner, &update)
                             .await
                     }
                     Err(error) => Err(error),
@@ -374,22 +400,52 @@ impl Driver {
         }
     }
 
+    /// Ends the tokens of one machine of the instance, or of all.
+    async fn end_tokens(
+        &mut self,
+        act: Act,
+        instance: usize,
+        machine: Option<MachineId>,
+        exists: Truth,
+    ) {
+        let outcome = match self.owner(instance).await {
+            Ok(owner) => self.world().authority.end_tokens(&owner, machine).await,
+            Err(error) => Err(error),
+        };
+        let ended = match self.sort(act, outcome, exists) {
+            Outcome::Done(_) => Truth::Yes,
+            Outcome::Lost if exists != Truth::No => Truth::Maybe,
+            Outcome::Lost | Outcome::Refused => return,
+        };
+        let Model {
+            machines, tokens, ..
+        } = &mut self.model;
+        for token in tokens {
+            let subject = &machines[token.machine];
+            let is_meant =
+                subject.instance == instance && machine.is_none_or(|machine| machine == subject.id);
+            if is_meant && token.revoked != Truth::Yes {
+                token.revoked = ended;
+            }
+        }
+    }
+
     async fn create_machine(&mut self, act: Act, instance: usize, scope: usize) {
         let callee = &self.model.machines[scope];
         let (to, is_here) = (callee.id, callee.instance == instance);
         let is_allowed = if is_here { callee.exists } else { Truth::No };
         let request = MachineRequest {
             name: "new".to_owned(),
-            scoped_machines: vec![to],
-            default_token_ttl: 3600,
+            scoped_machines: vec![to.to_string()],
+            default_token_ttl: Some(3600),
         };
         let outcome = match self.owner(instance).await {
             Ok(owner) => self.world().authority.create_machine(&owner, request).await,
             Err(error) => Err(error),
         };
         if let Outcome::Done(created) = self.sort(act, outcome, is_allowed) {
-            let secret = created.key.expose().to_owned();
-            let id = created.machine.machine.id;
+            let id = created.id;
+            let secret = created.secret_key.unwrap().0;
             let key = ModelKey {
                 secret,
                 end: End::never(),
@@ -475,7 +531,7 @@ impl Driver {
             Err(error) => Err(error),
         };
         match self.sort(act, outcome, is_allowed) {
-            Outcome::Done(()) => self.model.machines[from].set_scope(callee, Truth::No),
+            Outcome::Done(_) => self.model.machines[from].set_scope(callee, Truth::No),
             Outcome::Lost if is_allowed != Truth::No => {
                 self.model.machines[from].set_scope(callee, Truth::Maybe);
             }
@@ -639,38 +695,44 @@ impl Driver {
         }
     }
 
-    async fn check(&self, actor: &Actor, verifier: Verifier, token: &ModelToken) {
+    /// Lets an actor, and whoever presents its key, verify a token.
+    async fn check(&self, key: &str, actor: &Actor, verifier: Verifier, token: &ModelToken) {
+        let authority = &self.world().authority;
         let expected = self.model.answers(verifier, token, self.now());
-        let answer = match self.world().authority.verify(actor, &token.string).await {
-            Ok(body) => {
-                assert_eq!(
-                    (body.id, body.revoked, body.expired),
-                    (token.id, false, false)
-                );
-                Answer::Valid
-            }
-            Err(Error::TokenRefused { refusal, .. }) => Answer::Refused(refusal),
-            Err(Error::Store(_)) if self.is_faulty => return,
-            Err(error) => panic!("{verifier:?} on {token:?}: {error}"),
-        };
-        let place = Self::ANSWERS.iter().position(|known| *known == answer);
-        let seen = &self.seen[place.unwrap()];
-        seen.set(seen.get() + 1);
-        assert!(
-            expected.contains(&answer),
-            "{verifier:?} on {token:?}: {answer:?}, not one of {expected:?}"
-        );
+        let outcomes = [
+            authority.verify(actor, &token.string).await,
+            authority.verify_presented(key, &token.string).await,
+        ];
+        for outcome in outcomes {
+            let answer = match outcome {
+                Ok(body) => {
+                    assert_eq!(
+                        (body.id, body.revoked, body.expired),
+                        (token.id, false, false)
+                    );
+                    Answer::Valid
+                }
+                Err(Error::TokenRefused { refusal, .. }) => Answer::Refused(refusal),
+                Err(Error::Unavailable(_)) if self.is_faulty => continue,
+                Err(error) => panic!("{verifier:?} on {token:?}: {error}"),
+            };
+            let place = Self::ANSWERS.iter().position(|known| *known == answer);
+            let seen = &self.seen[place.unwrap()];
+            seen.set(seen.get() + 1);
+            assert!(
+                expected.contains(&answer),
+                "{verifier:?} on {token:?}: {answer:?}, not one of {expected:?}"
+            );
+        }
     }
 
     /// Lets every actor verify every token, and tries every key.
     pub(crate) async fn check_all(&self) {
         self.world().store.rest(true);
         let mut actors = Vec::new();
-        for instance in 0..self.instances.len() {
-            actors.push((
-                self.owner(instance).await.unwrap(),
-                Verifier::Instance(instance),
-            ));
+        for (instance, (key, _)) in self.instances.iter().enumerate() {
+            let owner = self.owner(instance).await.unwrap();
+            actors.push((key, owner, Verifier::Instance(instance)));
         }
         for (number, machine) in self.model.machines.iter().enumerate() {
             let mut found = None;
@@ -683,13 +745,17 @@ impl Driver {
                 } else if machine.exists == Truth::Yes && is_over == Truth::No {
                     assert!(actor.is_ok(), "{machine:?}: {actor:?}");
                 }
-                found = actor.ok().or(found);
+                let verifier = Verifier::Machine(number);
+                found = actor
+                    .ok()
+                    .map(|actor| (&key.secret, actor, verifier))
+                    .or(found);
             }
-            actors.extend(found.map(|actor| (actor, Verifier::Machine(number))));
+            actors.extend(found);
         }
-        for (actor, verifier) in &actors {
+        for (key, actor, verifier) in &actors {
             for token in &self.model.tokens {
-                self.check(actor, *verifier, token).await;
+                self.check(key, actor, *verifier, token).await;
             }
         }
         self.world().store.rest(false);

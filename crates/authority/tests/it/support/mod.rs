@@ -1,4 +1,4 @@
-//! What every test begins with: an authority on SQLite in a folder of its own, and short ways to make things in it.
+//! What every test begins with: an authority with data of its own, and short ways to make things in it.
 
 pub(crate) mod driver;
 #[expect(dead_code, reason = "the server's tests use the rest")]
@@ -6,35 +6,36 @@ pub(crate) mod faulty;
 pub(crate) mod model;
 pub(crate) mod sources;
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_authority::{
     Accepts, Actor, Authority, AuthorityOptions, Error, Invalid, IssueRequest, IssuedToken,
-    MachineRequest, MasterKey, Problem, Refusal, TokenFormat, UpdateRequest,
+    ListTokens, MachineRequest, MasterKey, Operator, Problem, Refusal, UpdateRequest, WhoAmI,
 };
-use countersign_protocol::body::M2mToken;
+use countersign_protocol::body::{Change, M2mToken, M2mTokenList, MachineSecretKey};
+use countersign_protocol::change::ChangeKind;
 use countersign_protocol::claims::Claims;
-use countersign_protocol::ids::{MachineId, TokenId};
-use countersign_store::sqlite::{SqliteOptions, SqliteStore};
-use countersign_store::{Change, Store};
+use countersign_protocol::ids::{InstanceId, MachineId, TokenId};
+use countersign_protocol::settings::{InstanceSettings, SettingsUpdate};
+use countersign_protocol::token::TokenFormat;
+use countersign_store::{OpenStore, Store};
 use serde_json::Value;
-use tempfile::TempDir;
 
+use crate::back_end::Data;
 use faulty::FaultyStore;
 use sources::{ManualClock, SeededRandom};
 
-/// An authority and all that it stands on.
+/// An authority and everything that it uses.
 pub(crate) struct World {
     pub(crate) authority: Arc<Authority>,
+    pub(crate) operator: Operator,
     pub(crate) store: Arc<FaultyStore>,
     pub(crate) clock: Arc<ManualClock>,
-    random: Arc<SeededRandom>,
-    master: MasterKey,
-    options: AuthorityOptions,
-    folder: TempDir,
+    pub(crate) random: Arc<SeededRandom>,
+    pub(crate) options: AuthorityOptions,
+    pub(crate) data: Data,
 }
 
 /// A machine and its newest key.
@@ -44,118 +45,117 @@ pub(crate) struct Bot {
     pub(crate) key: String,
 }
 
+/// The options that tests begin with.
+pub(crate) fn options() -> AuthorityOptions {
+    AuthorityOptions {
+        public_url: "https://auth.example.com".to_owned(),
+        ..AuthorityOptions::default()
+    }
+}
+
+/// The master key of every world.
+pub(crate) fn master_key() -> MasterKey {
+    MasterKey::generate(&SeededRandom::new(1))
+}
+
 impl World {
     /// An authority without instances.
     pub(crate) async fn new() -> Self {
-        Self::with_options(AuthorityOptions {
-            public_url: "https://auth.example.com".to_owned(),
-            ..AuthorityOptions::default()
-        })
-        .await
+        Self::with_options(options()).await
     }
 
     pub(crate) async fn with_options(options: AuthorityOptions) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let random = Arc::new(SeededRandom::new(1));
-        let master = MasterKey::generate(&*random);
+        let (data, store) = Data::new();
+        let random = Arc::new(SeededRandom::new(2));
         let clock = Arc::new(ManualClock::default());
-        let store = SqliteStore::create(folder.path(), SqliteOptions::default()).unwrap();
-        Authority::initialise(&store, &master, &*clock, &*random)
+        Authority::initialize(&store, &master_key(), &*clock, &*random)
             .await
             .unwrap();
-        Self::open(folder, store, clock, random, master, options).await
+        Self::open(data, store, clock, random, options).await
     }
 
-    async fn open(
-        folder: TempDir,
-        store: SqliteStore,
+    pub(crate) async fn open(
+        data: Data,
+        store: OpenStore,
         clock: Arc<ManualClock>,
         random: Arc<SeededRandom>,
-        master: MasterKey,
         options: AuthorityOptions,
     ) -> Self {
-        let store = Arc::new(FaultyStore::new(Arc::new(store)));
-        let authority = Authority::open(
-            Arc::clone(&store) as Arc<dyn Store>,
+        let store = Arc::new(FaultyStore::new(store.into_store()));
+        let master = master_key();
+        let opened = Authority::open(
+            OpenStore::from(Arc::clone(&store) as Arc<dyn Store>),
             &master,
             Arc::clone(&clock) as _,
             Arc::clone(&random) as _,
             options.clone(),
         );
-        let authority = Arc::new(authority.await.unwrap());
+        let (authority, operator) = opened.await.unwrap();
         Self {
-            authority,
+            authority: Arc::new(authority),
+            operator,
             store,
             clock,
             random,
-            master,
             options,
-            folder,
+            data,
         }
     }
 
-    /// The process ends and starts again, without a word of farewell.
+    /// Ends the process without any preparation and starts it again.
     pub(crate) async fn restart(self) -> Self {
         let Self {
             authority,
             store,
             clock,
             random,
-            master,
             options,
-            folder,
+            data,
+            ..
         } = self;
         drop(authority);
         drop(store);
-        let store = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();
-        Self::open(folder, store, clock, random, master, options).await
+        let store = data.open();
+        Self::open(data, store, clock, random, options).await
     }
 
-    /// A second world with the same past. The first one must rest meanwhile: files are copied.
-    pub(crate) async fn copy(template: &Path, seed: u64) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        for file in std::fs::read_dir(template).unwrap() {
-            let file = file.unwrap();
-            std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
-        }
-        let master = MasterKey::generate(&SeededRandom::new(1));
+    /// A second world with the same past. Nothing else may have the template open.
+    pub(crate) async fn copy(template: &Data, seed: u64) -> Self {
+        let data = template.copy();
+        let store = data.open();
         let random = Arc::new(SeededRandom::new(seed));
-        // Power cuts are the matter of other tests; here many short stories are told.
-        let hasty = SqliteOptions {
-            synchronous_normal_for_proof: true,
-            ..SqliteOptions::default()
-        };
-        let store = SqliteStore::open(folder.path(), hasty).unwrap();
-        let options = AuthorityOptions {
-            public_url: "https://auth.example.com".to_owned(),
-            ..AuthorityOptions::default()
-        };
-        Self::open(
-            folder,
-            store,
-            Arc::new(ManualClock::default()),
-            random,
-            master,
-            options,
-        )
-        .await
+        Self::open(data, store, Arc::default(), random, options()).await
     }
 
-    /// Ends the authority and leaves its folder, to be copied.
-    pub(crate) fn into_template(self) -> TempDir {
+    /// Ends the authority and leaves its data, to be copied.
+    pub(crate) fn into_template(self) -> Data {
         drop(self.authority);
         drop(self.store);
-        self.folder
-    }
-
-    pub(crate) fn database(&self) -> PathBuf {
-        self.folder.path().join("countersign.db")
+        self.data
     }
 
     /// A new instance; its key.
     pub(crate) async fn instance(&self, name: &str) -> String {
-        let created = self.authority.create_instance(name, false).await.unwrap();
-        created.key.expose().to_owned()
+        let created = self.authority.create_instance(&self.operator, name, false);
+        created.await.unwrap().key.expose().to_owned()
+    }
+
+    /// The id of the instance that a key belongs to.
+    pub(crate) async fn instance_id(&self, key: &str) -> InstanceId {
+        self.actor(key).await.instance_id()
+    }
+
+    /// The settings of an instance.
+    pub(crate) async fn settings(&self, instance_key: &str) -> InstanceSettings {
+        let owner = self.actor(instance_key).await;
+        self.authority.instance(&owner).await.unwrap().settings
+    }
+
+    /// The operator as an administrator of an instance.
+    pub(crate) async fn operator_for(&self, instance_key: &str) -> Actor {
+        let instance = self.instance_id(instance_key).await;
+        let operator = self.authority.operator_for(&self.operator, instance);
+        operator.await.unwrap()
     }
 
     /// Whoever holds this key.
@@ -170,8 +170,8 @@ impl World {
     pub(crate) async fn machine(&self, instance_key: &str, name: &str, scopes: &[&Bot]) -> Bot {
         let request = MachineRequest {
             name: name.to_owned(),
-            scoped_machines: scopes.iter().map(|bot| bot.id).collect(),
-            default_token_ttl: 3600,
+            scoped_machines: scopes.iter().map(|bot| bot.id.to_string()).collect(),
+            default_token_ttl: None,
         };
         let owner = self.actor(instance_key).await;
         let created = self
@@ -180,8 +180,8 @@ impl World {
             .await
             .unwrap();
         Bot {
-            id: created.machine.machine.id,
-            key: created.key.expose().to_owned(),
+            id: created.id,
+            key: created.secret_key.unwrap().0,
         }
     }
 
@@ -213,23 +213,76 @@ impl World {
     /// Changes settings of the instance.
     pub(crate) async fn set(&self, instance_key: &str, settings: Value) {
         let owner = self.actor(instance_key).await;
-        self.authority
-            .update_instance_settings(&owner, &settings)
-            .await
-            .unwrap();
+        self.try_set(&owner, &settings).await.unwrap();
     }
 
-    /// The kinds and subjects of an instance's change log.
+    /// Reads settings as the API does, and changes them.
+    pub(crate) async fn try_set(&self, actor: &Actor, settings: &Value) -> Result<(), Error> {
+        let update = settings_update(settings)?;
+        let updated = self.authority.update_instance_settings(actor, &update);
+        updated.await.map(drop)
+    }
+
+    /// The records of an instance's change log.
     pub(crate) async fn log(&self, instance_key: &str) -> Vec<Change> {
         let owner = self.actor(instance_key).await;
-        self.authority.list_changes(&owner, 0).await.unwrap()
+        self.authority.list_changes(&owner, None).await.unwrap()
     }
 
-    /// What the log's entries are about, oldest first.
+    /// The kinds of the log's records, oldest first.
     pub(crate) async fn logged(&self, instance_key: &str) -> Vec<&'static str> {
         let log = self.log(instance_key).await;
         log.iter().map(|change| change.kind.as_str()).collect()
     }
+
+    /// The number of records of one kind.
+    pub(crate) async fn count_logged(&self, instance_key: &str, kind: ChangeKind) -> usize {
+        let log = self.log(instance_key).await;
+        log.iter().filter(|change| change.kind == kind).count()
+    }
+
+    /// Up to 100 tokens of a machine, in all formats and states.
+    pub(crate) async fn all_tokens(&self, actor: &Actor, machine: MachineId) -> M2mTokenList {
+        let listed = self.authority.list_tokens(actor, all_of(machine));
+        listed.await.unwrap()
+    }
+
+    /// What a token that is presented as a credential stands for.
+    pub(crate) async fn own_token(&self, token: &str) -> Result<M2mToken, Error> {
+        match self.authority.whoami(token).await? {
+            WhoAmI::Token { token } => Ok(token),
+            other => panic!("not a token: {other:?}"),
+        }
+    }
+
+    /// Waits until so many calls of the store wait.
+    pub(crate) async fn until_waiting(&self, calls: u64) {
+        while self.store.waiting() < calls {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(self.store.waiting(), calls);
+    }
+}
+
+/// Up to 100 tokens of a machine, in all formats and states.
+pub(crate) fn all_of(machine: MachineId) -> ListTokens {
+    ListTokens {
+        subject: Some(machine.to_string()),
+        revoked: true,
+        expired: true,
+        format: Some("all".to_owned()),
+        limit: Some(100),
+        offset: None,
+    }
+}
+
+/// Settings as the API reads them.
+pub(crate) fn settings_update(settings: &Value) -> Result<SettingsUpdate, Invalid> {
+    let mut update = SettingsUpdate::default();
+    for (name, value) in settings.as_object().unwrap() {
+        update.set(name, value.clone())?;
+    }
+    Ok(update)
 }
 
 /// Two machines of a first instance, of which the first may call the second, and a stranger in a second instance.
@@ -274,12 +327,7 @@ impl std::ops::Deref for Story {
 
 /// A token as SDKs ask for it when nothing is said.
 pub(crate) fn opaque() -> IssueRequest {
-    IssueRequest {
-        format: TokenFormat::Opaque,
-        seconds_until_expiration: None,
-        claims: None,
-        min_remaining_ttl_seconds: None,
-    }
+    IssueRequest::default()
 }
 
 pub(crate) fn jwt() -> IssueRequest {
@@ -315,7 +363,7 @@ pub(crate) fn claims(text: &str) -> Option<Claims> {
 
 pub(crate) fn revoke_it(reason: &str) -> UpdateRequest {
     UpdateRequest {
-        revoke: true,
+        revoked: Some(true),
         revocation_reason: Some(reason.to_owned()),
         ..UpdateRequest::default()
     }
@@ -337,10 +385,15 @@ pub(crate) fn refusal_of<T>(outcome: Result<T, Error>) -> Option<(Refusal, bool)
     }
 }
 
+/// The text of a rotated or revealed key.
+pub(crate) fn secret_of(key: MachineSecretKey) -> String {
+    key.secret.0
+}
+
 /// The parameter that is wrong and how.
 pub(crate) fn problem_of<T>(outcome: Result<T, Error>) -> (String, Problem) {
     match outcome {
-        Err(Error::Invalid(Invalid { name, problem })) => (name.into_owned(), problem),
+        Err(Error::Invalid(Invalid { name, problem, .. })) => (name.into_owned(), problem),
         Err(error) => panic!("another error: {error}"),
         Ok(_) => panic!("it was accepted"),
     }

@@ -7,8 +7,7 @@ use countersign_authority::{
 };
 use countersign_client::{Client, CreatedMachine, MachineId, NewMachine};
 use countersign_server::{Server, ServerOptions};
-use countersign_store::Store;
-use countersign_store::sqlite::{SqliteOptions, SqliteStore};
+use countersign_store::{StoreChoice, StoreOptions};
 use tempfile::TempDir;
 
 /// An authority with one instance.
@@ -30,9 +29,9 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let random = Arc::new(SystemRandom);
         let master = MasterKey::generate(&*random);
-        let store = SqliteStore::create(folder.path(), SqliteOptions::default()).unwrap();
-        let store = Arc::new(store) as Arc<dyn Store>;
-        Authority::initialise(&*store, &master, &*clock, &*random)
+        let choice = StoreChoice::from(folder.path());
+        let store = choice.create(StoreOptions::default()).unwrap();
+        Authority::initialize(&store, &master, &*clock, &*random)
             .await
             .unwrap();
         let options = AuthorityOptions {
@@ -40,8 +39,10 @@ impl World {
             ..AuthorityOptions::default()
         };
         let authority = Authority::open(store, &master, clock, Arc::clone(&random) as _, options);
-        let authority = Arc::new(authority.await.unwrap());
-        let created = authority.create_instance("test", false).await.unwrap();
+        let (authority, operator) = authority.await.unwrap();
+        let authority = Arc::new(authority);
+        let created = authority.create_instance(&operator, "test", false);
+        let created = created.await.unwrap();
         let options = ServerOptions {
             listen: "127.0.0.1:0".parse().unwrap(),
             admin_listen: None,

@@ -1,8 +1,8 @@
 //! Who am I, and the caller's instance: settings, keys, change log. All extensions.
 
-use countersign_authority::InstanceSettings;
 use countersign_protocol::error::ErrorCode;
 use countersign_protocol::limits::MAX_SAFE_INTEGER;
+use countersign_protocol::settings::InstanceSettings;
 
 use super::{Description, INSTANCE, START, body_problems_of, not_found};
 use crate::openapi::examples;
@@ -134,7 +134,7 @@ fn list_changes() -> Description {
         INSTANCE,
         "Read the change log",
         "Everything that was changed, by whom and when, in order. Programs follow it by asking for what comes after the last \
-         sequence number that they saw. Creating and verifying tokens is no change.",
+         sequence number that they saw. A token that a machine creates for itself is no change, nor is a verification.",
     )
     .query(
         after,

@@ -1,6 +1,6 @@
 //! Who am I, the instance, its settings and keys, and the change log.
 
-use countersign_authority::ChangeKind;
+use countersign_protocol::change::ChangeKind;
 use countersign_protocol::limits::{MAX_ISSUER_LENGTH, MAX_TOKEN_TTL_SECONDS};
 
 use super::*;
@@ -86,7 +86,9 @@ pub(super) fn schemas() -> Vec<(&'static str, Node)> {
             one_of(
                 ChangeKind::ALL
                     .iter()
-                    .map(|(_, name)| *name)
+                    // It stands in the log of the whole authority, which nobody can read here.
+                    .filter(|kind| **kind != ChangeKind::AuthorityInitialized)
+                    .map(|kind| kind.as_str())
                     .collect::<Vec<_>>(),
                 "What happened.",
             ),
@@ -94,7 +96,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Node)> {
         ("subject", text("To what: an id.")),
         (
             "detail",
-            typed("object").with("description", "What changed. Never a secret."),
+            typed("object").with("description", "The ids and values that a reader needs in order to act. Its members depend on `kind`. Never a secret."),
         ),
     ]);
     vec![

@@ -11,16 +11,15 @@ pub(crate) mod sources;
 
 use std::sync::Arc;
 
-use countersign_authority::{Authority, AuthorityOptions, MasterKey};
+use countersign_authority::{Authority, AuthorityOptions, MasterKey, Operator};
 use countersign_server::{Server, ServerOptions};
-use countersign_store::Store;
-use countersign_store::sqlite::{SqliteOptions, SqliteStore};
+use countersign_store::{OpenStore, Store};
 use serde_json::Value;
-use tempfile::TempDir;
 
 use self::faulty::FaultyStore;
 use self::http::{Client, Reply, Request};
 use self::sources::{ManualClock, SeededRandom};
+use crate::back_end::Data;
 
 /// A server with one instance.
 pub(crate) struct Api {
@@ -28,10 +27,11 @@ pub(crate) struct Api {
     pub(crate) store: Arc<FaultyStore>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) authority: Arc<Authority>,
+    operator: Operator,
     /// The key of the instance.
     pub(crate) sk: String,
     runtime: tokio::runtime::Runtime,
-    pub(crate) folder: TempDir,
+    _data: Data,
 }
 
 /// A machine, as its creation answered.
@@ -72,12 +72,11 @@ impl Api {
             .enable_all()
             .build()
             .unwrap();
-        let folder = tempfile::tempdir().unwrap();
         let random = Arc::new(SeededRandom::new(1));
         let clock = Arc::new(ManualClock::default());
         let master = MasterKey::generate(&*random);
-        let store = SqliteStore::create(folder.path(), SqliteOptions::default()).unwrap();
-        let store = Arc::new(FaultyStore::new(Arc::new(store)));
+        let (data, store) = Data::new();
+        let store = Arc::new(FaultyStore::new(store.into_store()));
         let mut options = ServerOptions {
             listen: "127.0.0.1:0".parse().unwrap(),
             admin_listen: None,
@@ -86,8 +85,9 @@ impl Api {
             trusted_proxies: Vec::new(),
         };
         change(&mut options);
-        let (authority, sk) = runtime.block_on(async {
-            Authority::initialise(&*store, &master, &*clock, &*random)
+        let (authority, operator, sk) = runtime.block_on(async {
+            let open = || OpenStore::from(Arc::clone(&store) as Arc<dyn Store>);
+            Authority::initialize(&open(), &master, &*clock, &*random)
                 .await
                 .unwrap();
             let mut settings = AuthorityOptions {
@@ -95,16 +95,12 @@ impl Api {
                 ..AuthorityOptions::default()
             };
             change_authority(&mut settings);
-            let (dyn_store, dyn_clock) = (
-                Arc::clone(&store) as Arc<dyn Store>,
-                Arc::clone(&clock) as _,
-            );
-            let dyn_random = Arc::clone(&random) as _;
-            let authority =
-                Authority::open(dyn_store, &master, dyn_clock, dyn_random, settings).await;
-            let authority = authority.unwrap();
-            let created = authority.create_instance("test", false).await.unwrap();
-            (Arc::new(authority), created.key.expose().to_owned())
+            let (clock, random) = (Arc::clone(&clock) as _, Arc::clone(&random) as _);
+            let opened = Authority::open(open(), &master, clock, random, settings).await;
+            let (authority, operator) = opened.unwrap();
+            let created = authority.create_instance(&operator, "test", false).await;
+            let sk = created.unwrap().key.expose().to_owned();
+            (Arc::new(authority), operator, sk)
         });
         let server = Server::start(Arc::clone(&authority), random, &options).unwrap();
         Self {
@@ -112,9 +108,10 @@ impl Api {
             store,
             clock,
             authority,
+            operator,
             sk,
             runtime,
-            folder,
+            _data: data,
         }
     }
 
@@ -125,8 +122,10 @@ impl Api {
 
     /// A second instance; its key.
     pub(crate) fn second_instance(&self) -> String {
-        let created = self.wait(self.authority.create_instance("second", false));
-        created.unwrap().key.expose().to_owned()
+        let created = self
+            .authority
+            .create_instance(&self.operator, "second", false);
+        self.wait(created).unwrap().key.expose().to_owned()
     }
 
     pub(crate) fn client(&self) -> Client {

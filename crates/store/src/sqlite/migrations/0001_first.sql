@@ -15,22 +15,29 @@ CREATE TABLE data_keys (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE instances (
-    number     INTEGER PRIMARY KEY AUTOINCREMENT,
-    id         TEXT NOT NULL UNIQUE,
-    name       TEXT NOT NULL,
-    settings   TEXT NOT NULL,
-    revision   INTEGER NOT NULL,
-    created_at INTEGER NOT NULL
+    number        INTEGER PRIMARY KEY AUTOINCREMENT,
+    id            TEXT NOT NULL UNIQUE,
+    name          TEXT NOT NULL,
+    is_default    INTEGER NOT NULL,
+    settings      TEXT NOT NULL,
+    revision      INTEGER NOT NULL,
+    -- The cut-off: tokens created before it are refused.
+    issued_before INTEGER,
+    -- Time since which every JWT carries the authority's claim of scopes.
+    local_since   INTEGER,
+    created_at    INTEGER NOT NULL
 ) STRICT;
+CREATE UNIQUE INDEX instances_default ON instances (is_default) WHERE is_default;
 
 CREATE TABLE instance_keys (
     number         INTEGER PRIMARY KEY,
-    id             TEXT NOT NULL UNIQUE,
+    id             TEXT NOT NULL,
     instance       INTEGER NOT NULL REFERENCES instances (number),
     digest         BLOB NOT NULL UNIQUE,
     digest_version INTEGER NOT NULL,
     created_at     INTEGER NOT NULL,
-    revoked_at     INTEGER
+    revoked_at     INTEGER,
+    UNIQUE (instance, id)
 ) STRICT;
 CREATE INDEX instance_keys_by_instance ON instance_keys (instance, number);
 
@@ -61,21 +68,33 @@ CREATE TABLE machines (
     -- The ids of the machines it may call, oldest scope first, separated by spaces: the table scopes once more.
     scopes            TEXT NOT NULL,
     revision          INTEGER NOT NULL,
+    -- The cut-off: tokens created before it are refused.
+    issued_before     INTEGER,
     created_at        INTEGER NOT NULL,
     updated_at        INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX machines_by_age ON machines (instance, created_at, id);
 CREATE INDEX machines_by_name ON machines (instance, name, id);
 
+-- The id of a deleted machine is never reused: receivers may remember it after its row is gone.
+CREATE TABLE deleted_machines (
+    id         TEXT PRIMARY KEY,
+    instance   INTEGER NOT NULL REFERENCES instances (number),
+    deleted_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX deleted_machines_by_time ON deleted_machines (instance, deleted_at);
+
 CREATE TABLE machine_keys (
-    -- Grows with age. Never used twice: a token that is about to be written names the key that asked for it.
+    -- Grows with age.
     number         INTEGER PRIMARY KEY AUTOINCREMENT,
+    id             TEXT NOT NULL,
     machine        INTEGER NOT NULL REFERENCES machines (number),
     digest         BLOB NOT NULL UNIQUE,
     digest_version INTEGER NOT NULL,
     sealed         BLOB,
     created_at     INTEGER NOT NULL,
-    expires_at     INTEGER
+    expires_at     INTEGER,
+    UNIQUE (machine, id)
 ) STRICT;
 CREATE INDEX machine_keys_by_machine ON machine_keys (machine, number);
 CREATE INDEX machine_keys_by_end ON machine_keys (expires_at) WHERE expires_at IS NOT NULL;
@@ -102,14 +121,15 @@ CREATE TABLE tokens (
     digest_version    INTEGER,
     -- NULL for an opaque token.
     signing_key       TEXT,
-    scopes            TEXT NOT NULL,
-    claims            TEXT,
     created_at        INTEGER NOT NULL,
     -- The largest integer for never.
     expires_at        INTEGER NOT NULL,
     revoked_at        INTEGER,
-    revocation_reason TEXT,
     last_used_at      INTEGER,
+    -- Columns that may be long come last, so that a search by time reads no extra pages.
+    scopes            TEXT NOT NULL,
+    claims            TEXT,
+    revocation_reason TEXT,
     -- Equal for tokens that may stand for each other; only together with sealed.
     pool_key          BLOB,
     sealed            BLOB
@@ -119,8 +139,11 @@ CREATE INDEX tokens_pooled ON tokens (machine, pool_key, expires_at) WHERE pool_
 CREATE INDEX tokens_sealed ON tokens (expires_at) WHERE sealed IS NOT NULL;
 
 CREATE TABLE changes (
-    instance      INTEGER NOT NULL REFERENCES instances (number),
+    -- The instance's number; 0 for the log of the authority.
+    log           INTEGER NOT NULL,
     sequence      INTEGER NOT NULL,
+    -- Format version of the record.
+    version       INTEGER NOT NULL,
     at            INTEGER NOT NULL,
     actor         TEXT NOT NULL,
     kind          TEXT NOT NULL,
@@ -128,5 +151,5 @@ CREATE TABLE changes (
     detail        TEXT NOT NULL,
     chain_version INTEGER NOT NULL,
     code          BLOB NOT NULL,
-    PRIMARY KEY (instance, sequence)
+    PRIMARY KEY (log, sequence)
 ) STRICT, WITHOUT ROWID;

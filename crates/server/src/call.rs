@@ -1,0 +1,175 @@
+//! Defines the data for answering requests: what all requests share, and a handler's view of one request.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use countersign_authority::{Accepts, Actor, Authority, Error};
+use countersign_protocol::error::ErrorCode;
+use countersign_protocol::random::Random;
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, USER_AGENT};
+use tokio::sync::Semaphore;
+
+use crate::body::BodyProblem;
+use crate::budget::Budget;
+use crate::docs::Docs;
+use crate::metrics::Metrics;
+use crate::reply::{ApiError, Habit};
+use crate::route::{Captures, Operation, Row};
+
+/// The data that every request needs.
+pub(crate) struct App {
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) turns: Arc<Semaphore>,
+    /// Budget for the machines in large pages that are being built.
+    pub(crate) listed: Arc<Budget>,
+    /// Budget for large answers that are being sent, in KiB.
+    pub(crate) large: Arc<Budget>,
+    pub(crate) trusted_proxies: Vec<IpAddr>,
+    /// The operations that this listener serves.
+    pub(crate) exposure: Exposure,
+    pub(crate) docs: Arc<Docs>,
+}
+
+/// The operations that a listener serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exposure {
+    /// The API, its documentation and the health checks.
+    Api,
+    /// The same and the metrics, for a listener that only this machine can reach.
+    ApiAndMetrics,
+    /// The metrics and the health checks.
+    Metrics,
+}
+
+impl Exposure {
+    pub(crate) fn includes(self, operation: Operation) -> bool {
+        match operation {
+            Operation::Healthz | Operation::Readyz => true,
+            Operation::Metrics => self != Self::Api,
+            _ => self != Self::Metrics,
+        }
+    }
+}
+
+/// A handler's view of a request. Its credential is already checked, unless the handler itself checks it.
+pub(crate) struct Call<'a> {
+    pub(crate) app: &'a App,
+    pub(crate) row: &'static Row,
+    pub(crate) captures: Captures<'a>,
+    pub(crate) query: Option<&'a str>,
+    pub(crate) headers: &'a HeaderMap,
+    /// See [`Call::body`].
+    pub(crate) body: Result<Bytes, BodyProblem>,
+    pub(crate) address: IpAddr,
+    /// See [`Call::actor`].
+    pub(crate) actor: Option<Actor>,
+}
+
+impl Call<'_> {
+    /// Returns the caller. Operations that are public in the table have no caller.
+    pub(crate) fn actor(&self) -> Result<&Actor, ApiError> {
+        self.actor
+            .as_ref()
+            .ok_or_else(|| ApiError::new(ErrorCode::AuthorizationHeaderFormatInvalid))
+    }
+
+    /// Returns the body, which is complete and has a JSON content type.
+    pub(crate) fn body(&self) -> Result<&Bytes, ApiError> {
+        let worded = |problem: &BodyProblem| problem.worded(self.row.habit);
+        self.body.as_ref().map_err(worded)
+    }
+
+    /// Returns the credential of the only `Authorization` header, which must use the Bearer scheme (RFC 6750 section
+    /// 2.1).
+    pub(crate) fn credential(&self) -> Result<&str, ApiError> {
+        only_credential(self.headers).ok_or_else(|| {
+            let limited = self.app.failed(self.address).err();
+            limited.unwrap_or_else(|| ApiError::new(ErrorCode::AuthorizationHeaderFormatInvalid))
+        })
+    }
+
+    /// Finds the actor that presents the credential.
+    pub(crate) async fn authenticate(&self, accepts: Accepts) -> Result<Actor, ApiError> {
+        let credential = self.credential()?;
+        let found = self.app.authority.authenticate(credential, accepts).await;
+        found.map_err(|error| self.unauthenticated(error))
+    }
+
+    /// Converts an authentication error for the API, and counts it if the credential is invalid.
+    pub(crate) fn unauthenticated(&self, error: Error) -> ApiError {
+        let habit = match error {
+            Error::InstanceKeyInvalid | Error::MachineKeyInvalid | Error::CredentialMalformed => {
+                if let Err(limited) = self.app.failed(self.address) {
+                    return limited;
+                }
+                Habit::Parameters
+            }
+            _ => self.row.habit,
+        };
+        ApiError::from_authority(habit, error)
+    }
+
+    /// Converts a refusal for the API, in the wording of the route's service.
+    pub(crate) fn refused(&self, error: Error) -> ApiError {
+        ApiError::from_authority(self.row.habit, error)
+    }
+
+    pub(crate) fn user_agent(&self) -> &str {
+        self.headers
+            .get(USER_AGENT)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+    }
+}
+
+impl App {
+    /// Counts a failed authentication. Returns an error if the address has failed too often.
+    pub(crate) fn failed(&self, address: IpAddr) -> Result<(), ApiError> {
+        self.authority
+            .note_failure(address)
+            .map_err(|error| ApiError::from_authority(Habit::Parameters, error))
+    }
+}
+
+/// Returns the credential of the only `Authorization` header.
+pub(crate) fn only_credential(headers: &HeaderMap) -> Option<&str> {
+    let mut lines = headers.get_all(AUTHORIZATION).iter();
+    match (lines.next(), lines.next()) {
+        (Some(line), None) => line.to_str().ok().and_then(bearer),
+        _ => None,
+    }
+}
+
+/// Returns the credential of `Bearer <credential>`; the scheme ignores case.
+fn bearer(line: &str) -> Option<&str> {
+    let (scheme, credential) = line.split_once(' ')?;
+    let credential = credential.trim_matches(' ');
+    (scheme.eq_ignore_ascii_case("bearer") && !credential.is_empty() && !credential.contains(' '))
+        .then_some(credential)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scheme_is_bearer_in_any_case_with_one_credential() {
+        assert_eq!(bearer("Bearer ak_1"), Some("ak_1"));
+        assert_eq!(bearer("bearer ak_1"), Some("ak_1"));
+        for line in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "ak_1",
+            "Basic ak_1",
+            "Bearer a b",
+            "Bearer\tak_1",
+        ] {
+            assert_eq!(bearer(line), None, "{line}");
+        }
+    }
+}
