@@ -137,6 +137,41 @@ def test_thousands_of_idle_connections_leave_verify_working(authority, token):
             connection.close()
 
 
+SILENT = {
+    "nothing at all": b"",
+    "half a head": b"GET /v1/machines HTTP/1.1\r\nHost: authority.test\r\nX-Half: " + b"x" * KIB,
+    "all of a body but its last byte": b"POST /m2m_tokens/verify HTTP/1.1\r\nHost: authority.test\r\nAuthorization: Bearer ak_nobody\r\n"
+    b"Content-Type: application/json\r\nContent-Length: 60001\r\n\r\n" + b" " * 60_000,
+}
+
+
+@pytest.mark.parametrize("sent", SILENT.values(), ids=SILENT.keys())
+def test_two_thousand_silent_peers_without_a_key_hold_little_memory(executable, tmp_path, sent):
+    """What they send is not kept: a body is read for nobody whose key is not known to be good."""
+    _allow_descriptors(8000)
+    keys = initialise(executable, tmp_path / "data")
+    with Authority(executable, tmp_path / "data", keys, tmp_path) as authority:
+        authority.start()
+        connections = [connect(authority) for _ in range(2000)]
+        before = _resident_kib(authority)
+        try:
+            for connection in connections:
+                connection.sendall(sent)
+            time.sleep(2.0)
+            assert authority.api().get("/v1/machines?limit=1").status == 200
+            each = (_resident_kib(authority) - before) / len(connections)
+            print(f"{each:.1f} KiB for each connection that sent {len(sent)} bytes")
+            assert each < 32
+        finally:
+            for connection in connections:
+                connection.close()
+
+
+def _resident_kib(authority: Authority) -> int:
+    status = open(f"/proc/{authority.pid()}/status").read()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+
+
 OVERSIZED = {
     "a header block of 40 KiB": ({400, 413, 431}, lambda a: [head(a, *(f"X-{n}: {'x' * 4 * KIB}" for n in range(10)))]),
     "one header of 33 KiB": ({400, 413, 431}, lambda a: [head(a, "X-Long: " + "x" * 33 * KIB)]),

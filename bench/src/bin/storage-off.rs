@@ -70,6 +70,7 @@ async fn run(arguments: Arguments) -> Result<()> {
         threads: std::thread::available_parallelism().map_or(1, NonZero::get),
         tls: None,
         trusted_proxies: Vec::new(),
+        mounts: Vec::new(),
     };
     let mut terminate = signal(SignalKind::terminate())?;
     let server = Server::start(Arc::clone(&authority), Arc::new(SystemRandom), &options)?;

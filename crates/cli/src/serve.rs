@@ -115,6 +115,7 @@ pub(crate) async fn serve(
         threads: settings.threads.unwrap_or_else(cores),
         tls: prepared.tls,
         trusted_proxies: settings.trusted_proxies.clone().unwrap_or_default(),
+        mounts: Vec::new(),
     };
     let signals = (
         signal(SignalKind::terminate()),

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsAcceptor;
 
-use crate::app::{answer, refuse_unreadable};
+use crate::app::answer;
 use crate::call::App;
 use crate::connection::{Watch, Watched};
 
@@ -31,6 +31,9 @@ const MAX_CONNECTIONS: usize = 16_000;
 const MAX_HEADER_BYTES: usize = 40 * 1024;
 /// The same over HTTP/2. Beyond our own limit, so that we answer in our own words; a line counts 32 bytes more there.
 const MAX_HEADER_LIST_BYTES: u32 = 40 * 1024;
+/// How many bytes of a body may come over HTTP/2 before anybody reads it, for a stream and for all of a connection.
+const STREAM_WINDOW_BYTES: u32 = 16 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 64 * 1024;
 /// How often connections are looked at; the unit of the ages below.
 const TICK: Duration = Duration::from_secs(1);
 /// For how many ticks a thread that stops waits for its connections.
@@ -140,20 +143,16 @@ async fn serve(
 ) {
     let app = Arc::clone(&listener.app);
     let stop = listener.stop.clone();
-    let refuse = {
-        let app = Arc::clone(&app);
-        move |status| refuse_unreadable(&app, status)
-    };
     let Some(tls) = &listener.tls else {
-        let stream = Watched::new(stream, Arc::clone(&watch), refuse);
+        let stream = Watched::new(stream, Arc::clone(&watch));
         return serve_http1(app, stream, peer, watch, stop).await;
     };
-    // A peer that cannot shake hands is closed without a word, like one that sends no HTTP.
+    // A peer that cannot shake hands is closed without a word.
     let Ok(stream) = tls.accept(stream).await else {
         return;
     };
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let stream = Watched::new(stream, Arc::clone(&watch), refuse);
+    let stream = Watched::new(stream, Arc::clone(&watch));
     if is_http2 {
         serve_http2(app, stream, peer, watch, stop).await
     } else {
@@ -168,6 +167,7 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     watch: Arc<Watch>,
     stop: watch::Receiver<bool>,
 ) {
+    let metrics = Arc::clone(&app.metrics);
     let service = service_fn(move |request: Request<Incoming>| {
         let (app, watch) = (Arc::clone(&app), Arc::clone(&watch));
         async move { Ok::<_, std::convert::Infallible>(answer(&app, request, peer, &watch).await) }
@@ -177,10 +177,14 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .max_buf_size(MAX_HEADER_BYTES)
         .half_close(false)
         .serve_connection(TokioIo::new(stream), service);
-    run_to_end(pin!(connection), stop, |connection| {
+    let ended = run_to_end(pin!(connection), stop, |connection| {
         connection.graceful_shutdown()
     })
     .await;
+    // What cannot be read as a request hyper refuses by itself, without a body, and ends the connection.
+    if ended.is_err_and(|error| error.is_parse()) {
+        metrics.count_unreadable();
+    }
 }
 
 async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
@@ -201,12 +205,16 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(128)
+        // Of bodies that nobody reads yet, so much may be on its way for each stream, and for the connection.
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_header_list_size(MAX_HEADER_LIST_BYTES)
         .max_pending_accept_reset_streams(20)
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(10))
         .serve_connection(TokioIo::new(stream), service);
-    run_to_end(pin!(connection), stop, |connection| {
+    // How it ended is of no interest: each request was answered, or its peer is gone.
+    let _ = run_to_end(pin!(connection), stop, |connection| {
         connection.graceful_shutdown()
     })
     .await;
@@ -217,13 +225,13 @@ async fn run_to_end<C: Future>(
     mut connection: Pin<&mut C>,
     mut stop: watch::Receiver<bool>,
     end_gracefully: impl Fn(Pin<&mut C>),
-) {
+) -> C::Output {
     let changes = stop.clone();
     let mut stopping = pin!(stop.wait_for(|is_stopping| *is_stopping));
     let (mut is_registered, mut is_ending) = (false, false);
     std::future::poll_fn(|context| {
-        if connection.as_mut().poll(context).is_ready() {
-            return Poll::Ready(());
+        if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+            return Poll::Ready(ended);
         }
         // To poll the watch takes a lock that all connections share. A task is woken by the same waker all its life, so
         // once is enough until there is something to see.
@@ -232,10 +240,10 @@ async fn run_to_end<C: Future>(
             if stopping.as_mut().poll(context).is_ready() {
                 is_ending = true;
                 end_gracefully(connection.as_mut());
-                return connection.as_mut().poll(context).map(|_| ());
+                return connection.as_mut().poll(context);
             }
         }
         Poll::Pending
     })
-    .await;
+    .await
 }

@@ -9,29 +9,31 @@ use std::time::Duration;
 use bytes::Bytes;
 use countersign_protocol::error::{ErrorCode, NO_SUCH_PATH};
 use countersign_protocol::random::{Random, random_bytes};
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, Request, Version};
 use http_body::Body as _;
-use http_body_util::Full;
 use hyper::body::Incoming;
-use tokio::sync::SemaphorePermit;
+use tokio::time::timeout;
 use tracing::Instrument as _;
 
+use crate::answer::{Answer, AnswerBody};
 use crate::api;
-use crate::body::{BodyProblem, read_body};
-use crate::budget::QUEUE_TIMEOUT;
+use crate::body::Arriving;
 use crate::call::{App, Call, Exposure};
 use crate::connection::{Phase, Watch};
-use crate::reply::{Answer, ApiError, Habit};
-use crate::route::{Found, Operation, find};
+use crate::metrics::Stopwatch;
+use crate::mount::Mount;
+use crate::pace::Pace;
+use crate::reply::{ApiError, Habit};
+use crate::route::{Found, find};
 
 /// The largest block of headers, counted as names and values.
 const MAX_HEADER_BYTES: usize = 32 * 1024;
 /// The longest path and query.
 const MAX_TARGET_BYTES: usize = 8 * 1024;
-/// The time in which a request must be answered once its head was read.
-const HANDLER_TIMEOUT: Duration = Duration::from_secs(8);
+/// The time in which route, head and credential are decided.
+const ADMISSION_TIMEOUT: Duration = Duration::from_secs(8);
 /// The time in which a body must arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const API_VERSION: HeaderName = HeaderName::from_static("clerk-api-version");
@@ -45,10 +47,12 @@ pub(crate) async fn answer(
     watch: &Watch,
 ) -> Answer {
     let (head, incoming) = request.into_parts();
-    let found = find(&head.method, head.uri.path());
-    let (operation, route, habit) = match &found {
-        Found::Operation(row, _) => (Some(row.operation), row.path, row.habit),
-        Found::WrongMethod(_) | Found::Nothing => (None, "", habit_of_path(head.uri.path())),
+    let found = app.find(&head);
+    let mount = app.mount(&found, head.uri.path());
+    let (label, path, habit) = match (&found, mount) {
+        (Found::Operation(row, _), _) => (Some(row.name()), row.path, row.habit),
+        (_, Some(mount)) => (Some(mount.prefix()), mount.prefix(), Habit::Parameters),
+        (_, None) => (None, "", habit_of_path(head.uri.path())),
     };
     // For traces; it costs next to nothing where nobody collects them. Names of the OpenTelemetry conventions for HTTP.
     let span = tracing::debug_span!(
@@ -56,116 +60,196 @@ pub(crate) async fn answer(
         "request",
         otel.kind = "server",
         http.request.method = known_method(&head.method),
-        http.route = route,
+        http.route = path,
         http.response.status_code = tracing::field::Empty,
     );
-    let takes_body = !matches!(head.method, Method::GET | Method::HEAD | Method::DELETE);
-    // A body that nobody reads. hyper would go on behind it while the answer is still being written.
-    let ends_connection =
-        !takes_body && !incoming.is_end_stream() && head.version < Version::HTTP_2;
-    let body = if takes_body {
-        watch.enter(Phase::Body);
-        match guarded(pin!(read_body(incoming, &head.headers)), BODY_TIMEOUT).await {
-            Guarded::Done(body) => body,
-            Guarded::TimedOut | Guarded::Panicked => Err(BodyProblem::Broken),
-        }
-    } else {
-        Ok(Bytes::new())
-    };
+    let (is_head, is_http1) = (head.method == Method::HEAD, head.version < Version::HTTP_2);
+    let mut stopwatch = app.metrics.start();
     watch.enter(Phase::Handling);
-    let stopwatch = app.metrics.start();
-    let outcome = match app.turn(operation).await {
-        Turn::None => Err(ApiError::overloaded()),
-        // Pinned here, because to hand the future over by value would copy kilobytes for each request.
-        _turn => match guarded(
-            pin!(serve(app, &head, found, body, peer).instrument(span.clone())),
-            HANDLER_TIMEOUT,
-        )
-        .await
-        {
-            Guarded::Done(outcome) => outcome,
-            Guarded::TimedOut => Err(ApiError::overloaded()),
-            Guarded::Panicked => Err(ApiError {
-                source: Some("a handler panicked".to_owned()),
-                ..ApiError::new(ErrorCode::InternalClerkError)
-            }),
-        },
+    let (outcome, is_body_left) = if let Some(mount) = mount {
+        // Boxed, because few requests come here and all would be as large otherwise.
+        let visit = Box::pin(app.visit(
+            mount,
+            Request::from_parts(head.clone(), incoming),
+            peer,
+            watch,
+        ));
+        (visit.instrument(span.clone()).await, false)
+    } else {
+        let mut body = Arriving::new(incoming);
+        let operate = app.operate(&head, found, &mut body, peer, watch, &mut stopwatch);
+        let outcome = pin!(operate).instrument(span.clone()).await;
+        (outcome, !body.is_whole())
     };
-    let mut answer = outcome.unwrap_or_else(|error| app.refuse(operation, habit, error));
-    if head.method == Method::HEAD {
+    let mut answer = outcome.unwrap_or_else(|error| app.refuse(label, habit, error));
+    if is_head {
         strip_body(&mut answer);
     }
-    if ends_connection {
+    // hyper would go on behind a body that nobody reads, while the answer is still being written.
+    if is_body_left && is_http1 {
         let close = HeaderValue::from_static("close");
         answer.headers_mut().insert(CONNECTION, close);
     }
     let status = i64::from(answer.status().as_u16());
     span.record("http.response.status_code", status);
-    app.metrics.finish(operation, answer.status(), stopwatch);
+    app.metrics.finish(label, answer.status(), stopwatch);
     watch.enter(Phase::Writing);
     answer
 }
 
-async fn serve(
-    app: &App,
-    head: &Parts,
-    found: Found<'_>,
-    body: Result<Bytes, BodyProblem>,
-    peer: IpAddr,
-) -> Result<Answer, ApiError> {
-    if head
-        .uri
-        .path_and_query()
-        .is_some_and(|target| target.as_str().len() > MAX_TARGET_BYTES)
-    {
+impl App {
+    /// Finds the operation of a request, among those that this listener serves.
+    fn find<'a>(&self, head: &'a Parts) -> Found<'a> {
+        match find(&head.method, head.uri.path()) {
+            Found::Operation(row, _) if !self.exposure.includes(row.operation) => Found::Nothing,
+            Found::WrongMethod(_) if self.exposure == Exposure::Metrics => Found::Nothing,
+            found => found,
+        }
+    }
+
+    /// The routes beside the table that a path without an operation belongs to.
+    fn mount(&self, found: &Found<'_>, path: &str) -> Option<&Mount> {
+        let is_served = matches!(found, Found::Nothing) && self.exposure != Exposure::Metrics;
+        self.mounts
+            .iter()
+            .find(|mount| is_served && mount.holds(path))
+    }
+
+    /// Has an operation answer. Route, head and credential are decided first; only then is a body read that has not come with the
+    /// head, so that nobody without a key makes this process hold one.
+    async fn operate(
+        &self,
+        head: &Parts,
+        found: Found<'_>,
+        body: &mut Arriving,
+        peer: IpAddr,
+        watch: &Watch,
+        stopwatch: &mut Stopwatch,
+    ) -> Result<Answer, ApiError> {
+        let takes_body = !matches!(head.method, Method::GET | Method::HEAD | Method::DELETE);
+        // Whoever asks whether to send the body sends nothing yet, and is asked for it only if it will be read.
+        let asks = head.headers.contains_key(EXPECT);
+        if takes_body && !asks {
+            body.read_arrived().await;
+        }
+        let is_whole = body.is_whole() || !takes_body;
+        let admitted = guarded(
+            pin!(self.admit(head, found, peer, is_whole)),
+            ADMISSION_TIMEOUT,
+        )
+        .await;
+        if !is_whole {
+            watch.enter(Phase::Body);
+            // A body that does not come in time is a broken one.
+            let _ = match &admitted {
+                Ok(_) => timeout(BODY_TIMEOUT, body.read_rest()).await,
+                Err(_) if asks => Ok(()),
+                Err(_) => timeout(BODY_TIMEOUT, body.discard()).await,
+            };
+            *stopwatch = self.metrics.start();
+            watch.enter(Phase::Handling);
+        }
+        let mut call = admitted?;
+        if takes_body {
+            call.body = body.take(&head.headers);
+        }
+        if !call.row.checks_credential() {
+            call.body()?;
+        }
+        let _turn = self.turns.take(call.row.pace()).await?;
+        // Pinned here, because to hand the future over by value would copy kilobytes for each request.
+        let answer = guarded(pin!(api::handle(&call)), call.row.pace().limit()).await?;
+        match &call.actor {
+            Some(actor) => self.large.hold(actor.instance_id(), answer).await,
+            // What everybody may read is small, or is in memory once.
+            None => Ok(answer),
+        }
+    }
+
+    /// Decides about everything but the body.
+    async fn admit<'a>(
+        &'a self,
+        head: &'a Parts,
+        found: Found<'a>,
+        peer: IpAddr,
+        is_whole: bool,
+    ) -> Result<Call<'a>, ApiError> {
+        check_size(head)?;
+        let (row, captures) = match found {
+            Found::Operation(row, captures) => (row, captures),
+            Found::WrongMethod(methods) => {
+                let allow = Some(methods.join(", "));
+                return Err(ApiError {
+                    allow,
+                    ..ApiError::new(ErrorCode::MethodNotAllowed)
+                });
+            }
+            Found::Nothing => {
+                return Err(ApiError::saying(ErrorCode::ResourceNotFound, NO_SUCH_PATH));
+            }
+        };
+        check_api_version(&head.headers, head.uri.query())?;
+        let mut call = Call {
+            app: self,
+            row,
+            captures,
+            query: head.uri.query(),
+            headers: &head.headers,
+            body: Ok(Bytes::new()),
+            address: self.address_of(peer, &head.headers),
+            actor: None,
+        };
+        match row.accepts {
+            // The handler decides about credential and body in one, which costs one look-up less.
+            Some(_) if row.checks_credential() && is_whole => {}
+            Some(accepts) => call.actor = Some(call.authenticate(accepts).await?),
+            None => {}
+        }
+        Ok(call)
+    }
+
+    /// Has the routes beside the table answer.
+    async fn visit(
+        &self,
+        mount: &Mount,
+        request: Request<Incoming>,
+        peer: IpAddr,
+        watch: &Watch,
+    ) -> Result<Answer, ApiError> {
+        let (head, body) = request.into_parts();
+        check_size(&head)?;
+        let address = self.address_of(peer, &head.headers);
+        let request = Request::from_parts(head, body);
+        let _turn = self.turns.take(mount.pace()).await?;
+        let answer = pin!(async { Ok(mount.answer(request, address).await) });
+        let answer = guarded(answer, mount.pace().limit());
+        if mount.pace() != Pace::Waiting {
+            return answer.await;
+        }
+        let _wait = watch.begin_wait();
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            answer = answer => answer,
+            // Whoever asks again gets to another node, or to this one once it runs again.
+            _ = stop.wait_for(|is_stopping| *is_stopping) => Err(ApiError::overloaded()),
+        }
+    }
+}
+
+/// Refuses heads that are too large.
+fn check_size(head: &Parts) -> Result<(), ApiError> {
+    let target = head.uri.path_and_query();
+    if target.is_some_and(|target| target.as_str().len() > MAX_TARGET_BYTES) {
         return Err(ApiError::new(ErrorCode::UriTooLong));
     }
-    if head
-        .headers
-        .iter()
+    let lines = head.headers.iter();
+    let size: usize = lines
         .map(|(name, value)| name.as_str().len() + value.len())
-        .sum::<usize>()
-        > MAX_HEADER_BYTES
-    {
+        .sum();
+    if size > MAX_HEADER_BYTES {
         return Err(ApiError::new(ErrorCode::RequestHeaderFieldsTooLarge));
     }
-    let (row, captures) = match found {
-        Found::Operation(row, captures) if app.exposure.includes(row.operation) => (row, captures),
-        Found::WrongMethod(methods) if app.exposure != Exposure::Metrics => {
-            let allow = Some(methods.join(", "));
-            return Err(ApiError {
-                allow,
-                ..ApiError::new(ErrorCode::MethodNotAllowed)
-            });
-        }
-        Found::Operation(..) | Found::WrongMethod(_) | Found::Nothing => {
-            return Err(ApiError::saying(ErrorCode::ResourceNotFound, NO_SUCH_PATH));
-        }
-    };
-    check_api_version(&head.headers, head.uri.query())?;
-    let address = app.address_of(peer, &head.headers);
-    let mut call = Call {
-        app,
-        row,
-        captures,
-        query: head.uri.query(),
-        headers: &head.headers,
-        body,
-        address,
-        actor: None,
-    };
-    if !row.operation.checks_credential() {
-        if let Some(accepts) = row.accepts {
-            call.actor = Some(call.authenticate(accepts).await?);
-        }
-        call.body()?;
-    }
-    let answer = api::handle(&call).await?;
-    match &call.actor {
-        Some(actor) => app.large.hold(actor.instance_id(), answer).await,
-        // What everybody may read is small, or is in memory once.
-        None => Ok(answer),
-    }
+    Ok(())
 }
 
 impl App {
@@ -185,30 +269,14 @@ impl App {
             .unwrap_or(peer)
     }
 
-    /// A place among the requests in flight, for those that may wait for the disk or the signer.
-    async fn turn(&self, operation: Option<Operation>) -> Turn<'_> {
-        if operation.is_none_or(Operation::never_waits) {
-            return Turn::NotNeeded;
-        }
-        if let Ok(turn) = self.turns.try_acquire() {
-            return Turn::Taken(turn);
-        }
-        match tokio::time::timeout(QUEUE_TIMEOUT, self.turns.acquire()).await {
-            Ok(Ok(turn)) => Turn::Taken(turn),
-            Ok(Err(_)) | Err(_) => Turn::None,
-        }
-    }
-
     /// Turns an error into an answer and writes what only the log may know.
-    fn refuse(&self, operation: Option<Operation>, habit: Habit, error: ApiError) -> Answer {
+    fn refuse(&self, operation: Option<&'static str>, habit: Habit, error: ApiError) -> Answer {
         let trace_id = new_trace_id(&*self.random);
         let error = if habit == Habit::BadRequest {
             error.in_token_statuses()
         } else {
             error
         };
-        // Absent where the path is of no operation.
-        let operation = operation.map(tracing::field::debug);
         match &error.source {
             Some(source) => tracing::error!(
                 trace_id,
@@ -235,31 +303,6 @@ fn known_method(method: &Method) -> &str {
         Method::DELETE | Method::OPTIONS | Method::CONNECT | Method::TRACE => method.as_str(),
         _ => "_OTHER",
     }
-}
-
-/// The whole answer to bytes that are no request, for which hyper would answer `status` without a body.
-pub(crate) fn refuse_unreadable(app: &App, status: u16) -> Vec<u8> {
-    let error = match status {
-        414 => ApiError::new(ErrorCode::UriTooLong),
-        431 => ApiError::new(ErrorCode::RequestHeaderFieldsTooLarge),
-        _ => ApiError::saying(
-            ErrorCode::MalformedRequestParameters,
-            "The request is not valid HTTP/1.1",
-        ),
-    };
-    let stopwatch = app.metrics.start();
-    let (head, body) = app.refuse(None, Habit::Parameters, error).into_parts();
-    app.metrics.finish(None, head.status, stopwatch);
-    let body = body.into_inner().unwrap_or_default();
-    let mut bytes = format!("HTTP/1.1 {}\r\nconnection: close\r\n", head.status).into_bytes();
-    for (name, value) in &head.headers {
-        bytes.extend_from_slice(format!("{name}: ").as_bytes());
-        bytes.extend_from_slice(value.as_bytes());
-        bytes.extend_from_slice(b"\r\n");
-    }
-    bytes.extend_from_slice(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
-    bytes.extend_from_slice(&body);
-    bytes
 }
 
 /// 32 hexadecimal digits.
@@ -323,35 +366,32 @@ fn is_date(text: &str) -> bool {
 fn strip_body(answer: &mut Answer) {
     let length = answer.body().size_hint().exact().unwrap_or_default();
     answer.headers_mut().insert(CONTENT_LENGTH, length.into());
-    *answer.body_mut() = Full::new(Bytes::new());
+    *answer.body_mut() = AnswerBody::ready(Bytes::new());
 }
 
-/// A place among the requests in flight, held while one is worked on.
-enum Turn<'a> {
-    Taken(#[expect(dead_code, reason = "held, not looked at")] SemaphorePermit<'a>),
-    NotNeeded,
-    /// All were taken for too long.
-    None,
-}
-
-enum Guarded<T> {
-    Done(T),
-    TimedOut,
-    Panicked,
-}
-
-/// Runs a handler with a limit of time, and turns a panic into an answer. Most handlers never wait, and only those that do
-/// pay for a timer.
-async fn guarded<T>(mut handler: Pin<&mut impl Future<Output = T>>, limit: Duration) -> Guarded<T> {
+/// Runs a part of a request with a limit of time, and turns a panic into an error. Most never wait, and only those that do pay for a
+/// timer.
+async fn guarded<T>(
+    mut part: Pin<&mut impl Future<Output = Result<T, ApiError>>>,
+    limit: Duration,
+) -> Result<T, ApiError> {
     let mut timer = None;
     std::future::poll_fn(|context| {
-        match std::panic::catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(context))) {
-            Ok(Poll::Ready(outcome)) => return Poll::Ready(Guarded::Done(outcome)),
+        match std::panic::catch_unwind(AssertUnwindSafe(|| part.as_mut().poll(context))) {
+            Ok(Poll::Ready(outcome)) => return Poll::Ready(outcome),
             Ok(Poll::Pending) => {}
-            Err(_) => return Poll::Ready(Guarded::Panicked),
+            Err(_) => {
+                return Poll::Ready(Err(ApiError {
+                    source: Some("a handler panicked".to_owned()),
+                    ..ApiError::new(ErrorCode::InternalClerkError)
+                }));
+            }
         }
         let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-        timer.as_mut().poll(context).map(|()| Guarded::TimedOut)
+        timer
+            .as_mut()
+            .poll(context)
+            .map(|()| Err(ApiError::overloaded()))
     })
     .await
 }

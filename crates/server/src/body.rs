@@ -1,14 +1,19 @@
 //! The body of a request: its size, its type, and whether it arrives at all.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
 use bytes::{Bytes, BytesMut};
 use countersign_protocol::error::ErrorCode;
 use countersign_protocol::limits::MAX_BODY_BYTES;
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 
 use crate::reply::{ApiError, Habit};
+
+/// How much of a body is read before it is decided whether its sender may send one.
+const MAX_ARRIVED_BYTES: usize = 16 * 1024;
 
 /// What is wrong with a body before anybody reads it.
 #[derive(Clone, Copy, Debug)]
@@ -43,37 +48,145 @@ impl BodyProblem {
     }
 }
 
-pub(crate) async fn read_body(
-    mut incoming: Incoming,
-    headers: &HeaderMap,
-) -> Result<Bytes, BodyProblem> {
-    let mut first: Option<Bytes> = None;
-    let mut rest = BytesMut::new();
-    if incoming.size_hint().lower() > MAX_BODY_BYTES as u64 {
-        return Err(BodyProblem::TooLarge);
-    }
-    while let Some(frame) = incoming.frame().await {
-        let Ok(data) = frame.map_err(|_| BodyProblem::Broken)?.into_data() else {
-            continue;
+/// The body of a request, of which more or less has come.
+pub(crate) struct Arriving {
+    incoming: Incoming,
+    /// A small body comes in one piece and is not copied.
+    first: Bytes,
+    rest: BytesMut,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    Whole,
+    TooLarge,
+    Broken,
+}
+
+impl Arriving {
+    /// Nothing is read yet. What says that it is too large never is.
+    pub(crate) fn new(incoming: Incoming) -> Self {
+        let state = if incoming.is_end_stream() {
+            State::Whole
+        } else if incoming.size_hint().lower() > MAX_BODY_BYTES as u64 {
+            State::TooLarge
+        } else {
+            State::Open
         };
-        if first.as_ref().map_or(0, Bytes::len) + rest.len() + data.len() > MAX_BODY_BYTES {
-            return Err(BodyProblem::TooLarge);
-        }
-        // A small body comes in one piece and is not copied.
-        match &first {
-            None => first = Some(data),
-            Some(_) => rest.extend_from_slice(&data),
+        Self {
+            incoming,
+            first: Bytes::new(),
+            rest: BytesMut::new(),
+            state,
         }
     }
-    let body = match first {
-        None => Bytes::new(),
-        Some(first) if rest.is_empty() => first,
-        Some(first) => [first.as_ref(), rest.as_ref()].concat().into(),
-    };
-    if !body.is_empty() && !is_json(headers) {
-        Err(BodyProblem::WrongType)
-    } else {
-        Ok(body)
+
+    /// Whether all of it was read.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.state == State::Whole
+    }
+
+    /// Reads what came together with the head, and waits for nothing.
+    pub(crate) async fn read_arrived(&mut self) {
+        // hyper looks for a body once somebody has asked for it, when this task is polled again.
+        let mut has_asked = false;
+        std::future::poll_fn(|context| {
+            while self.state == State::Open && self.len() < MAX_ARRIVED_BYTES {
+                match self.poll_piece(context) {
+                    Poll::Ready(piece) => self.keep(piece),
+                    Poll::Pending if has_asked => break,
+                    Poll::Pending => {
+                        has_asked = true;
+                        context.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                }
+                has_asked = false;
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Reads the rest.
+    pub(crate) async fn read_rest(&mut self) {
+        while self.state == State::Open {
+            let piece = std::future::poll_fn(|context| self.poll_piece(context)).await;
+            self.keep(piece);
+        }
+    }
+
+    /// Reads the rest of a small body and keeps nothing, so that its sender may go on with the connection. A large one is left.
+    pub(crate) async fn discard(&mut self) {
+        let mut length = self.len();
+        self.first.clear();
+        self.rest = BytesMut::new();
+        let rest = |incoming: &Incoming| usize::try_from(incoming.size_hint().lower());
+        while self.state == State::Open
+            && rest(&self.incoming).is_ok_and(|rest| length + rest <= MAX_ARRIVED_BYTES)
+        {
+            let piece = std::future::poll_fn(|context| self.poll_piece(context)).await;
+            length += piece.map_or(0, |piece| piece.len());
+        }
+    }
+
+    /// Takes the body, once it was read.
+    pub(crate) fn take(&mut self, headers: &HeaderMap) -> Result<Bytes, BodyProblem> {
+        match self.state {
+            State::TooLarge => return Err(BodyProblem::TooLarge),
+            State::Open | State::Broken => return Err(BodyProblem::Broken),
+            State::Whole => {}
+        }
+        let (first, rest) = (
+            std::mem::take(&mut self.first),
+            std::mem::take(&mut self.rest),
+        );
+        let body = if rest.is_empty() {
+            first
+        } else {
+            [first.as_ref(), rest.as_ref()].concat().into()
+        };
+        if !body.is_empty() && !is_json(headers) {
+            Err(BodyProblem::WrongType)
+        } else {
+            Ok(body)
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.first.len() + self.rest.len()
+    }
+
+    /// The next piece, and what it says of the state; `None` for what is no data.
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let piece = match ready!(Pin::new(&mut self.incoming).poll_frame(context)) {
+            None => {
+                self.state = State::Whole;
+                None
+            }
+            Some(Err(_)) => {
+                self.state = State::Broken;
+                None
+            }
+            Some(Ok(frame)) => frame.into_data().ok(),
+        };
+        if self.state == State::Open && self.incoming.is_end_stream() {
+            self.state = State::Whole;
+        }
+        Poll::Ready(piece)
+    }
+
+    fn keep(&mut self, piece: Option<Bytes>) {
+        let Some(piece) = piece else { return };
+        if self.len() + piece.len() > MAX_BODY_BYTES {
+            self.state = State::TooLarge;
+        } else if self.first.is_empty() {
+            self.first = piece;
+        } else {
+            self.rest.extend_from_slice(&piece);
+        }
     }
 }
 

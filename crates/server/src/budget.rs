@@ -2,17 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use countersign_protocol::ids::InstanceId;
 use http_body::Body as _;
-use http_body_util::Full;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
-use crate::reply::{Answer, ApiError, held};
-
-/// How long a request waits for its turn.
-pub(crate) const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
+use crate::answer::{Answer, AnswerBody};
+use crate::pace::QUEUE_TIMEOUT;
+use crate::reply::ApiError;
 
 const KIB: u64 = 1024;
 /// Answers up to this many bytes are not counted.
@@ -86,22 +83,22 @@ impl Budget {
     pub(crate) async fn hold(
         &self,
         instance: InstanceId,
-        mut answer: Answer,
+        answer: Answer,
     ) -> Result<Answer, ApiError> {
         let size = answer.body().size_hint().lower();
-        if size > SMALL {
-            let kib = u32::try_from(size / KIB).unwrap_or(u32::MAX);
-            let share = self.take(instance, kib).await?;
-            answer =
-                answer.map(|body| Full::new(held(body.into_inner().unwrap_or_default(), share)));
+        if size <= SMALL {
+            return Ok(answer.map(AnswerBody::released));
         }
-        answer.extensions_mut().clear();
-        Ok(answer)
+        let kib = u32::try_from(size / KIB).unwrap_or(u32::MAX);
+        let share = self.take(instance, kib).await?;
+        Ok(answer.map(|body| body.released().holding(share)))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt as _;
+
     use super::*;
     use crate::reply::written;
 
@@ -133,8 +130,9 @@ mod tests {
             budget.hold(one, written(200, body))
         };
         let large = hold(70 * KIB).await.unwrap();
-        let bytes = large.into_body().into_inner().unwrap();
-        let refused = hold(65 * KIB).await.unwrap_err();
+        let frame = large.into_body().frame().await.unwrap().unwrap();
+        let bytes = frame.into_data().unwrap();
+        let refused = hold(65 * KIB).await.err().unwrap();
         assert_eq!(refused.retry_after_seconds, Some(1));
         assert!(hold(SMALL).await.is_ok());
         drop(bytes);

@@ -9,12 +9,14 @@ use countersign_protocol::error::ErrorCode;
 use countersign_protocol::random::Random;
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, USER_AGENT};
-use tokio::sync::Semaphore;
+use tokio::sync::watch;
 
 use crate::body::BodyProblem;
 use crate::budget::Budget;
 use crate::docs::Docs;
 use crate::metrics::Metrics;
+use crate::mount::Mount;
+use crate::pace::Turns;
 use crate::reply::{ApiError, Habit};
 use crate::route::{Captures, Operation, Row};
 
@@ -23,7 +25,7 @@ pub(crate) struct App {
     pub(crate) authority: Arc<Authority>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) random: Arc<dyn Random>,
-    pub(crate) turns: Arc<Semaphore>,
+    pub(crate) turns: Arc<Turns>,
     /// Budget for the machines in large pages that are being built.
     pub(crate) listed: Arc<Budget>,
     /// Budget for large answers that are being sent, in KiB.
@@ -32,6 +34,9 @@ pub(crate) struct App {
     /// The operations that this listener serves.
     pub(crate) exposure: Exposure,
     pub(crate) docs: Arc<Docs>,
+    pub(crate) mounts: Vec<Mount>,
+    /// True once the server stops.
+    pub(crate) stop: watch::Receiver<bool>,
 }
 
 /// The operations that a listener serves.

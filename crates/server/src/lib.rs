@@ -5,6 +5,7 @@
 //! answer to a verification costs less than a hand-over between threads.
 
 mod accept;
+mod answer;
 mod api;
 mod app;
 mod body;
@@ -16,7 +17,9 @@ mod fields;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod metrics;
+mod mount;
 mod openapi;
+mod pace;
 #[cfg(test)]
 mod reference;
 mod reply;
@@ -31,7 +34,7 @@ use std::thread::JoinHandle;
 use countersign_authority::Authority;
 use countersign_protocol::random::Random;
 use tokio::runtime;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::accept::Listener;
@@ -39,9 +42,10 @@ use crate::budget::Budget;
 use crate::call::{App, Exposure};
 use crate::docs::Docs;
 use crate::metrics::Metrics;
+use crate::pace::Turns;
 
-/// How many requests are worked on at once.
-const MAX_IN_FLIGHT: usize = 1_024;
+pub use crate::mount::{ClientAddress, Mount};
+
 /// How many machines of one instance may stand in large pages that are made at a time, and twice as many of all: one has up to
 /// 150 others inside, so that a page of 500 may be 30 MB.
 const MAX_LISTED_MACHINES: u32 = 500;
@@ -63,6 +67,8 @@ pub struct ServerOptions {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpAddr>,
+    /// What is served beside the API. Where a path is of an operation, that answers.
+    pub mounts: Vec<Mount>,
 }
 
 /// Addresses that are taken, so that what can be refused is refused before anything else is opened.
@@ -146,7 +152,7 @@ impl Server {
         let address = socket.local_addr()?;
         let metrics = Arc::new(Metrics::new());
         let docs = Arc::new(Docs::new());
-        let turns = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
+        let turns = Arc::new(Turns::new());
         // Whoever waits to make a page costs nothing yet; an answer that waits is made already.
         let listed = Budget::new(MAX_LISTED_MACHINES, 32 * MAX_LISTED_MACHINES as usize);
         let large = Budget::new(MAX_LARGE_KIB, MAX_LARGE_KIB as usize);
@@ -162,6 +168,8 @@ impl Server {
                 trusted_proxies: options.trusted_proxies.clone(),
                 exposure,
                 docs: Arc::clone(&docs),
+                mounts: options.mounts.clone(),
+                stop: stopping.clone(),
             })
         };
         let connections = Arc::new(AtomicUsize::new(0));

@@ -7,15 +7,13 @@ use std::time::Instant;
 
 use countersign_authority::{Authority, Refusal};
 use http::StatusCode;
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
-
-use crate::route::Operation;
 
 /// Upper bounds of the request durations, in seconds.
 const DURATIONS: [f64; 10] = [
@@ -24,22 +22,9 @@ const DURATIONS: [f64; 10] = [
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
-    operation: OperationLabel,
+    /// The name of an operation, the prefix of a mount, or `None` for paths that do not exist.
+    operation: &'static str,
     status: u16,
-}
-
-/// An operation, or none for paths that do not exist.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct OperationLabel(Option<Operation>);
-
-impl prometheus_client::encoding::EncodeLabelValue for OperationLabel {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        use std::fmt::Write as _;
-        match self.0 {
-            Some(operation) => write!(encoder, "{operation:?}"),
-            None => encoder.write_str("None"),
-        }
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -61,6 +46,7 @@ pub(crate) struct Metrics {
     durations: Histogram,
     verifications: Family<VerificationLabels, Counter<u64, AtomicU64>>,
     mints: Family<MintLabels, Counter<u64, AtomicU64>>,
+    unreadable: Counter<u64, AtomicU64>,
     pub(crate) connections: Gauge,
     /// Copies of the numbers that the store measures, by name.
     store: Mutex<BTreeMap<&'static str, Gauge>>,
@@ -96,6 +82,11 @@ impl Metrics {
                 "tokens_issued",
                 "Tokens handed out, new ones and reused ones",
             ),
+            unreadable: registered(
+                own,
+                "http_unreadable_requests",
+                "Connections that ended because what came was no request",
+            ),
             connections: registered(own, "connections", "Open connections"),
             store: Mutex::default(),
             registry: Mutex::new(registry),
@@ -112,16 +103,21 @@ impl Metrics {
 
     pub(crate) fn finish(
         &self,
-        operation: Option<Operation>,
+        operation: Option<&'static str>,
         status: StatusCode,
         stopwatch: Stopwatch,
     ) {
         let labels = RequestLabels {
-            operation: OperationLabel(operation),
+            operation: operation.unwrap_or("None"),
             status: status.as_u16(),
         };
         self.requests.get_or_create(&labels).inc();
         self.durations.observe(stopwatch.0.elapsed().as_secs_f64());
+    }
+
+    /// Counts what could not be read as a request.
+    pub(crate) fn count_unreadable(&self) {
+        self.unreadable.inc();
     }
 
     /// Returns the page for Prometheus, including the authority's counts and its store's measurements.

@@ -7,11 +7,10 @@ use countersign_authority::{Error, Invalid, Place, Problem, Refusal};
 use countersign_protocol::error::{ErrorCode, ErrorEnvelope, ErrorItem};
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
-use http_body_util::Full;
 use serde::Serialize;
 
-/// What a handler answers with.
-pub(crate) type Answer = Response<Full<Bytes>>;
+pub(crate) use crate::answer::Answer;
+use crate::answer::AnswerBody;
 
 /// The header that repeats the trace id of an error.
 pub(crate) const TRACE_ID: HeaderName = HeaderName::from_static("clerk-trace-id");
@@ -271,24 +270,13 @@ pub(crate) fn written(status: u16, json: impl Into<Bytes>) -> Answer {
 
 /// An answer that is no JSON or is ready-made.
 pub(crate) fn answer(status: u16, content_type: HeaderValue, body: Bytes) -> Answer {
-    let mut answer = Response::new(Full::new(body));
+    let mut answer = Response::new(AnswerBody::ready(body));
     *answer.status_mut() =
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, content_type);
     headers.insert(CACHE_CONTROL, NO_STORE);
     answer
-}
-
-/// Bytes that keep a guard until the last of them is dropped.
-pub(crate) fn held(bytes: Bytes, guard: impl Send + 'static) -> Bytes {
-    struct Held<G>(Bytes, G);
-    impl<G> AsRef<[u8]> for Held<G> {
-        fn as_ref(&self) -> &[u8] {
-            &self.0
-        }
-    }
-    Bytes::from_owner(Held(bytes, guard))
 }
 
 /// Success.

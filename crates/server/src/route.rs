@@ -4,6 +4,7 @@
 use countersign_authority::Accepts;
 use http::Method;
 
+use crate::pace::Pace;
 use crate::reply::Habit;
 
 /// What a request asks for.
@@ -49,6 +50,10 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
+    fn name(self) -> &'static str {
+        Box::leak(format!("{self:?}").into_boxed_str())
+    }
+
     /// Whether its handler checks the credential, because that is one with the rest of what it does.
     pub(crate) fn checks_credential(self) -> bool {
         matches!(self, Self::VerifyToken | Self::WhoAmI)
@@ -91,6 +96,24 @@ pub(crate) struct Row {
     /// `None` for public operations.
     pub(crate) accepts: Option<Accepts>,
     pub(crate) habit: Habit,
+}
+
+impl Row {
+    pub(crate) fn name(&self) -> &'static str {
+        self.operation.name()
+    }
+
+    pub(crate) fn checks_credential(&self) -> bool {
+        self.operation.checks_credential()
+    }
+
+    pub(crate) fn pace(&self) -> Pace {
+        if self.operation.never_waits() {
+            Pace::AtOnce
+        } else {
+            Pace::Queued
+        }
+    }
 }
 
 const fn row(

@@ -28,6 +28,13 @@ enum Shown<'a> {
     Jwt(Box<ReadJwt<'a>>),
 }
 
+/// What a store knows of a caller with a good key and of a token, and the time after that was read.
+struct Found {
+    actor: Actor,
+    stored: Option<StoredToken>,
+    now: Timestamp,
+}
+
 impl<'a> Shown<'a> {
     /// Parses a token string. `None` for junk, which is refused without a look-up.
     fn read(token: &'a str, format: TokenFormat) -> Option<Self> {
@@ -81,13 +88,14 @@ impl Authority {
             self.note_verification(&actor, format, &outcome);
             return outcome;
         };
-        let (actor, stored) = self.find_verification(credential, shown.locator()).await?;
+        let Found { actor, stored, now } =
+            self.find_verification(credential, shown.locator()).await?;
         self.limit_actor(&actor)?;
         let verifier = actor.machine_id();
         let outcome = if self.lacks_key(&shown, stored.as_ref()) {
             Box::pin(self.learn_and_decide(verifier, stored, shown)).await
         } else {
-            self.decide(verifier, stored, shown)
+            self.decide(verifier, stored, shown, now)
         };
         self.note_verification(&actor, format, &outcome);
         outcome
@@ -101,7 +109,7 @@ impl Authority {
         if self.lacks_key(&shown, stored.as_ref()) {
             return Box::pin(self.learn_and_decide(None, stored, shown)).await;
         }
-        self.decide(None, stored, shown)
+        self.decide(None, stored, shown, self.now())
     }
 
     async fn verify_shown(&self, actor: &Actor, shown: Shown<'_>) -> Result<M2mToken, Error> {
@@ -120,21 +128,23 @@ impl Authority {
         if self.lacks_key(&shown, stored.as_ref()) {
             return Box::pin(self.learn_and_decide(verifier, stored, shown)).await;
         }
-        self.decide(verifier, stored, shown)
+        self.decide(verifier, stored, shown, self.now())
     }
 
     async fn find_verification(
         &self,
         credential: Credential<'_>,
         locator: Locator,
-    ) -> Result<(Actor, Option<StoredToken>), Error> {
+    ) -> Result<Found, Error> {
         for digest in self.vault.digests(credential.text()) {
             let presented = credential.presented(digest);
             let Some(found) = self.store.verification(presented, locator).await? else {
                 continue;
             };
-            if let Some(actor) = Actor::from_caller(found.caller, &digest, self.now()) {
-                return Ok((actor, found.token));
+            let now = self.now();
+            if let Some(actor) = Actor::from_caller(found.caller, &digest, now) {
+                let stored = found.token;
+                return Ok(Found { actor, stored, now });
             }
         }
         Err(credential.refused())
@@ -167,20 +177,20 @@ impl Authority {
             let log = Log::Instance(stored.instance.id);
             self.follower.catch_up(log).await?;
         }
-        self.decide(verifier, stored, shown)
+        self.decide(verifier, stored, shown, self.now())
     }
 
-    /// Decides from the stored state of the token. `verifier` is the machine that asks. `None` means that the caller
-    /// may verify every token of the instance.
+    /// Decides from the stored state of the token, for a time after it was read. `verifier` is the machine that asks. `None`
+    /// means that the caller may verify every token of the instance.
     fn decide(
         &self,
         verifier: Option<MachineId>,
         stored: Option<StoredToken>,
         shown: Shown<'_>,
+        now: Timestamp,
     ) -> Result<M2mToken, Error> {
         let unknown = || unknown(verifier);
         let stored = stored.ok_or_else(unknown)?;
-        let now = self.now();
         match shown {
             Shown::Opaque { token, .. } => {
                 let is_genuine = match &stored.row.proof {

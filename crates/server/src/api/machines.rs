@@ -1,7 +1,5 @@
 //! `/machines` (contract: machines).
 
-use std::sync::Arc;
-
 use countersign_authority::{ListMachines, MachineRequest, MachineUpdate, Problem};
 use countersign_protocol::error::ErrorCode;
 use countersign_protocol::ids::MachineId;
@@ -46,12 +44,12 @@ pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
         let written = tokio::task::spawn_blocking(write).await;
         written.map_err(|_| ApiError::overloaded())?
     };
-    let mut list = written(200, json);
-    // Holds the page permit until the large-response permit replaces it.
-    if let Some(share) = share {
-        list.extensions_mut().insert(Arc::new(share));
-    }
-    Ok(list)
+    let list = written(200, json);
+    // Until the budget for large answers takes it over.
+    Ok(match share {
+        Some(share) => list.map(|body| body.holding(share)),
+        None => list,
+    })
 }
 
 /// `POST /machines`

@@ -15,6 +15,7 @@ mod instance;
 mod jwks;
 mod limits;
 mod machines;
+mod mounts;
 mod neighbours;
 mod requests;
 mod scopes;

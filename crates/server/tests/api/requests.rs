@@ -259,6 +259,53 @@ fn a_body_that_ends_before_its_time_is_refused() {
 }
 
 #[test]
+fn a_body_that_has_not_come_is_read_only_for_whoever_has_a_key() {
+    let api = Api::start();
+    let (sender, _) = api.pair();
+    let head = |path: &str, key: &str, more: &str| {
+        format!("POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n{more}\r\n")
+    };
+    for path in ["/machines", "/m2m_tokens", "/m2m_tokens/verify"] {
+        // Whoever waits for a word of the server gets the refusal instead, and no body goes over the wire.
+        let mut client = api.client();
+        let more = "Content-Length: 60000\r\nExpect: 100-continue\r\n";
+        client.write(head(path, "ak_unknown", more).as_bytes());
+        assert_eq!(client.read(false).status, 401, "{path}");
+        api.clock.advance(10_000);
+        // A large one is not read, and the connection ends.
+        let mut client = api.client();
+        client.write(head(path, "ak_unknown", "Content-Length: 60000\r\n").as_bytes());
+        let reply = client.read(false);
+        assert_eq!(
+            (reply.status, reply.header("connection")),
+            (401, Some("close")),
+            "{path}"
+        );
+        api.clock.advance(10_000);
+        // A small one that comes behind its head is thrown away, and the connection goes on.
+        let mut client = api.client();
+        client.write(head(path, "ak_unknown", "Content-Length: 6000\r\n").as_bytes());
+        client.write(&[b' '; 6_000]);
+        let reply = client.read(false);
+        assert_eq!(
+            (reply.status, reply.header("connection")),
+            (401, None),
+            "{path}"
+        );
+        assert_eq!(client.send(&Request::new("GET", "/healthz")).status, 200);
+        api.clock.advance(10_000);
+    }
+    // With a key, the server asks for the body.
+    let mut client = api.client();
+    let more = "Content-Length: 2\r\nExpect: 100-continue\r\n";
+    client.write(head("/m2m_tokens", &sender.ak, more).as_bytes());
+    client.wait();
+    assert!(client.read(false).status == 100);
+    client.write(b"{}");
+    assert_eq!(client.read(false).status, 201);
+}
+
+#[test]
 fn a_target_has_8_kib_at_most_and_a_head_32() {
     let api = Api::start();
     let get = |length: usize| {
@@ -293,7 +340,7 @@ fn a_target_has_8_kib_at_most_and_a_head_32() {
 
     {"errors":[{"message":"Request header fields too large","long_message":"The header must not exceed 100 lines and 32768 bytes","code":"request_header_fields_too_large"}],"clerk_trace_id":"0cfffe56222e9e87f5e04b5e44022e8b"}
     "#);
-    // What does not fit hyper's buffer, and more than a hundred lines, never becomes a request; the answer is the same.
+    // What does not fit hyper's buffer, and more than a hundred lines, never becomes a request; hyper refuses it in its own words.
     let lines = (0..100).fold(Request::new("GET", "/machines"), |request, _| {
         request.header("X", "y")
     });
@@ -302,12 +349,7 @@ fn a_target_has_8_kib_at_most_and_a_head_32() {
         lines,
     ] {
         let reply = api.send(&request);
-        assert_eq!(reply.status, 431);
-        assert_eq!(reply.header("content-type"), Some("application/json"));
-        assert_eq!(
-            reply.value()["errors"][0]["code"],
-            "request_header_fields_too_large"
-        );
+        assert_eq!((reply.status, reply.text()), (431, ""));
     }
 }
 
@@ -327,12 +369,7 @@ fn what_is_no_http_is_refused_and_leaves_the_server_alone() {
         let mut client = api.client();
         client.write(bytes.as_bytes());
         let reply = client.read(false);
-        let error = &reply.value()["errors"][0]["code"];
-        assert_eq!(
-            (reply.status, error.as_str()),
-            (400, Some("malformed_request_parameters")),
-            "{bytes}"
-        );
+        assert_eq!((reply.status, reply.text()), (400, ""), "{bytes}");
         assert!(client.is_closed());
     }
     // A length beside chunks is a way to smuggle a second request; the connection does not go on.
@@ -340,10 +377,13 @@ fn what_is_no_http_is_refused_and_leaves_the_server_alone() {
     client.write(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
     assert!(client.read(false).status == 400 || client.is_closed());
     assert_eq!(api.send(&Request::new("GET", "/healthz")).status, 200);
+    let page = api.send(&Request::new("GET", "/metrics"));
+    let counted = "countersign_http_unreadable_requests_total 8\n";
+    assert!(page.text().contains(counted), "{}", page.text());
 }
 
 #[test]
-fn nonsense_behind_a_request_is_refused_in_the_usual_words() {
+fn nonsense_behind_a_request_is_refused_behind_its_answer() {
     let api = Api::start();
     for path in ["/healthz", "/nothing"] {
         let mut client = api.client();
@@ -351,9 +391,7 @@ fn nonsense_behind_a_request_is_refused_in_the_usual_words() {
         client.write(&[&request, &b"non sense\r\n\r\n"[..]].concat());
         client.read(false);
         let reply = client.read(false);
-        assert_eq!(reply.status, 400);
-        let code = &reply.value()["errors"][0]["code"];
-        assert_eq!(code, "malformed_request_parameters");
+        assert_eq!((reply.status, reply.text()), (400, ""));
         assert!(client.is_closed());
     }
 }

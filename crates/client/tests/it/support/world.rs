@@ -49,6 +49,7 @@ impl World {
             threads: 1,
             tls: None,
             trusted_proxies: Vec::new(),
+            mounts: Vec::new(),
         };
         let server = Server::start(Arc::clone(&authority), random, &options).unwrap();
         let url = format!("http://{}", server.address());

@@ -83,6 +83,7 @@ impl Api {
             threads: 1,
             tls: None,
             trusted_proxies: Vec::new(),
+            mounts: Vec::new(),
         };
         change(&mut options);
         let (authority, operator, sk) = runtime.block_on(async {
