@@ -205,7 +205,7 @@ impl M2mToken {
         json.extend_from_slice(br#"{"object":"machine_to_machine_token","id":""#);
         json.extend_from_slice(&self.id.to_text());
         json.extend_from_slice(br#"","subject":""#);
-        json.extend_from_slice(self.subject.as_str().as_bytes());
+        json.extend_from_slice(self.subject.as_bytes());
         json.extend_from_slice(br#"","scopes":["#);
         for (number, scope) in self.scopes.iter().enumerate() {
             json.extend_from_slice(if number == 0 { b"\"" } else { b",\"" });

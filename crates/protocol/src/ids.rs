@@ -98,6 +98,10 @@ impl<K: Kind> Id<K> {
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("ids are made of ASCII characters only")
     }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl InstanceId {

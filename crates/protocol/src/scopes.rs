@@ -54,7 +54,7 @@ impl Scopes {
         self.0
             .as_bytes()
             .chunks(ID_LENGTH + 1)
-            .any(|part| part.get(..ID_LENGTH) == Some(machine.as_str().as_bytes()))
+            .any(|part| part.get(..ID_LENGTH) == Some(machine.as_bytes()))
     }
 
     /// The ids.

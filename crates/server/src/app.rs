@@ -20,6 +20,7 @@ use tracing::Instrument as _;
 use crate::answer::{Answer, AnswerBody};
 use crate::api;
 use crate::body::Arriving;
+use crate::budget::is_large;
 use crate::call::{App, Call, Exposure};
 use crate::connection::{Phase, Watch};
 use crate::metrics::Stopwatch;
@@ -160,9 +161,12 @@ impl App {
         // Pinned here, because to hand the future over by value would copy kilobytes for each request.
         let answer = guarded(pin!(api::handle(&call)), call.row.pace().limit()).await?;
         match &call.actor {
-            Some(actor) => self.large.hold(actor.instance_id(), answer).await,
+            // Boxed, because few answers are large and all requests would be otherwise.
+            Some(actor) if is_large(&answer) => {
+                Box::pin(self.large.hold(actor.instance_id(), answer)).await
+            }
             // What everybody may read is small, or is in memory once.
-            None => Ok(answer),
+            _ => Ok(answer.map(AnswerBody::released)),
         }
     }
 
@@ -322,15 +326,13 @@ fn habit_of_path(path: &str) -> Habit {
 
 /// Accepts any well-formed date, once, in the header or the query (contract: request conventions).
 pub(crate) fn check_api_version(headers: &HeaderMap, query: Option<&str>) -> Result<(), ApiError> {
-    let mut lines = headers.get_all(API_VERSION).iter();
-    let header = lines.next();
     let has_query = query.is_some_and(|query| query.contains("__clerk_api_version"));
-    if header.is_none() && !has_query {
+    if !headers.contains_key(API_VERSION) && !has_query {
         return Ok(());
     }
-    let mut given: Vec<String> = header
-        .into_iter()
-        .chain(lines)
+    let mut given: Vec<String> = headers
+        .get_all(API_VERSION)
+        .iter()
         .map(|line| line.to_str().unwrap_or_default().to_owned())
         .collect();
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {

@@ -7,13 +7,18 @@ use countersign_protocol::ids::InstanceId;
 use http_body::Body as _;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
-use crate::answer::{Answer, AnswerBody};
+use crate::answer::Answer;
 use crate::pace::QUEUE_TIMEOUT;
 use crate::reply::ApiError;
 
 const KIB: u64 = 1024;
 /// Answers up to this many bytes are not counted.
 const SMALL: u64 = 64 * KIB;
+
+/// Whether an answer counts.
+pub(crate) fn is_large(answer: &Answer) -> bool {
+    answer.body().size_hint().lower() > SMALL
+}
 
 /// An amount that instances share.
 pub(crate) struct Budget {
@@ -85,11 +90,7 @@ impl Budget {
         instance: InstanceId,
         answer: Answer,
     ) -> Result<Answer, ApiError> {
-        let size = answer.body().size_hint().lower();
-        if size <= SMALL {
-            return Ok(answer.map(AnswerBody::released));
-        }
-        let kib = u32::try_from(size / KIB).unwrap_or(u32::MAX);
+        let kib = u32::try_from(answer.body().size_hint().lower() / KIB).unwrap_or(u32::MAX);
         let share = self.take(instance, kib).await?;
         Ok(answer.map(|body| body.released().holding(share)))
     }
@@ -134,7 +135,9 @@ mod tests {
         let bytes = frame.into_data().unwrap();
         let refused = hold(65 * KIB).await.err().unwrap();
         assert_eq!(refused.retry_after_seconds, Some(1));
-        assert!(hold(SMALL).await.is_ok());
+        let body = |size: u64| vec![b' '; usize::try_from(size).unwrap()];
+        assert!(!is_large(&written(200, body(SMALL))));
+        assert!(is_large(&written(200, body(SMALL + 1))));
         drop(bytes);
         assert!(hold(65 * KIB).await.is_ok());
     }

@@ -151,9 +151,10 @@ pub(crate) fn only_credential(headers: &HeaderMap) -> Option<&str> {
 
 /// Returns the credential of `Bearer <credential>`; the scheme ignores case.
 fn bearer(line: &str) -> Option<&str> {
-    let (scheme, credential) = line.split_once(' ')?;
+    const SCHEME: &str = "bearer ";
+    let (scheme, credential) = line.split_at_checked(SCHEME.len())?;
     let credential = credential.trim_matches(' ');
-    (scheme.eq_ignore_ascii_case("bearer") && !credential.is_empty() && !credential.contains(' '))
+    (scheme.eq_ignore_ascii_case(SCHEME) && !credential.is_empty() && !credential.contains(' '))
         .then_some(credential)
 }
 

@@ -248,15 +248,18 @@ impl Authority {
         format: TokenFormat,
         outcome: &Result<M2mToken, Error>,
     ) {
-        let machine = actor.machine();
-        let verifier = machine.map_or(actor.name(), |machine| machine.id.as_str());
+        // Asked for only where such events are collected.
+        let verifier = || match actor.machine() {
+            Some(machine) => machine.id.as_str(),
+            None => actor.name(),
+        };
         let is_jwt = format == TokenFormat::Jwt;
         match outcome {
             Ok(verified) => {
                 self.tally.verified(format, None);
                 tracing::debug!(
                     target: "countersign::verification",
-                    subject = %verified.subject, token.id = %verified.id, verifier, jwt = is_jwt,
+                    subject = %verified.subject, token.id = %verified.id, verifier = verifier(), jwt = is_jwt,
                     "token verification succeeded"
                 );
             }
@@ -266,7 +269,7 @@ impl Authority {
                 self.tally.verified(format, Some(*refusal));
                 tracing::info!(
                     target: "countersign::verification",
-                    reason = refusal.as_str(), subject = subject.map(tracing::field::display), verifier, jwt = is_jwt,
+                    reason = refusal.as_str(), subject = subject.map(tracing::field::display), verifier = verifier(), jwt = is_jwt,
                     "token verification failed"
                 );
             }
