@@ -18,13 +18,13 @@ use tokio::time::timeout;
 use tracing::Instrument as _;
 
 use crate::answer::{Answer, AnswerBody};
-use crate::api;
 use crate::body::Arriving;
 use crate::budget::is_large;
 use crate::call::{App, Call, Exposure};
 use crate::connection::{Phase, Watch};
 use crate::metrics::Stopwatch;
 use crate::mount::Mount;
+use crate::operation::Row;
 use crate::pace::Pace;
 use crate::reply::{ApiError, Habit};
 use crate::route::{Found, find};
@@ -51,7 +51,7 @@ pub(crate) async fn answer(
     let found = app.find(&head);
     let mount = app.mount(&found, head.uri.path());
     let (label, path, habit) = match (&found, mount) {
-        (Found::Operation(row, _), _) => (Some(row.name()), row.path, row.habit),
+        (Found::Operation(row, _), _) => (Some(row.name), row.path, row.habit),
         (_, Some(mount)) => (Some(mount.prefix()), mount.prefix(), Habit::Parameters),
         (_, None) => (None, "", habit_of_path(head.uri.path())),
     };
@@ -102,7 +102,7 @@ impl App {
     /// Finds the operation of a request, among those that this listener serves.
     fn find<'a>(&self, head: &'a Parts) -> Found<'a> {
         match find(&head.method, head.uri.path()) {
-            Found::Operation(row, _) if !self.exposure.includes(row.operation) => Found::Nothing,
+            Found::Operation(row, _) if !row.is_served_by(self.exposure) => Found::Nothing,
             Found::WrongMethod(_) if self.exposure == Exposure::Metrics => Found::Nothing,
             found => found,
         }
@@ -141,25 +141,29 @@ impl App {
         .await;
         if !is_whole {
             watch.enter(Phase::Body);
+            // Boxed, because most bodies come with their heads and all requests would be as large otherwise.
+            let rest = Box::pin(async {
+                match &admitted {
+                    Ok(_) => body.read_rest().await,
+                    Err(_) if asks => {}
+                    Err(_) => body.discard().await,
+                }
+            });
             // A body that does not come in time is a broken one.
-            let _ = match &admitted {
-                Ok(_) => timeout(BODY_TIMEOUT, body.read_rest()).await,
-                Err(_) if asks => Ok(()),
-                Err(_) => timeout(BODY_TIMEOUT, body.discard()).await,
-            };
+            let _ = timeout(BODY_TIMEOUT, rest).await;
             *stopwatch = self.metrics.start();
             watch.enter(Phase::Handling);
         }
-        let mut call = admitted?;
+        let (row, mut call) = admitted?;
         if takes_body {
             call.body = body.take(&head.headers);
         }
-        if !call.row.checks_credential() {
+        if !row.checks_credential {
             call.body()?;
         }
-        let _turn = self.turns.take(call.row.pace()).await?;
-        // Pinned here, because to hand the future over by value would copy kilobytes for each request.
-        let answer = guarded(pin!(api::handle(&call)), call.row.pace().limit()).await?;
+        let _turn = self.turns.take(row.pace).await?;
+        let mut handling = (row.handler)(&call);
+        let answer = guarded(handling.as_mut(), row.pace.limit()).await?;
         match &call.actor {
             // Boxed, because few answers are large and all requests would be otherwise.
             Some(actor) if is_large(&answer) => {
@@ -177,7 +181,7 @@ impl App {
         found: Found<'a>,
         peer: IpAddr,
         is_whole: bool,
-    ) -> Result<Call<'a>, ApiError> {
+    ) -> Result<(&'static Row, Call<'a>), ApiError> {
         check_size(head)?;
         let (row, captures) = match found {
             Found::Operation(row, captures) => (row, captures),
@@ -195,7 +199,7 @@ impl App {
         check_api_version(&head.headers, head.uri.query())?;
         let mut call = Call {
             app: self,
-            row,
+            habit: row.habit,
             captures,
             query: head.uri.query(),
             headers: &head.headers,
@@ -205,11 +209,11 @@ impl App {
         };
         match row.accepts {
             // The handler decides about credential and body in one, which costs one look-up less.
-            Some(_) if row.checks_credential() && is_whole => {}
+            Some(_) if row.checks_credential && is_whole => {}
             Some(accepts) => call.actor = Some(call.authenticate(accepts).await?),
             None => {}
         }
-        Ok(call)
+        Ok((row, call))
     }
 
     /// Has the routes beside the table answer.
@@ -373,10 +377,10 @@ fn strip_body(answer: &mut Answer) {
 
 /// Runs a part of a request with a limit of time, and turns a panic into an error. Most never wait, and only those that do pay for a
 /// timer.
-async fn guarded<T>(
-    mut part: Pin<&mut impl Future<Output = Result<T, ApiError>>>,
-    limit: Duration,
-) -> Result<T, ApiError> {
+async fn guarded<T, F>(mut part: Pin<&mut F>, limit: Duration) -> Result<T, ApiError>
+where
+    F: Future<Output = Result<T, ApiError>> + ?Sized,
+{
     let mut timer = None;
     std::future::poll_fn(|context| {
         match std::panic::catch_unwind(AssertUnwindSafe(|| part.as_mut().poll(context))) {

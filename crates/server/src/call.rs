@@ -18,7 +18,6 @@ use crate::metrics::Metrics;
 use crate::mount::Mount;
 use crate::pace::Turns;
 use crate::reply::{ApiError, Habit};
-use crate::route::{Captures, Operation, Row};
 
 /// The data that every request needs.
 pub(crate) struct App {
@@ -50,20 +49,14 @@ pub(crate) enum Exposure {
     Metrics,
 }
 
-impl Exposure {
-    pub(crate) fn includes(self, operation: Operation) -> bool {
-        match operation {
-            Operation::Healthz | Operation::Readyz => true,
-            Operation::Metrics => self != Self::Api,
-            _ => self != Self::Metrics,
-        }
-    }
-}
+/// The segments of a path that stand for `{…}`, in order.
+pub(crate) type Captures<'a> = [&'a str; 2];
 
 /// A handler's view of a request. Its credential is already checked, unless the handler itself checks it.
 pub(crate) struct Call<'a> {
     pub(crate) app: &'a App,
-    pub(crate) row: &'static Row,
+    /// How errors are worded.
+    pub(crate) habit: Habit,
     pub(crate) captures: Captures<'a>,
     pub(crate) query: Option<&'a str>,
     pub(crate) headers: &'a HeaderMap,
@@ -84,7 +77,7 @@ impl Call<'_> {
 
     /// Returns the body, which is complete and has a JSON content type.
     pub(crate) fn body(&self) -> Result<&Bytes, ApiError> {
-        let worded = |problem: &BodyProblem| problem.worded(self.row.habit);
+        let worded = |problem: &BodyProblem| problem.worded(self.habit);
         self.body.as_ref().map_err(worded)
     }
 
@@ -113,14 +106,14 @@ impl Call<'_> {
                 }
                 Habit::Parameters
             }
-            _ => self.row.habit,
+            _ => self.habit,
         };
         ApiError::from_authority(habit, error)
     }
 
     /// Converts a refusal for the API, in the wording of the route's service.
     pub(crate) fn refused(&self, error: Error) -> ApiError {
-        ApiError::from_authority(self.row.habit, error)
+        ApiError::from_authority(self.habit, error)
     }
 
     pub(crate) fn user_agent(&self) -> &str {

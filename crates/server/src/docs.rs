@@ -1,12 +1,10 @@
-//! Builds the OpenAPI document and the page that shows it, once at startup.
+//! Keeps the OpenAPI document, and builds the page that shows it, once at startup.
 //!
 //! The page is a vendored copy of Swagger UI with two small files of our own. File names contain a hash of the content,
 //! so that browsers can cache the files indefinitely. Nothing is loaded from another origin.
 
 use bytes::Bytes;
 use http::HeaderValue;
-
-use crate::openapi;
 
 const CSS: HeaderValue = HeaderValue::from_static("text/css; charset=utf-8");
 const JAVASCRIPT: HeaderValue = HeaderValue::from_static("text/javascript; charset=utf-8");
@@ -62,7 +60,7 @@ const FILES: [(&str, &str, HeaderValue, &[u8]); 5] = [
 ];
 
 impl Docs {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(document: Bytes) -> Self {
         let mut page = include_str!("../assets/swagger/page.html").to_owned();
         let mut assets = Vec::new();
         for (place, ending, content_type, content) in FILES {
@@ -79,7 +77,7 @@ impl Docs {
             });
         }
         Self {
-            document: openapi::document(),
+            document,
             page: page.into(),
             assets,
         }
@@ -99,7 +97,7 @@ mod tests {
 
     #[test]
     fn the_page_names_each_of_its_files_and_holds_no_code() {
-        let docs = Docs::new();
+        let docs = Docs::new(Bytes::new());
         let page = std::str::from_utf8(&docs.page).expect("text");
         for asset in &docs.assets {
             assert!(

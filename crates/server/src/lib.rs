@@ -19,6 +19,7 @@ pub mod fuzzing;
 mod metrics;
 mod mount;
 mod openapi;
+mod operation;
 mod pace;
 #[cfg(test)]
 mod reference;
@@ -151,7 +152,7 @@ impl Server {
         } = sockets;
         let address = socket.local_addr()?;
         let metrics = Arc::new(Metrics::new());
-        let docs = Arc::new(Docs::new());
+        let docs = Arc::new(Docs::new(openapi::document(route::ROWS)));
         let turns = Arc::new(Turns::new());
         // Whoever waits to make a page costs nothing yet; an answer that waits is made already.
         let listed = Budget::new(MAX_LISTED_MACHINES, 32 * MAX_LISTED_MACHINES as usize);

@@ -1,12 +1,12 @@
-//! The OpenAPI document, made from the code: operations, methods, paths and credentials from `route::ROWS`, bounds from
+//! The OpenAPI document, made from the code: operations, methods, paths and credentials from the table in `route`, bounds from
 //! `countersign_protocol::limits`, errors from its table, examples from its bodies.
 //!
-//! What people read beside that, one description per operation, is in `operations`; the compiler asks for one where an
-//! operation is added.
+//! What people read beside that, one description per operation, is in `operations`; the row of an operation names its
+//! description.
 
 mod examples;
 mod node;
-mod operations;
+pub(crate) mod operations;
 mod refusals;
 mod schemas;
 #[cfg(test)]
@@ -14,26 +14,28 @@ mod tests;
 
 use bytes::Bytes;
 use countersign_authority::Accepts;
+use countersign_protocol::error::ErrorCode;
 
-use crate::route::{Operation, Prefix, ROWS, Row};
+use crate::operation::{Prefix, Row};
+use crate::reply::Habit;
 use node::Node;
-use operations::{Description, TAGS, describe};
-use refusals::{Takes, common, responses};
+use operations::{Description, TAGS};
+use refusals::{Refusal, responses};
 
 /// The document as JSON.
-pub(crate) fn document() -> Bytes {
-    let text = serde_json::to_vec(&tree())
+pub(crate) fn document(rows: &[Row]) -> Bytes {
+    let text = serde_json::to_vec(&tree(rows))
         .expect("the document has string keys and no failing serialisers");
     Bytes::from(text)
 }
 
 /// The document for people, as it stands in `docs/reference`.
 #[cfg(test)]
-pub(crate) fn pretty() -> String {
-    serde_json::to_string_pretty(&tree()).expect("as above") + "\n"
+pub(crate) fn pretty(rows: &[Row]) -> String {
+    serde_json::to_string_pretty(&tree(rows)).expect("as above") + "\n"
 }
 
-fn tree() -> Node {
+fn tree(rows: &[Row]) -> Node {
     let info = Node::object()
         .with("title", "Countersign")
         .with("version", env!("CARGO_PKG_VERSION"))
@@ -56,7 +58,7 @@ fn tree() -> Node {
         .with("info", info)
         .with("servers", servers("/v1", "This authority"))
         .with("tags", tags)
-        .with("paths", paths())
+        .with("paths", paths(rows))
         .with(
             "components",
             Node::object()
@@ -76,14 +78,14 @@ fn servers(url: &'static str, description: &'static str) -> Vec<Node> {
 }
 
 /// The paths in the order of the table, each with its methods.
-fn paths() -> Node {
+fn paths(rows: &[Row]) -> Node {
     let mut paths: Vec<(&'static str, Node)> = Vec::new();
-    for row in ROWS {
-        let Some(description) = describe(row.operation) else {
+    for row in rows {
+        let Some(description) = row.description else {
             continue;
         };
         let method = row.method.as_str().to_ascii_lowercase();
-        let operation = operation(row, description);
+        let operation = operation(row, description());
         match paths.iter_mut().find(|(path, _)| *path == row.path) {
             Some((_, item)) => *item = std::mem::replace(item, Node::Null).with(method, operation),
             None => paths.push((row.path, path_item(row).with(method, operation))),
@@ -131,6 +133,51 @@ fn operation(row: &Row, description: Description) -> Node {
         .with("responses", answers)
 }
 
+/// What an operation takes, as far as it decides which errors there are.
+#[derive(Clone, Copy, Debug)]
+struct Takes {
+    query: bool,
+    body: bool,
+}
+
+/// The errors that follow from the row of the table, beside those of the operation itself.
+fn common(row: &Row, takes: Takes) -> Vec<Refusal> {
+    use ErrorCode as Code;
+    let mut codes = vec![Code::ApiVersionInvalid];
+    match row.accepts {
+        None => {}
+        Some(Accepts::Instance | Accepts::AnyForKeySet) => codes.extend([
+            Code::AuthorizationHeaderFormatInvalid,
+            Code::ClerkKeyInvalid,
+        ]),
+        Some(Accepts::Machine) => codes.extend([
+            Code::AuthorizationHeaderFormatInvalid,
+            Code::MachineSecretKeyInvalid,
+        ]),
+        Some(Accepts::Any) => {
+            codes.extend([
+                Code::AuthorizationHeaderFormatInvalid,
+                Code::ClerkKeyInvalid,
+                Code::MachineSecretKeyInvalid,
+            ]);
+        }
+    }
+    if row.accepts.is_some() {
+        codes.push(Code::TooManyRequests);
+    }
+    if takes.query {
+        codes.push(Code::MalformedRequestParameters);
+    }
+    if takes.body {
+        codes.push(Code::RequestBodyInvalid);
+        if row.habit == Habit::Parameters {
+            codes.extend([Code::RequestBodyTooLarge, Code::UnsupportedContentType]);
+        }
+    }
+    codes.extend([Code::InternalClerkError, Code::ServiceUnavailable]);
+    codes.into_iter().map(Refusal::new).collect()
+}
+
 /// Adds an answer; one whose status is there already (`/readyz` says 503 in two ways) adds its content to that one.
 fn merge_status(all: Node, status: String, answer: Node) -> Node {
     let Node::Object(mut answers) = all else {
@@ -158,12 +205,13 @@ fn merge_status(all: Node, status: String, answer: Node) -> Node {
 }
 
 fn security(row: &Row) -> Vec<Node> {
-    let names: &[&'static str] = match (row.accepts, row.operation) {
-        (_, Operation::WhoAmI) => &["instanceKey", "machineKey", "token"],
-        (None, _) => &[],
-        (Some(Accepts::Instance), _) => &["instanceKey"],
-        (Some(Accepts::Machine), _) => &["machineKey"],
-        (Some(Accepts::Any | Accepts::AnyForKeySet), _) => &["instanceKey", "machineKey"],
+    let names: &[&'static str] = match row.accepts {
+        // The handler takes a token as well.
+        None if row.checks_credential => &["instanceKey", "machineKey", "token"],
+        None => &[],
+        Some(Accepts::Instance) => &["instanceKey"],
+        Some(Accepts::Machine) => &["machineKey"],
+        Some(Accepts::Any | Accepts::AnyForKeySet) => &["instanceKey", "machineKey"],
     };
     names
         .iter()

@@ -64,7 +64,8 @@ impl Turns {
         if let Ok(turn) = places.try_acquire() {
             return Ok(Turn::Taken(turn));
         }
-        match tokio::time::timeout(patience, places.acquire()).await {
+        // Boxed, because few wait and all requests would be as large otherwise.
+        match Box::pin(tokio::time::timeout(patience, places.acquire())).await {
             Ok(Ok(turn)) => Ok(Turn::Taken(turn)),
             Ok(Err(_)) | Err(_) => Err(ApiError::overloaded()),
         }

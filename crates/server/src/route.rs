@@ -1,197 +1,282 @@
-//! The table of operations: method, path, who may call, how errors are worded. The router, the metrics' labels, `Allow` and
-//! the OpenAPI document all come from it.
+//! The table of operations and the search in it. The router, the metrics' labels, `Allow` and the OpenAPI document come from
+//! the table.
 
-use countersign_authority::Accepts;
+use countersign_authority::Accepts::{Any, AnyForKeySet, Instance, Machine};
 use http::Method;
 
-use crate::pace::Pace;
-use crate::reply::Habit;
-
-/// What a request asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Operation {
-    VerifyToken,
-    CreateToken,
-    ListTokens,
-    UpdateToken,
-    RevokeToken,
-    ListMachines,
-    CreateMachine,
-    GetMachine,
-    UpdateMachine,
-    DeleteMachine,
-    GetSecretKey,
-    RotateSecretKey,
-    CreateScope,
-    DeleteScope,
-    Jwks,
-    PublicJwks,
-    InstanceJwks,
-    OpenidConfiguration,
-    InstanceOpenidConfiguration,
-    VerifyApiKey,
-    VerifyOauthToken,
-    WhoAmI,
-    GetInstance,
-    UpdateInstance,
-    ListInstanceKeys,
-    CreateInstanceKey,
-    RevokeInstanceKey,
-    ListSigningKeys,
-    RotateSigningKey,
-    DeleteSigningKey,
-    ListChanges,
-    Openapi,
-    Swagger,
-    SwaggerAsset,
-    Healthz,
-    Readyz,
-    Metrics,
-}
-
-impl Operation {
-    fn name(self) -> &'static str {
-        Box::leak(format!("{self:?}").into_boxed_str())
-    }
-
-    /// Whether its handler checks the credential, because that is one with the rest of what it does.
-    pub(crate) fn checks_credential(self) -> bool {
-        matches!(self, Self::VerifyToken | Self::WhoAmI)
-    }
-
-    /// Whether it is answered from memory or by a point read, so that it need not queue behind those that wait.
-    pub(crate) fn never_waits(self) -> bool {
-        matches!(
-            self,
-            Self::VerifyToken
-                | Self::WhoAmI
-                | Self::Jwks
-                | Self::PublicJwks
-                | Self::InstanceJwks
-                | Self::OpenidConfiguration
-                | Self::InstanceOpenidConfiguration
-                | Self::Healthz
-                | Self::Metrics
-        )
-    }
-}
-
-/// Under which prefix an operation's path stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Prefix {
-    /// With and without `/v1`.
-    Optional,
-    /// As it is.
-    None,
-}
-
-/// A row of the table.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Row {
-    pub(crate) operation: Operation,
-    pub(crate) method: &'static Method,
-    /// `{…}` stands for one segment.
-    pub(crate) path: &'static str,
-    pub(crate) prefix: Prefix,
-    /// `None` for public operations.
-    pub(crate) accepts: Option<Accepts>,
-    pub(crate) habit: Habit,
-}
-
-impl Row {
-    pub(crate) fn name(&self) -> &'static str {
-        self.operation.name()
-    }
-
-    pub(crate) fn checks_credential(&self) -> bool {
-        self.operation.checks_credential()
-    }
-
-    pub(crate) fn pace(&self) -> Pace {
-        if self.operation.never_waits() {
-            Pace::AtOnce
-        } else {
-            Pace::Queued
-        }
-    }
-}
-
-const fn row(
-    operation: Operation,
-    method: &'static Method,
-    path: &'static str,
-    accepts: Option<Accepts>,
-    habit: Habit,
-) -> Row {
-    Row {
-        operation,
-        method,
-        path,
-        prefix: Prefix::Optional,
-        accepts,
-        habit,
-    }
-}
-
-const fn public(operation: Operation, path: &'static str) -> Row {
-    Row {
-        operation,
-        method: &Method::GET,
-        path,
-        prefix: Prefix::None,
-        accepts: None,
-        habit: Habit::Parameters,
-    }
-}
-
-use Accepts::{Any, AnyForKeySet, Instance, Machine};
-use Habit::{BadRequest, Parameters};
-use Operation as Op;
+use crate::api::{changes, docs, instances, jwks, machines, state, tokens};
+use crate::call::Captures;
+use crate::openapi::operations;
+use crate::operation::{Handling, Listeners, Prefix, Row};
+use crate::reply::{Answer, ApiError};
 
 /// The operations; the most frequent first, because the router goes from top to bottom.
-#[rustfmt::skip]
 pub(crate) const ROWS: &[Row] = &[
-    row(Op::VerifyToken,       &Method::POST,   "/m2m_tokens/verify",                          Some(Any),      BadRequest),
-    row(Op::CreateToken,       &Method::POST,   "/m2m_tokens",                                 Some(Machine),  BadRequest),
-    row(Op::ListTokens,        &Method::GET,    "/m2m_tokens",                                 Some(Any),      BadRequest),
-    row(Op::UpdateToken,       &Method::PATCH,  "/m2m_tokens/{m2m_token_id}",                  Some(Any),      BadRequest),
-    row(Op::RevokeToken,       &Method::POST,   "/m2m_tokens/{m2m_token_id}/revoke",           Some(Any),      BadRequest),
-    row(Op::Jwks,              &Method::GET,    "/jwks",                                       Some(AnyForKeySet), Parameters),
-    row(Op::ListMachines,      &Method::GET,    "/machines",                                   Some(Instance), Parameters),
-    row(Op::CreateMachine,     &Method::POST,   "/machines",                                   Some(Instance), Parameters),
-    row(Op::GetMachine,        &Method::GET,    "/machines/{machine_id}",                      Some(Instance), Parameters),
-    row(Op::UpdateMachine,     &Method::PATCH,  "/machines/{machine_id}",                      Some(Instance), Parameters),
-    row(Op::DeleteMachine,     &Method::DELETE, "/machines/{machine_id}",                      Some(Instance), Parameters),
-    row(Op::GetSecretKey,      &Method::GET,    "/machines/{machine_id}/secret_key",           Some(Instance), Parameters),
-    row(Op::RotateSecretKey,   &Method::POST,   "/machines/{machine_id}/secret_key/rotate",    Some(Instance), Parameters),
-    row(Op::CreateScope,       &Method::POST,   "/machines/{machine_id}/scopes",               Some(Instance), Parameters),
-    row(Op::DeleteScope,       &Method::DELETE, "/machines/{machine_id}/scopes/{other_machine_id}", Some(Instance), Parameters),
-    row(Op::VerifyApiKey,      &Method::POST,   "/api_keys/verify",                            Some(Instance), Parameters),
-    row(Op::VerifyOauthToken,  &Method::POST,   "/oauth_applications/access_tokens/verify",    Some(Instance), Parameters),
-    row(Op::WhoAmI,            &Method::GET,    "/countersign/whoami",                         None,           Parameters),
-    row(Op::GetInstance,       &Method::GET,    "/countersign/instance",                       Some(Instance), Parameters),
-    row(Op::UpdateInstance,    &Method::PATCH,  "/countersign/instance",                       Some(Instance), Parameters),
-    row(Op::ListInstanceKeys,  &Method::GET,    "/countersign/instance_keys",                  Some(Instance), Parameters),
-    row(Op::CreateInstanceKey, &Method::POST,   "/countersign/instance_keys",                  Some(Instance), Parameters),
-    row(Op::RevokeInstanceKey, &Method::DELETE, "/countersign/instance_keys/{key_id}",         Some(Instance), Parameters),
-    row(Op::ListSigningKeys,   &Method::GET,    "/countersign/signing_keys",                   Some(Instance), Parameters),
-    row(Op::RotateSigningKey,  &Method::POST,   "/countersign/signing_keys/rotate",            Some(Instance), Parameters),
-    row(Op::DeleteSigningKey,  &Method::DELETE, "/countersign/signing_keys/{kid}",             Some(Instance), Parameters),
-    row(Op::ListChanges,       &Method::GET,    "/countersign/changes",                        Some(Instance), Parameters),
-    public(Op::PublicJwks,                      "/.well-known/jwks.json"),
-    public(Op::OpenidConfiguration,             "/.well-known/openid-configuration"),
-    public(Op::InstanceJwks,                    "/{instance_id}/.well-known/jwks.json"),
-    public(Op::InstanceOpenidConfiguration,     "/{instance_id}/.well-known/openid-configuration"),
-    public(Op::Openapi,                         "/openapi.json"),
-    public(Op::Swagger,                         "/swagger"),
-    public(Op::SwaggerAsset,                    "/swagger/{asset}"),
-    public(Op::Healthz,                         "/healthz"),
-    public(Op::Readyz,                          "/readyz"),
-    public(Op::Metrics,                         "/metrics"),
+    Row::api(
+        "VerifyToken",
+        &Method::POST,
+        "/m2m_tokens/verify",
+        Any,
+        |call| Box::pin(tokens::verify(call)),
+    )
+    .bad_request()
+    .checks_credential()
+    .at_once()
+    .described(operations::tokens::verify),
+    Row::api(
+        "CreateToken",
+        &Method::POST,
+        "/m2m_tokens",
+        Machine,
+        |call| Box::pin(tokens::create(call)),
+    )
+    .bad_request()
+    .described(operations::tokens::create),
+    Row::api("ListTokens", &Method::GET, "/m2m_tokens", Any, |call| {
+        Box::pin(tokens::list(call))
+    })
+    .bad_request()
+    .described(operations::tokens::list),
+    Row::api(
+        "UpdateToken",
+        &Method::PATCH,
+        "/m2m_tokens/{m2m_token_id}",
+        Any,
+        |call| Box::pin(tokens::update(call)),
+    )
+    .bad_request()
+    .described(operations::tokens::update),
+    Row::api(
+        "RevokeToken",
+        &Method::POST,
+        "/m2m_tokens/{m2m_token_id}/revoke",
+        Any,
+        |call| Box::pin(tokens::revoke(call)),
+    )
+    .bad_request()
+    .described(operations::tokens::revoke),
+    Row::api("Jwks", &Method::GET, "/jwks", AnyForKeySet, |call| {
+        at_once(jwks::of_caller(call))
+    })
+    .at_once()
+    .described(operations::signing_keys::jwks),
+    Row::api(
+        "ListMachines",
+        &Method::GET,
+        "/machines",
+        Instance,
+        |call| Box::pin(machines::list(call)),
+    )
+    .described(operations::machines::list),
+    Row::api(
+        "CreateMachine",
+        &Method::POST,
+        "/machines",
+        Instance,
+        |call| Box::pin(machines::create(call)),
+    )
+    .described(operations::machines::create),
+    Row::api(
+        "GetMachine",
+        &Method::GET,
+        "/machines/{machine_id}",
+        Instance,
+        |call| Box::pin(machines::get(call)),
+    )
+    .described(operations::machines::get),
+    Row::api(
+        "UpdateMachine",
+        &Method::PATCH,
+        "/machines/{machine_id}",
+        Instance,
+        |call| Box::pin(machines::update(call)),
+    )
+    .described(operations::machines::update),
+    Row::api(
+        "DeleteMachine",
+        &Method::DELETE,
+        "/machines/{machine_id}",
+        Instance,
+        |call| Box::pin(machines::delete(call)),
+    )
+    .described(operations::machines::delete),
+    Row::api(
+        "GetSecretKey",
+        &Method::GET,
+        "/machines/{machine_id}/secret_key",
+        Instance,
+        |call| Box::pin(machines::secret_key(call)),
+    )
+    .described(operations::machines::secret_key),
+    Row::api(
+        "RotateSecretKey",
+        &Method::POST,
+        "/machines/{machine_id}/secret_key/rotate",
+        Instance,
+        |call| Box::pin(machines::rotate_secret_key(call)),
+    )
+    .described(operations::machines::rotate_secret_key),
+    Row::api(
+        "CreateScope",
+        &Method::POST,
+        "/machines/{machine_id}/scopes",
+        Instance,
+        |call| Box::pin(machines::create_scope(call)),
+    )
+    .described(operations::machines::create_scope),
+    Row::api(
+        "DeleteScope",
+        &Method::DELETE,
+        "/machines/{machine_id}/scopes/{other_machine_id}",
+        Instance,
+        |call| Box::pin(machines::delete_scope(call)),
+    )
+    .described(operations::machines::delete_scope),
+    Row::api(
+        "VerifyApiKey",
+        &Method::POST,
+        "/api_keys/verify",
+        Instance,
+        |_| at_once(tokens::neighbour()),
+    )
+    .described(operations::public::api_key),
+    Row::api(
+        "VerifyOauthToken",
+        &Method::POST,
+        "/oauth_applications/access_tokens/verify",
+        Instance,
+        |_| at_once(tokens::neighbour()),
+    )
+    .described(operations::public::oauth_token),
+    Row::public("WhoAmI", "/countersign/whoami", |call| {
+        Box::pin(instances::who_am_i(call))
+    })
+    .versioned()
+    .checks_credential()
+    .at_once()
+    .described(operations::instance::who_am_i),
+    Row::api(
+        "GetInstance",
+        &Method::GET,
+        "/countersign/instance",
+        Instance,
+        |call| Box::pin(instances::get(call)),
+    )
+    .described(operations::instance::get),
+    Row::api(
+        "UpdateInstance",
+        &Method::PATCH,
+        "/countersign/instance",
+        Instance,
+        |call| Box::pin(instances::update(call)),
+    )
+    .described(operations::instance::update),
+    Row::api(
+        "ListInstanceKeys",
+        &Method::GET,
+        "/countersign/instance_keys",
+        Instance,
+        |call| Box::pin(instances::list_keys(call)),
+    )
+    .described(operations::instance::list_keys),
+    Row::api(
+        "CreateInstanceKey",
+        &Method::POST,
+        "/countersign/instance_keys",
+        Instance,
+        |call| Box::pin(instances::create_key(call)),
+    )
+    .described(operations::instance::create_key),
+    Row::api(
+        "RevokeInstanceKey",
+        &Method::DELETE,
+        "/countersign/instance_keys/{key_id}",
+        Instance,
+        |call| Box::pin(instances::revoke_key(call)),
+    )
+    .described(operations::instance::revoke_key),
+    Row::api(
+        "ListSigningKeys",
+        &Method::GET,
+        "/countersign/signing_keys",
+        Instance,
+        |call| Box::pin(jwks::list_signing_keys(call)),
+    )
+    .described(operations::signing_keys::list),
+    Row::api(
+        "RotateSigningKey",
+        &Method::POST,
+        "/countersign/signing_keys/rotate",
+        Instance,
+        |call| Box::pin(jwks::rotate_signing_key(call)),
+    )
+    .described(operations::signing_keys::rotate),
+    Row::api(
+        "DeleteSigningKey",
+        &Method::DELETE,
+        "/countersign/signing_keys/{kid}",
+        Instance,
+        |call| Box::pin(jwks::delete_signing_key(call)),
+    )
+    .described(operations::signing_keys::delete),
+    Row::api(
+        "ListChanges",
+        &Method::GET,
+        "/countersign/changes",
+        Instance,
+        |call| Box::pin(changes::list(call)),
+    )
+    .described(operations::instance::list_changes),
+    Row::public("PublicJwks", "/.well-known/jwks.json", |call| {
+        Box::pin(jwks::public(call))
+    })
+    .at_once()
+    .described(operations::public::jwks),
+    Row::public(
+        "OpenidConfiguration",
+        "/.well-known/openid-configuration",
+        |call| Box::pin(jwks::openid_configuration(call)),
+    )
+    .at_once()
+    .described(operations::public::configuration),
+    Row::public(
+        "InstanceJwks",
+        "/{instance_id}/.well-known/jwks.json",
+        |call| Box::pin(jwks::public(call)),
+    )
+    .at_once()
+    .described(operations::public::instance_jwks),
+    Row::public(
+        "InstanceOpenidConfiguration",
+        "/{instance_id}/.well-known/openid-configuration",
+        |call| Box::pin(jwks::openid_configuration(call)),
+    )
+    .at_once()
+    .described(operations::public::instance_configuration),
+    Row::public("Openapi", "/openapi.json", |call| {
+        at_once(docs::openapi(call))
+    })
+    .described(operations::public::openapi),
+    Row::public("Swagger", "/swagger", |call| at_once(docs::swagger(call))),
+    Row::public("SwaggerAsset", "/swagger/{asset}", |call| {
+        at_once(docs::asset(call))
+    }),
+    Row::public("Healthz", "/healthz", |_| at_once(state::healthz()))
+        .at_once()
+        .on(Listeners::All)
+        .described(operations::public::healthz),
+    Row::public("Readyz", "/readyz", |call| Box::pin(state::readyz(call)))
+        .on(Listeners::All)
+        .described(operations::public::readyz),
+    Row::public("Metrics", "/metrics", |call| at_once(state::metrics(call)))
+        .at_once()
+        .on(Listeners::Metrics),
 ];
 
-/// The segments of a path that stand for `{…}`, in order.
-pub(crate) type Captures<'a> = [&'a str; 2];
+/// The answer of a handler that needs no wait.
+fn at_once<'a>(answer: Result<Answer, ApiError>) -> Handling<'a> {
+    Box::pin(std::future::ready(answer))
+}
 
 /// What the router found.
 #[derive(Debug)]
@@ -272,9 +357,9 @@ fn matches<'a>(pattern: &str, path: &'a str) -> Option<Captures<'a>> {
 mod tests {
     use super::*;
 
-    fn operation(method: &Method, path: &str) -> Option<Operation> {
+    fn operation(method: &Method, path: &str) -> Option<&'static str> {
         match find(method, path) {
-            Found::Operation(row, _) => Some(row.operation),
+            Found::Operation(row, _) => Some(row.name),
             Found::WrongMethod(_) | Found::Nothing => None,
         }
     }
@@ -285,32 +370,29 @@ mod tests {
             let find = |method, path: &str| operation(method, &format!("{prefix}{path}"));
             assert_eq!(
                 find(&Method::POST, "/m2m_tokens/verify"),
-                Some(Operation::VerifyToken)
+                Some("VerifyToken")
             );
             assert_eq!(
                 find(&Method::POST, "/m2m_tokens/mt_1/revoke"),
-                Some(Operation::RevokeToken)
+                Some("RevokeToken")
             );
             assert_eq!(
                 find(&Method::PATCH, "/m2m_tokens/mt_1"),
-                Some(Operation::UpdateToken)
+                Some("UpdateToken")
             );
             assert_eq!(
                 find(&Method::DELETE, "/machines/a/scopes/b"),
-                Some(Operation::DeleteScope)
+                Some("DeleteScope")
             );
-            assert_eq!(
-                find(&Method::HEAD, "/machines"),
-                Some(Operation::ListMachines)
-            );
+            assert_eq!(find(&Method::HEAD, "/machines"), Some("ListMachines"));
         }
         assert_eq!(
             operation(&Method::GET, "/.well-known/jwks.json"),
-            Some(Operation::PublicJwks)
+            Some("PublicJwks")
         );
         assert_eq!(
             operation(&Method::GET, "/ins_1/.well-known/jwks.json"),
-            Some(Operation::InstanceJwks)
+            Some("InstanceJwks")
         );
     }
 

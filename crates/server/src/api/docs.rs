@@ -26,12 +26,12 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 );
 
 /// `GET /openapi.json`
-pub(crate) fn openapi(call: &Call<'_>) -> Answer {
-    answer(200, JSON, call.app.docs.document.clone())
+pub(crate) fn openapi(call: &Call<'_>) -> Result<Answer, ApiError> {
+    Ok(answer(200, JSON, call.app.docs.document.clone()))
 }
 
 /// `GET /swagger`
-pub(crate) fn swagger(call: &Call<'_>) -> Answer {
+pub(crate) fn swagger(call: &Call<'_>) -> Result<Answer, ApiError> {
     let mut page = answer(200, HTML, call.app.docs.page.clone());
     let opener_policy = HeaderName::from_static("cross-origin-opener-policy");
     for (name, value) in [
@@ -42,7 +42,7 @@ pub(crate) fn swagger(call: &Call<'_>) -> Answer {
     ] {
         page.headers_mut().insert(name, value);
     }
-    page
+    Ok(page)
 }
 
 /// `GET /swagger/{asset}`

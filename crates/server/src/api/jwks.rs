@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::call::Call;
 use crate::fields::{Body, Presence};
-use crate::reply::{Answer, ApiError, ok};
+use crate::reply::{Answer, ApiError, Habit, ok};
 
 /// Receivers may keep public keys for five minutes.
 const FIVE_MINUTES: HeaderValue = HeaderValue::from_static("public, max-age=300");
@@ -60,7 +60,7 @@ pub(crate) async fn list_signing_keys(call: &Call<'_>) -> Result<Answer, ApiErro
 
 /// `POST /countersign/signing_keys/rotate`
 pub(crate) async fn rotate_signing_key(call: &Call<'_>) -> Result<Answer, ApiError> {
-    let mut body = Body::parse(call.body()?, call.row.habit, Presence::Optional)?;
+    let mut body = Body::parse(call.body()?, Habit::Parameters, Presence::Optional)?;
     let is_immediate = body.boolean("immediate")?.unwrap_or(false);
     body.finish()?;
     let rotated = call

@@ -11,8 +11,8 @@ const OPENMETRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
 /// The process answers.
-pub(crate) fn healthz() -> Answer {
-    answer(200, TEXT, "ok\n".into())
+pub(crate) fn healthz() -> Result<Answer, ApiError> {
+    Ok(answer(200, TEXT, "ok\n".into()))
 }
 
 /// The store can be read and written, now or a second ago.

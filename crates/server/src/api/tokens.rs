@@ -150,11 +150,11 @@ pub(crate) async fn update(call: &Call<'_>) -> Result<Answer, ApiError> {
 
 /// `POST /api_keys/verify` and `POST /oauth_applications/access_tokens/verify`: SDKs that accept any kind of token ask; there
 /// are no such tokens here.
-pub(crate) fn neighbour() -> ApiError {
-    ApiError::saying(
+pub(crate) fn neighbour() -> Result<Answer, ApiError> {
+    Err(ApiError::saying(
         ErrorCode::ResourceNotFound,
         "Resource not found: this authority has neither API keys nor OAuth tokens",
-    )
+    ))
 }
 
 /// The outer error is for a text that has not the shape of an id; the inner one for one that names nothing, which is only

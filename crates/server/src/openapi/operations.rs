@@ -1,10 +1,10 @@
 //! What people read about each operation, and what only the handlers know: parameters, bodies, successes, refusals.
 
-mod instance;
-mod machines;
-mod public;
-mod signing_keys;
-mod tokens;
+pub(crate) mod instance;
+pub(crate) mod machines;
+pub(crate) mod public;
+pub(crate) mod signing_keys;
+pub(crate) mod tokens;
 
 use countersign_protocol::error::ErrorCode;
 use countersign_protocol::limits::{DEFAULT_PAGE, MAX_SAFE_INTEGER};
@@ -12,7 +12,6 @@ use countersign_protocol::limits::{DEFAULT_PAGE, MAX_SAFE_INTEGER};
 use super::node::Node;
 use super::refusals::Refusal;
 use super::schemas;
-use crate::route::Operation;
 
 const START: &str = "Who am I";
 const TOKENS: &str = "Tokens";
@@ -70,7 +69,7 @@ pub(super) const TAGS: &[(&str, &str)] = &[
 ];
 
 /// What is said about an operation.
-pub(super) struct Description {
+pub(crate) struct Description {
     pub(super) id: &'static str,
     pub(super) tag: &'static str,
     pub(super) summary: &'static str,
@@ -80,46 +79,6 @@ pub(super) struct Description {
     pub(super) successes: Vec<(&'static str, Node)>,
     /// What it may refuse beside what follows from the table of operations.
     pub(super) refusals: Vec<Refusal>,
-}
-
-/// The description of an operation; `None` for those that are no part of the API.
-pub(super) fn describe(operation: Operation) -> Option<Description> {
-    use Operation as Op;
-    match operation {
-        Op::VerifyToken | Op::CreateToken | Op::ListTokens | Op::UpdateToken | Op::RevokeToken => {
-            tokens::describe(operation)
-        }
-        Op::ListMachines
-        | Op::CreateMachine
-        | Op::GetMachine
-        | Op::UpdateMachine
-        | Op::DeleteMachine
-        | Op::GetSecretKey
-        | Op::RotateSecretKey
-        | Op::CreateScope
-        | Op::DeleteScope => machines::describe(operation),
-        Op::Jwks | Op::ListSigningKeys | Op::RotateSigningKey | Op::DeleteSigningKey => {
-            signing_keys::describe(operation)
-        }
-        Op::WhoAmI
-        | Op::GetInstance
-        | Op::UpdateInstance
-        | Op::ListInstanceKeys
-        | Op::CreateInstanceKey
-        | Op::RevokeInstanceKey
-        | Op::ListChanges => instance::describe(operation),
-        Op::PublicJwks
-        | Op::OpenidConfiguration
-        | Op::InstanceJwks
-        | Op::InstanceOpenidConfiguration
-        | Op::VerifyApiKey
-        | Op::VerifyOauthToken
-        | Op::Openapi
-        | Op::Healthz
-        | Op::Readyz => public::describe(operation),
-        // The page that shows this document, and what only an administrator's address answers.
-        Op::Swagger | Op::SwaggerAsset | Op::Metrics => None,
-    }
 }
 
 impl Description {

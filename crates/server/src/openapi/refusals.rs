@@ -3,13 +3,11 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use countersign_authority::{Accepts, Refusal as TokenRefusal};
+use countersign_authority::Refusal as TokenRefusal;
 use countersign_protocol::error::{ErrorCode, ErrorEnvelope, ErrorItem};
 
 use super::node::Node;
 use super::schemas::reference;
-use crate::reply::Habit;
-use crate::route::Row;
 
 /// The trace id of the examples.
 const TRACE_ID: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -97,51 +95,6 @@ impl Refusal {
             .with("summary", summary)
             .with("value", Node::of(&envelope))
     }
-}
-
-/// What an operation takes, as far as it decides which errors there are.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Takes {
-    pub(super) query: bool,
-    pub(super) body: bool,
-}
-
-/// The errors that follow from the row of the table, beside those of the operation itself.
-pub(super) fn common(row: &Row, takes: Takes) -> Vec<Refusal> {
-    use ErrorCode as Code;
-    let mut codes = vec![Code::ApiVersionInvalid];
-    match row.accepts {
-        None => {}
-        Some(Accepts::Instance | Accepts::AnyForKeySet) => codes.extend([
-            Code::AuthorizationHeaderFormatInvalid,
-            Code::ClerkKeyInvalid,
-        ]),
-        Some(Accepts::Machine) => codes.extend([
-            Code::AuthorizationHeaderFormatInvalid,
-            Code::MachineSecretKeyInvalid,
-        ]),
-        Some(Accepts::Any) => {
-            codes.extend([
-                Code::AuthorizationHeaderFormatInvalid,
-                Code::ClerkKeyInvalid,
-                Code::MachineSecretKeyInvalid,
-            ]);
-        }
-    }
-    if row.accepts.is_some() {
-        codes.push(Code::TooManyRequests);
-    }
-    if takes.query {
-        codes.push(Code::MalformedRequestParameters);
-    }
-    if takes.body {
-        codes.push(Code::RequestBodyInvalid);
-        if row.habit == Habit::Parameters {
-            codes.extend([Code::RequestBodyTooLarge, Code::UnsupportedContentType]);
-        }
-    }
-    codes.extend([Code::InternalClerkError, Code::ServiceUnavailable]);
-    codes.into_iter().map(Refusal::new).collect()
 }
 
 /// The answers by status, in the order of the statuses.

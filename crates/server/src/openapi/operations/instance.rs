@@ -8,22 +8,8 @@ use super::{Description, INSTANCE, START, body_problems_of, not_found};
 use crate::openapi::examples;
 use crate::openapi::refusals::Refusal;
 use crate::openapi::schemas::{INSTANCE_KEY_ID, integer, matching};
-use crate::route::Operation;
 
-pub(super) fn describe(operation: Operation) -> Option<Description> {
-    match operation {
-        Operation::WhoAmI => Some(who_am_i()),
-        Operation::GetInstance => Some(get()),
-        Operation::UpdateInstance => Some(update()),
-        Operation::ListInstanceKeys => Some(list_keys()),
-        Operation::CreateInstanceKey => Some(create_key()),
-        Operation::RevokeInstanceKey => Some(revoke_key()),
-        Operation::ListChanges => Some(list_changes()),
-        _ => None,
-    }
-}
-
-fn who_am_i() -> Description {
+pub(crate) fn who_am_i() -> Description {
     Description::new(
         "whoAmI",
         START,
@@ -44,7 +30,7 @@ fn who_am_i() -> Description {
     ])
 }
 
-fn get() -> Description {
+pub(crate) fn get() -> Description {
     Description::new(
         "getInstance",
         INSTANCE,
@@ -58,7 +44,7 @@ fn get() -> Description {
     )
 }
 
-fn update() -> Description {
+pub(crate) fn update() -> Description {
     let settings = InstanceSettings {
         max_jwt_ttl: 86_400,
         secret_reveal: false,
@@ -85,7 +71,7 @@ fn update() -> Description {
     ])
 }
 
-fn list_keys() -> Description {
+pub(crate) fn list_keys() -> Description {
     Description::new(
         "listInstanceKeys",
         INSTANCE,
@@ -95,7 +81,7 @@ fn list_keys() -> Description {
     .answers("The keys.", "InstanceKeyList", examples::instance_key_list())
 }
 
-fn create_key() -> Description {
+pub(crate) fn create_key() -> Description {
     Description::new(
         "createInstanceKey",
         INSTANCE,
@@ -112,7 +98,7 @@ fn create_key() -> Description {
     )])
 }
 
-fn revoke_key() -> Description {
+pub(crate) fn revoke_key() -> Description {
     Description::new(
         "revokeInstanceKey",
         INSTANCE,
@@ -127,7 +113,7 @@ fn revoke_key() -> Description {
     ])
 }
 
-fn list_changes() -> Description {
+pub(crate) fn list_changes() -> Description {
     let after = "after";
     Description::new(
         "listChanges",

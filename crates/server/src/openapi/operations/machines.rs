@@ -10,22 +10,6 @@ use super::{
 use crate::openapi::examples;
 use crate::openapi::refusals::Refusal;
 use crate::openapi::schemas::{machine_id, one_of, text};
-use crate::route::Operation;
-
-pub(super) fn describe(operation: Operation) -> Option<Description> {
-    match operation {
-        Operation::ListMachines => Some(list()),
-        Operation::CreateMachine => Some(create()),
-        Operation::GetMachine => Some(get()),
-        Operation::UpdateMachine => Some(update()),
-        Operation::DeleteMachine => Some(delete()),
-        Operation::GetSecretKey => Some(secret_key()),
-        Operation::RotateSecretKey => Some(rotate_secret_key()),
-        Operation::CreateScope => Some(create_scope()),
-        Operation::DeleteScope => Some(delete_scope()),
-        _ => None,
-    }
-}
 
 fn no_machine() -> Refusal {
     not_found("Resource not found: no machine mch_2xhFjEI5X2qWRvtV13BzSj8H6Dk")
@@ -86,7 +70,7 @@ fn missing(param: &'static str, long_message: &'static str) -> Refusal {
     Refusal::saying(ErrorCode::FormParamMissing, long_message).about(param)
 }
 
-fn list() -> Description {
+pub(crate) fn list() -> Description {
     let order = [
         "-created_at",
         "+created_at",
@@ -117,7 +101,7 @@ fn list() -> Description {
     .about("order_by")])
 }
 
-fn create() -> Description {
+pub(crate) fn create() -> Description {
     Description::new(
         "createMachine",
         MACHINES,
@@ -149,7 +133,7 @@ fn create() -> Description {
     ])
 }
 
-fn get() -> Description {
+pub(crate) fn get() -> Description {
     of_machine(
         "getMachine",
         MACHINES,
@@ -159,7 +143,7 @@ fn get() -> Description {
     .answers("The machine.", "Machine", examples::machine())
 }
 
-fn update() -> Description {
+pub(crate) fn update() -> Description {
     of_machine(
         "updateMachine",
         MACHINES,
@@ -174,7 +158,7 @@ fn update() -> Description {
     .refuses(ttl_problems())
 }
 
-fn delete() -> Description {
+pub(crate) fn delete() -> Description {
     of_machine(
         "deleteMachine",
         MACHINES,
@@ -184,7 +168,7 @@ fn delete() -> Description {
     .answers("The machine is gone.", "DeletedMachine", examples::machine_deleted())
 }
 
-fn secret_key() -> Description {
+pub(crate) fn secret_key() -> Description {
     of_machine(
         "getMachineSecretKey",
         MACHINE_KEYS,
@@ -200,7 +184,7 @@ fn secret_key() -> Description {
     )])
 }
 
-fn rotate_secret_key() -> Description {
+pub(crate) fn rotate_secret_key() -> Description {
     let param = "previous_token_ttl";
     of_machine(
         "rotateMachineSecretKey",
@@ -222,7 +206,7 @@ fn rotate_secret_key() -> Description {
     ])
 }
 
-fn create_scope() -> Description {
+pub(crate) fn create_scope() -> Description {
     let param = "to_machine_id";
     of_machine(
         "createMachineScope",
@@ -250,7 +234,7 @@ fn create_scope() -> Description {
     ])
 }
 
-fn delete_scope() -> Description {
+pub(crate) fn delete_scope() -> Description {
     of_machine(
         "deleteMachineScope",
         SCOPES,

@@ -4,42 +4,45 @@ use super::{Description, JWKS, NEIGHBOURS, STATE, not_found};
 use crate::openapi::examples;
 use crate::openapi::node::Node;
 use crate::openapi::schemas::{INSTANCE_ID, matching, one_of, typed};
-use crate::route::Operation;
 
-pub(super) fn describe(operation: Operation) -> Option<Description> {
-    match operation {
-        Operation::PublicJwks => Some(jwks("getPublicJWKS", "Public keys")),
-        Operation::InstanceJwks => Some(of_instance(jwks(
-            "getInstancePublicJWKS",
-            "Public keys of an instance",
-        ))),
-        Operation::OpenidConfiguration => {
-            Some(configuration("getOpenIDConfiguration", "Discovery"))
-        }
-        Operation::InstanceOpenidConfiguration => Some(of_instance(configuration(
-            "getInstanceOpenIDConfiguration",
-            "Discovery of an instance",
-        ))),
-        Operation::VerifyApiKey => Some(neighbour(
-            "verifyAPIKey",
-            "Verify an API key",
-            "NeighbourSecret",
-            r#"{"secret":"ak_…"}"#,
-        )),
-        Operation::VerifyOauthToken => Some(neighbour(
-            "verifyOAuthAccessToken",
-            "Verify an OAuth token",
-            "NeighbourAccessToken",
-            r#"{"access_token":"oat_…"}"#,
-        )),
-        Operation::Openapi => Some(openapi()),
-        Operation::Healthz => Some(healthz()),
-        Operation::Readyz => Some(readyz()),
-        _ => None,
-    }
+pub(crate) fn jwks() -> Description {
+    keys("getPublicJWKS", "Public keys")
 }
 
-fn jwks(id: &'static str, summary: &'static str) -> Description {
+pub(crate) fn instance_jwks() -> Description {
+    of_instance(keys("getInstancePublicJWKS", "Public keys of an instance"))
+}
+
+pub(crate) fn configuration() -> Description {
+    discovery("getOpenIDConfiguration", "Discovery")
+}
+
+pub(crate) fn instance_configuration() -> Description {
+    of_instance(discovery(
+        "getInstanceOpenIDConfiguration",
+        "Discovery of an instance",
+    ))
+}
+
+pub(crate) fn api_key() -> Description {
+    neighbour(
+        "verifyAPIKey",
+        "Verify an API key",
+        "NeighbourSecret",
+        r#"{"secret":"ak_…"}"#,
+    )
+}
+
+pub(crate) fn oauth_token() -> Description {
+    neighbour(
+        "verifyOAuthAccessToken",
+        "Verify an OAuth token",
+        "NeighbourAccessToken",
+        r#"{"access_token":"oat_…"}"#,
+    )
+}
+
+fn keys(id: &'static str, summary: &'static str) -> Description {
     Description::new(
         id,
         JWKS,
@@ -50,7 +53,7 @@ fn jwks(id: &'static str, summary: &'static str) -> Description {
     .answers("The keys.", "Jwks", examples::jwks())
 }
 
-fn configuration(id: &'static str, summary: &'static str) -> Description {
+fn discovery(id: &'static str, summary: &'static str) -> Description {
     Description::new(
         id,
         JWKS,
@@ -87,7 +90,7 @@ fn neighbour(
     .refuses([not_found("Resource not found: this authority has neither API keys nor OAuth tokens")])
 }
 
-fn openapi() -> Description {
+pub(crate) fn openapi() -> Description {
     let mut description = Description::new(
         "getOpenAPI",
         STATE,
@@ -102,7 +105,7 @@ fn openapi() -> Description {
     description
 }
 
-fn healthz() -> Description {
+pub(crate) fn healthz() -> Description {
     let mut description = Description::new(
         "healthz",
         STATE,
@@ -113,7 +116,7 @@ fn healthz() -> Description {
     description
 }
 
-fn readyz() -> Description {
+pub(crate) fn readyz() -> Description {
     let mut description = Description::new(
         "readyz",
         STATE,

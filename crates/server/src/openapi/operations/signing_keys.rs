@@ -6,19 +6,8 @@ use super::{Description, JWKS, SIGNING_KEYS, body_problems_of, not_found};
 use crate::openapi::examples;
 use crate::openapi::refusals::Refusal;
 use crate::openapi::schemas::{INSTANCE_ID, matching};
-use crate::route::Operation;
 
-pub(super) fn describe(operation: Operation) -> Option<Description> {
-    match operation {
-        Operation::Jwks => Some(jwks()),
-        Operation::ListSigningKeys => Some(list()),
-        Operation::RotateSigningKey => Some(rotate()),
-        Operation::DeleteSigningKey => Some(delete()),
-        _ => None,
-    }
-}
-
-fn jwks() -> Description {
+pub(crate) fn jwks() -> Description {
     Description::new(
         "getJWKS",
         JWKS,
@@ -29,7 +18,7 @@ fn jwks() -> Description {
     .answers("The keys.", "Jwks", examples::jwks())
 }
 
-fn list() -> Description {
+pub(crate) fn list() -> Description {
     Description::new(
         "listSigningKeys",
         SIGNING_KEYS,
@@ -40,7 +29,7 @@ fn list() -> Description {
     .answers("The keys, oldest first.", "SigningKeyList", examples::signing_key_list())
 }
 
-fn rotate() -> Description {
+pub(crate) fn rotate() -> Description {
     Description::new(
         "rotateSigningKey",
         SIGNING_KEYS,
@@ -61,7 +50,7 @@ fn rotate() -> Description {
     )])
 }
 
-fn delete() -> Description {
+pub(crate) fn delete() -> Description {
     Description::new(
         "deleteSigningKey",
         SIGNING_KEYS,

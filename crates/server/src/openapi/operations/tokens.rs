@@ -8,24 +8,12 @@ use super::{Description, TOKENS, not_found};
 use crate::openapi::examples;
 use crate::openapi::refusals::Refusal;
 use crate::openapi::schemas::{TOKEN_ID_IN_PATH, boolean, machine_id, matching, one_of};
-use crate::route::Operation;
-
-pub(super) fn describe(operation: Operation) -> Option<Description> {
-    match operation {
-        Operation::CreateToken => Some(create()),
-        Operation::VerifyToken => Some(verify()),
-        Operation::ListTokens => Some(list()),
-        Operation::RevokeToken => Some(revoke()),
-        Operation::UpdateToken => Some(update()),
-        _ => None,
-    }
-}
 
 fn bad_request(long_message: &'static str) -> Refusal {
     Refusal::saying(ErrorCode::BadRequest, long_message)
 }
 
-fn create() -> Description {
+pub(crate) fn create() -> Description {
     Description::new(
         "createM2MToken",
         TOKENS,
@@ -56,7 +44,7 @@ fn create() -> Description {
     ])
 }
 
-fn verify() -> Description {
+pub(crate) fn verify() -> Description {
     let refused = |reason, text| not_found(text).because(reason);
     Description::new(
         "verifyM2MToken",
@@ -81,7 +69,7 @@ fn verify() -> Description {
     ])
 }
 
-fn list() -> Description {
+pub(crate) fn list() -> Description {
     Description::new(
         "listM2MTokens",
         TOKENS,
@@ -109,7 +97,7 @@ fn list() -> Description {
     ])
 }
 
-fn revoke() -> Description {
+pub(crate) fn revoke() -> Description {
     Description::new(
         "revokeM2MToken",
         TOKENS,
@@ -126,7 +114,7 @@ fn revoke() -> Description {
     .refuses(about_id())
 }
 
-fn update() -> Description {
+pub(crate) fn update() -> Description {
     Description::new(
         "updateM2MToken",
         TOKENS,
