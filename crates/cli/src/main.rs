@@ -4,7 +4,6 @@
 //! `docs/reference/exit-codes.md`.
 
 mod admin;
-mod demo;
 mod dev;
 mod exit;
 mod folder;
@@ -64,9 +63,6 @@ enum Command {
         after_help = "Example:\n  countersign serve --data /var/lib/countersign --public-url https://auth.example.com"
     )]
     Serve(Settings),
-    /// Shows two deployments at work against a fresh authority: calls, refusals, and what happens when something goes wrong
-    #[command(after_help = "Example:\n  countersign demo")]
-    Demo,
     #[command(flatten)]
     Admin(Admin),
 }
@@ -137,7 +133,6 @@ fn run(command: Command) -> Result<(), Failure> {
             runtime.block_on(logged(settings.with_file()?, "info", serve::run))
         }
         Command::Init(init) => runtime.block_on(run_init(&init)),
-        Command::Demo => runtime.block_on(demo::run()),
         Command::Admin(admin) => runtime.block_on(admin::run(admin)),
     }
 }

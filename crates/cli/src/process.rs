@@ -4,8 +4,8 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
 
 use crate::settings::variable;
 
-/// Set where this process is to end with the one that started it, however that ends.
-pub(crate) const END_WITH_PARENT: &str = "COUNTERSIGN_END_WITH_PARENT";
+/// Set by tests and by the demo: this process ends with the one that started it, however that one ends.
+const END_WITH_PARENT: &str = "COUNTERSIGN_END_WITH_PARENT";
 
 /// Called first. Secrets will be in memory.
 pub(crate) fn harden() {

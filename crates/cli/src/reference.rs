@@ -164,7 +164,8 @@ fn settings_reference() -> String {
         );
     }
     page.push_str(
-        "\nThe master key itself can stand in `COUNTERSIGN_MASTER_KEY`, in place of its file.\n",
+        "\nThe master key itself can stand in `COUNTERSIGN_MASTER_KEY`, in place of its file.\nIf `COUNTERSIGN_END_WITH_PARENT` is set, \
+         the process is killed when the process that started it ends. This is for tests.\n",
     );
     page
 }

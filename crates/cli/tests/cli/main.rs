@@ -7,7 +7,6 @@
 #![expect(clippy::indexing_slicing, reason = "a test may panic")]
 
 mod administration;
-mod demo;
 mod endings;
 mod secrets;
 mod serving;

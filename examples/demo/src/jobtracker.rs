@@ -1,5 +1,6 @@
 //! The first chapter: an API for job applications, its users, and two bots.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +13,9 @@ use jobtracker::database::Database;
 use jobtracker::issuer::{self, Issuer};
 use tokio::time::{Instant, sleep};
 
-use super::account::{Account, Broken, ensure};
-use super::authority::Authority;
-use super::services::{POLL, REVOCATION_BOUND, Seen, Services, http, listener, send, url};
+use crate::account::{Account, Broken, ensure};
+use crate::authority::Authority;
+use crate::services::{POLL, REVOCATION_BOUND, Seen, Services, http, listener, send, url};
 
 /// The life of the representer's tokens: short, so that the demo sees one end.
 const SHORT: Duration = Duration::from_secs(2);
@@ -37,7 +38,7 @@ struct Deployment {
     _services: Services,
 }
 
-pub(super) async fn run(account: &mut Account) -> Result<(), Broken> {
+pub(crate) async fn run(account: &mut Account, program: &Path) -> Result<(), Broken> {
     account.chapter(
         "jobtracker",
         "An API for job applications. Users call it with JWTs of an OpenID issuer, two bots with M2M tokens.",
@@ -45,7 +46,7 @@ pub(super) async fn run(account: &mut Account) -> Result<(), Broken> {
     let machines = account
         .step(
             "an authority knows three machines; both bots may call the API",
-            machines(),
+            machines(program),
         )
         .await?;
     let mut deployment = account
@@ -105,8 +106,8 @@ pub(super) async fn run(account: &mut Account) -> Result<(), Broken> {
         .await
 }
 
-async fn machines() -> Result<(Machines, String)> {
-    let authority = Authority::start().await?;
+async fn machines(program: &Path) -> Result<(Machines, String)> {
+    let authority = Authority::start(program).await?;
     let api = authority.machine("jobtracker", &[]).await?;
     let calls = [api.machine.id];
     let representer = authority.machine("candidate-representer", &calls).await?;

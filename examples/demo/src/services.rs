@@ -9,17 +9,17 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 /// Within this a revocation is seen: what receivers believe at most.
-pub(super) const REVOCATION_BOUND: Duration = Duration::from_secs(5);
+pub(crate) const REVOCATION_BOUND: Duration = Duration::from_secs(5);
 /// The pause between two looks.
-pub(super) const POLL: Duration = Duration::from_millis(50);
+pub(crate) const POLL: Duration = Duration::from_millis(50);
 
 /// What runs for a chapter; it ends when this is dropped.
 #[derive(Default)]
-pub(super) struct Services(JoinSet<()>);
+pub(crate) struct Services(JoinSet<()>);
 
 impl Services {
     /// Runs a service on a free port of this machine. The address.
-    pub(super) async fn start<F>(&mut self, serve: impl FnOnce(TcpListener) -> F) -> Result<String>
+    pub(crate) async fn start<F>(&mut self, serve: impl FnOnce(TcpListener) -> F) -> Result<String>
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -30,33 +30,33 @@ impl Services {
     }
 
     /// Runs a service that has its listener already.
-    pub(super) fn run(&mut self, service: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn run(&mut self, service: impl Future<Output = ()> + Send + 'static) {
         self.0.spawn(service);
     }
 }
 
 /// A free port.
-pub(super) async fn listener() -> Result<TcpListener> {
+pub(crate) async fn listener() -> Result<TcpListener> {
     TcpListener::bind("127.0.0.1:0")
         .await
         .context("a free port")
 }
 
 /// Where a listener is.
-pub(super) fn url(listener: &TcpListener) -> Result<String> {
+pub(crate) fn url(listener: &TcpListener) -> Result<String> {
     Ok(format!("http://{}", listener.local_addr()?))
 }
 
 /// An answer: status, when to come back, and body.
-pub(super) struct Seen {
-    pub(super) status: u16,
-    pub(super) retry_after: Option<String>,
-    pub(super) body: Value,
+pub(crate) struct Seen {
+    pub(crate) status: u16,
+    pub(crate) retry_after: Option<String>,
+    pub(crate) body: Value,
 }
 
 impl Seen {
     /// A member of the body as text; empty where there is none.
-    pub(super) fn text(&self, name: &str) -> &str {
+    pub(crate) fn text(&self, name: &str) -> &str {
         self.body
             .get(name)
             .and_then(Value::as_str)
@@ -65,7 +65,7 @@ impl Seen {
 }
 
 /// Sends a request with a token and without any help.
-pub(super) async fn send(request: reqwest::RequestBuilder, token: &str) -> Result<Seen> {
+pub(crate) async fn send(request: reqwest::RequestBuilder, token: &str) -> Result<Seen> {
     let response = request
         .header(AUTHORIZATION, format!("Bearer {token}"))
         .send()
@@ -80,7 +80,7 @@ pub(super) async fn send(request: reqwest::RequestBuilder, token: &str) -> Resul
 }
 
 /// An HTTP client that goes through no proxy.
-pub(super) fn http() -> Result<reqwest::Client> {
+pub(crate) fn http() -> Result<reqwest::Client> {
     Ok(reqwest::Client::builder()
         .no_proxy()
         .tls_certs_only([])

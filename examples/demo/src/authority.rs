@@ -1,4 +1,4 @@
-//! The demo's authority: this very program in a process of its own, so that it can be killed.
+//! The demo's authority: the executable `countersign` in a separate process, so that it can be killed.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,20 +11,20 @@ use serde::Deserialize;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use crate::process::END_WITH_PARENT;
-
 /// How long a start may take, on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
+/// Ends the executable with the process that started it, however that process ends.
+const END_WITH_PARENT: &str = "COUNTERSIGN_END_WITH_PARENT";
 
 /// A running authority with an empty instance. It ends when this is dropped, and leaves nothing behind.
-pub(super) struct Authority {
+pub(crate) struct Authority {
     program: PathBuf,
     folder: TempDir,
     process: Child,
     port: u16,
     /// With the instance key.
-    pub(super) admin: Client,
+    pub(crate) admin: Client,
 }
 
 /// What `init --json` prints.
@@ -34,11 +34,10 @@ struct Made {
 }
 
 impl Authority {
-    /// Makes an authority and serves it on a free port.
-    pub(super) async fn start() -> Result<Self> {
-        let program = std::env::current_exe().context("where this program lies")?;
+    /// Makes an authority with the executable `program` and serves it on a free port.
+    pub(crate) async fn start(program: &Path) -> Result<Self> {
         let folder = tempfile::tempdir().context("a folder for the authority")?;
-        let made = own(&program)
+        let made = command(program)
             .args(["init", "--json", "--data"])
             .arg(folder.path().join("data"))
             .output()?;
@@ -46,10 +45,10 @@ impl Authority {
             bail!("init failed: {}", String::from_utf8_lossy(&made.stderr));
         }
         let made: Made = serde_json::from_slice(&made.stdout).context("what init printed")?;
-        let (process, port) = serve(&program, &folder, 0).await?;
+        let (process, port) = serve(program, &folder, 0).await?;
         let admin = Client::new(&url(port), &made.secret_key)?;
         Ok(Self {
-            program,
+            program: program.to_owned(),
             folder,
             process,
             port,
@@ -57,30 +56,30 @@ impl Authority {
         })
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         url(self.port)
     }
 
     /// A new machine that may call others.
-    pub(super) async fn machine(&self, name: &str, calls: &[MachineId]) -> Result<CreatedMachine> {
+    pub(crate) async fn machine(&self, name: &str, calls: &[MachineId]) -> Result<CreatedMachine> {
         let new = NewMachine::named(name).calling(calls.iter().copied());
         Ok(self.admin.create_machine(&new).await?)
     }
 
     /// A client with a machine's key.
-    pub(super) fn client_of(&self, machine: &CreatedMachine) -> Result<Client> {
+    pub(crate) fn client_of(&self, machine: &CreatedMachine) -> Result<Client> {
         Ok(Client::new(&self.url(), machine.key.expose())?)
     }
 
     /// Kills it with SIGKILL: nothing is tidied up.
-    pub(super) fn kill(&mut self) -> Result<()> {
+    pub(crate) fn kill(&mut self) -> Result<()> {
         self.process.kill()?;
         self.process.wait()?;
         Ok(())
     }
 
     /// Starts it again at the same address, after it was killed.
-    pub(super) async fn restart(&mut self) -> Result<()> {
+    pub(crate) async fn restart(&mut self) -> Result<()> {
         (self.process, _) = serve(&self.program, &self.folder, self.port).await?;
         Ok(())
     }
@@ -93,8 +92,8 @@ impl Drop for Authority {
     }
 }
 
-/// This program, with no settings but those that are given here.
-fn own(program: &Path) -> Command {
+/// The executable, with no settings but those that are given here.
+fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("COUNTERSIGN_") {
@@ -114,7 +113,7 @@ async fn serve(program: &Path, folder: &TempDir, port: u16) -> Result<(Child, u1
     if port_file.exists() {
         std::fs::remove_file(&port_file)?;
     }
-    let mut process = own(program)
+    let mut process = command(program)
         .env(END_WITH_PARENT, "1")
         .args(["serve", "--listen", &format!("127.0.0.1:{port}")])
         .arg("--data")

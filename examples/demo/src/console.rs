@@ -1,5 +1,6 @@
 //! The second chapter: an RPC API, a webhook handler and a workflow runner with tokens for a year.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -14,9 +15,9 @@ use countersign_receiver::{Receiver, ReceiverBuilder};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::account::{Account, Broken, ensure};
-use super::authority::Authority;
-use super::services::{POLL, REVOCATION_BOUND, Services, http};
+use crate::account::{Account, Broken, ensure};
+use crate::authority::Authority;
+use crate::services::{POLL, REVOCATION_BOUND, Services, http};
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Seeded in the example.
@@ -42,7 +43,7 @@ struct Deployment {
     _services: Services,
 }
 
-pub(super) async fn run(account: &mut Account) -> Result<(), Broken> {
+pub(crate) async fn run(account: &mut Account, program: &Path) -> Result<(), Broken> {
     account.chapter(
         "console",
         "An RPC API. A webhook handler and a workflow runner call it with tokens for a year from their environment.",
@@ -50,7 +51,7 @@ pub(super) async fn run(account: &mut Account) -> Result<(), Broken> {
     let machines = account
         .step(
             "an authority makes both callers a token for 365 days",
-            machines(),
+            machines(program),
         )
         .await?;
     let deployment = account
@@ -91,8 +92,8 @@ pub(super) async fn run(account: &mut Account) -> Result<(), Broken> {
         .await
 }
 
-async fn machines() -> Result<(Machines, String)> {
-    let authority = Authority::start().await?;
+async fn machines(program: &Path) -> Result<(Machines, String)> {
+    let authority = Authority::start(program).await?;
     let trpc = authority.machine("trpc", &[]).await?;
     let calls = [trpc.machine.id];
     let webhook = authority.machine("webhook", &calls).await?;

@@ -8,23 +8,23 @@ use tokio::time::Instant;
 
 /// A step that did not hold. Its reason was shown.
 #[derive(Debug)]
-pub(super) struct Broken;
+pub(crate) struct Broken;
 
 /// The account so far.
 #[derive(Debug, Default)]
-pub(super) struct Account {
+pub(crate) struct Account {
     held: usize,
     broken: usize,
 }
 
 impl Account {
     /// Begins a chapter.
-    pub(super) fn chapter(&self, title: &str, lead: &str) {
+    pub(crate) fn chapter(&self, title: &str, lead: &str) {
         anstream::println!("\n\x1b[1m{title}\x1b[0m\n\x1b[2m{lead}\x1b[0m");
     }
 
     /// Takes one step. It yields what later steps need and a few words on what was seen.
-    pub(super) async fn step<T, S: Display>(
+    pub(crate) async fn step<T, S: Display>(
         &mut self,
         what: &str,
         step: impl Future<Output = anyhow::Result<(T, S)>>,
@@ -60,13 +60,13 @@ impl Account {
     }
 
     /// Says how it ended: how many steps held, and whether all did.
-    pub(super) fn end(&self) -> (usize, bool) {
+    pub(crate) fn end(&self) -> (usize, bool) {
         (self.held, self.broken == 0)
     }
 }
 
 /// An error where something does not hold that should.
-pub(super) fn ensure(holds: bool, what: impl Display) -> anyhow::Result<()> {
+pub(crate) fn ensure(holds: bool, what: impl Display) -> anyhow::Result<()> {
     holds.then_some(()).with_context(|| what.to_string())
 }
 
