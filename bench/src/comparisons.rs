@@ -337,7 +337,7 @@ impl Bench {
     fn serve_with(&self, program: &Path, name: &str, tokens: usize) -> Result<Deployment> {
         ensure!(
             self.executable.exists(),
-            "{} is missing: build it with cargo build --release, or name another with COUNTERSIGN_BIN",
+            "{} is missing: build it with cargo build --profile dist, or name another with COUNTERSIGN_BIN",
             self.executable.display()
         );
         Deployment::start(&self.executable, program, &self.work.join(name), tokens)

@@ -91,8 +91,18 @@ impl Server {
 
     /// Returns the processor time that the process has used so far.
     pub fn processor_time(&self) -> Result<Duration> {
+        self.sum_of_times(2)
+    }
+
+    /// Returns the same with the time of all child processes that have ended, as those of a cargo that
+    /// built the server and then became it.
+    pub fn processor_time_with_children(&self) -> Result<Duration> {
+        self.sum_of_times(4)
+    }
+
+    fn sum_of_times(&self, fields: usize) -> Result<Duration> {
         let stat = fs::read_to_string(self.proc_file("stat"))?;
-        processor_time_of(&stat).context("unreadable /proc/PID/stat")
+        processor_time_of(&stat, fields).context("unreadable /proc/PID/stat")
     }
 
     /// Returns the resident memory in bytes.
@@ -144,16 +154,15 @@ pub fn pin_this_thread(core: usize) -> Result<()> {
         .with_context(|| format!("cannot run on core {core}; two cores are needed"))
 }
 
-/// Adds fields 14 and 15. The name in field 2 may hold spaces, so counting starts behind it.
-fn processor_time_of(stat: &str) -> Option<Duration> {
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_whitespace().skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
+/// Adds so many of the fields from 14 on: user and system time of the process, then those of its
+/// children. The name in field 2 may hold spaces, so counting starts behind it.
+fn processor_time_of(stat: &str, fields: usize) -> Option<Duration> {
+    let (_, behind_name) = stat.rsplit_once(')')?;
+    let times = behind_name.split_whitespace().skip(11).take(fields);
+    let ticks = times.map(|time| time.parse::<u64>().ok());
+    let ticks = ticks.sum::<Option<u64>>()?;
     let ticks_per_second = rustix::param::clock_ticks_per_second();
-    Some(Duration::from_micros(
-        (user + system) * 1_000_000 / ticks_per_second,
-    ))
+    Some(Duration::from_micros(ticks * 1_000_000 / ticks_per_second))
 }
 
 fn last_lines(log: &Path) -> String {
@@ -170,9 +179,11 @@ mod tests {
     fn processor_time_is_user_plus_system() {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194304 102 0 1 0 150 50 9 9 20 0 1 0 85427";
         let ticks = rustix::param::clock_ticks_per_second();
-        assert_eq!(
-            processor_time_of(stat),
-            Some(Duration::from_micros(200 * 1_000_000 / ticks))
-        );
+        for (fields, sum) in [(2, 200), (4, 218)] {
+            assert_eq!(
+                processor_time_of(stat, fields),
+                Some(Duration::from_micros(sum * 1_000_000 / ticks))
+            );
+        }
     }
 }

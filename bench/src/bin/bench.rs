@@ -41,7 +41,7 @@ struct Arguments {
         long,
         hide = true,
         env = "COUNTERSIGN_BIN",
-        default_value = "target/release/countersign"
+        default_value = "target/dist/countersign"
     )]
     executable: PathBuf,
     #[arg(long, hide = true, default_value = "target/bench-work")]
@@ -134,7 +134,7 @@ fn measure(name: Name, bench: &mut Bench) -> Result<Section> {
         pin_this_thread(LOAD_CORE)?;
     }
     match name {
-        Name::Cold => cold::section(&bench.work),
+        Name::Cold => cold::section(&bench.work, &bench.executable),
         Name::Noise => bench.noise(),
         Name::Verify => bench.verify(),
         Name::Introspection => bench.introspection(),
