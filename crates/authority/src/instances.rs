@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use countersign_protocol::ids::{InstanceId, KeyId};
+use countersign_protocol::instance::InstanceKeyInfo;
 use countersign_protocol::limits::{MAX_INSTANCE_KEYS, MAX_ISSUER_LENGTH, MAX_TOKEN_TTL_SECONDS};
 use countersign_protocol::secret::InstanceKey;
 use countersign_protocol::settings::{InstanceSettings, SettingsUpdate};
@@ -10,7 +11,6 @@ use countersign_protocol::time::Timestamp;
 use countersign_store::{
     Instance, InstanceKeyRow, NewInstance, SigningKeyState, StoreError, UpdateSettings,
 };
-use serde::Serialize;
 
 use crate::Authority;
 use crate::actor::{Actor, Operator};
@@ -55,24 +55,11 @@ pub struct CreatedInstanceKey {
     pub key: InstanceKey,
 }
 
-/// The public facts about a key of an instance.
-#[derive(Clone, Debug, Serialize)]
-pub struct InstanceKeyInfo {
-    /// Its id.
-    pub id: KeyId,
-    /// When it was created.
-    pub created_at: Timestamp,
-    /// When it was revoked.
-    pub revoked_at: Option<Timestamp>,
-}
-
-impl From<&InstanceKeyRow> for InstanceKeyInfo {
-    fn from(row: &InstanceKeyRow) -> Self {
-        Self {
-            id: row.id,
-            created_at: row.created_at,
-            revoked_at: row.revoked_at,
-        }
+fn key_info(row: &InstanceKeyRow) -> InstanceKeyInfo {
+    InstanceKeyInfo {
+        id: row.id,
+        created_at: row.created_at,
+        revoked_at: row.revoked_at,
     }
 }
 
@@ -199,7 +186,7 @@ impl Authority {
         actor.require_instance()?;
         let key = InstanceKey::generate(is_live, &*self.random);
         let row = self.instance_key_row(actor.instance_id(), &key);
-        let info = InstanceKeyInfo::from(&row);
+        let info = key_info(&row);
         let change = self.change(actor);
         if !self
             .store
@@ -221,7 +208,7 @@ impl Authority {
     pub async fn instance_keys(&self, actor: &Actor) -> Result<Vec<InstanceKeyInfo>, Error> {
         actor.require_instance()?;
         let rows = self.store.list_instance_keys(actor.instance_id()).await?;
-        Ok(rows.iter().map(InstanceKeyInfo::from).collect())
+        Ok(rows.iter().map(key_info).collect())
     }
 
     /// Revokes a key of the actor's instance at once.

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use countersign_protocol::body::Jwks;
 use countersign_protocol::change::{Cause, Log};
 use countersign_protocol::ids::{InstanceId, SigningKeyId};
+use countersign_protocol::instance::SigningKeyInfo;
 use countersign_protocol::jwt::generate_rsa_key;
 use countersign_protocol::time::Timestamp;
 use countersign_store::{InsertSigningKey, Instance, SigningKeyRow, SigningKeyState};
-use serde::Serialize;
 
 use crate::Authority;
 use crate::actor::Actor;
@@ -27,37 +27,18 @@ const MAX_SIGNING_KEYS: usize = 16;
 /// How long a key is kept after the expiry of its last JWT.
 const KEPT_MILLIS: i64 = 60_000;
 
-/// The public facts about a signing key.
-#[derive(Clone, Debug, Serialize)]
-pub struct SigningKeyInfo {
-    /// The `kid`.
-    pub kid: SigningKeyId,
-    /// `published`, `active` or `verify_only`.
-    pub state: &'static str,
-    /// When it was published, in milliseconds since the Unix epoch.
-    pub published_at: Timestamp,
-    /// When it became active, or will.
-    pub active_at: Option<Timestamp>,
-    /// When it became verify-only.
-    pub retired_at: Option<Timestamp>,
-    /// When the last JWT that it signed expires.
-    pub last_expires_at: Option<Timestamp>,
-}
-
-impl From<&SigningKeyRow> for SigningKeyInfo {
-    fn from(row: &SigningKeyRow) -> Self {
-        let planned = row
-            .published_at
-            .plus_millis(PUBLISHED_MILLIS)
-            .filter(|_| row.state == SigningKeyState::Published);
-        Self {
-            kid: row.id,
-            state: row.state.as_str(),
-            published_at: row.published_at,
-            active_at: row.active_at.or(planned),
-            retired_at: row.retired_at,
-            last_expires_at: row.last_expires_at,
-        }
+fn key_info(row: &SigningKeyRow) -> SigningKeyInfo {
+    let planned = row
+        .published_at
+        .plus_millis(PUBLISHED_MILLIS)
+        .filter(|_| row.state == SigningKeyState::Published);
+    SigningKeyInfo {
+        kid: row.id,
+        state: row.state.as_str(),
+        published_at: row.published_at,
+        active_at: row.active_at.or(planned),
+        retired_at: row.retired_at,
+        last_expires_at: row.last_expires_at,
     }
 }
 
@@ -111,7 +92,7 @@ impl Authority {
     pub async fn signing_keys(&self, actor: &Actor) -> Result<Vec<SigningKeyInfo>, Error> {
         actor.require_instance()?;
         let rows = self.store.list_signing_keys(actor.instance_id()).await?;
-        Ok(rows.iter().map(SigningKeyInfo::from).collect())
+        Ok(rows.iter().map(key_info).collect())
     }
 
     /// Publishes the next signing key. It signs after an hour, or at once where `is_immediate`; receivers that cache the
@@ -288,7 +269,7 @@ impl Authority {
         rotated?;
         let ring = self.follower.ring(instance).ok_or(Error::NotInitialized)?;
         let key = ring.by_id(id).ok_or_else(|| key_not_found(id))?;
-        Ok(SigningKeyInfo::from(&key.row))
+        Ok(key_info(&key.row))
     }
 
     /// What fails of it keeps nothing else from being done.

@@ -39,17 +39,23 @@ use countersign_protocol::random::Random;
 use countersign_protocol::time::Timestamp;
 use countersign_store::{DataKey, NewChange, OpenStore, Store, StoreError};
 
+// What callers ask for is what stands in their requests.
+pub use countersign_protocol::instance::{InstanceKeyInfo, SigningKeyInfo};
+pub use countersign_protocol::request::{
+    IssueRequest, MachineRequest, MachineUpdate, UpdateRequest,
+};
+
 pub use actor::{Accepts, Actor, Operator};
 pub use audit::AuditReport;
 pub use clock::{Clock, SystemClock};
 pub use counters::Counters;
 pub use error::{Error, Invalid, Place, Problem, Refusal};
-pub use instances::{CreatedInstance, CreatedInstanceKey, InstanceInfo, InstanceKeyInfo};
-pub use keys::{Discovery, SigningKeyInfo};
-pub use machines::{ListMachines, MachinePage, MachineRequest, MachineUpdate};
+pub use instances::{CreatedInstance, CreatedInstanceKey, InstanceInfo};
+pub use keys::Discovery;
+pub use machines::{ListMachines, MachinePage};
 pub use maintenance::FLUSH_INTERVAL;
 pub use random::SystemRandom;
-pub use tokens::{IssueRequest, IssuedToken, ListTokens, UpdateRequest};
+pub use tokens::{IssuedToken, ListTokens};
 pub use vault::{MasterKey, MasterKeyError};
 pub use whoami::WhoAmI;
 

@@ -12,6 +12,7 @@ use countersign_protocol::limits::{
     MAX_SCOPES, MAX_TOKEN_TTL_SECONDS,
 };
 use countersign_protocol::page::MachineOrder;
+use countersign_protocol::request::{MachineRequest, MachineUpdate};
 use countersign_protocol::secret::MachineKey;
 use countersign_protocol::time::Timestamp;
 use countersign_store::{
@@ -27,26 +28,6 @@ use crate::vault::SealContext;
 pub use bodies::MachinePage;
 
 use bodies::{created_machine_body, machine_body};
-
-/// A new machine.
-#[derive(Clone, Debug, Default)]
-pub struct MachineRequest {
-    /// Its name.
-    pub name: String,
-    /// The ids of the machines that it may call; duplicates are ignored.
-    pub scoped_machines: Vec<String>,
-    /// Lifetime of its tokens in seconds, if a request does not specify one; `None` for one hour.
-    pub default_token_ttl: Option<i64>,
-}
-
-/// New values of a machine; `None` keeps the old value.
-#[derive(Clone, Debug, Default)]
-pub struct MachineUpdate {
-    /// The name.
-    pub name: Option<String>,
-    /// The lifetime of its tokens in seconds.
-    pub default_token_ttl: Option<i64>,
-}
 
 /// The machines to list.
 #[derive(Clone, Debug, Default)]

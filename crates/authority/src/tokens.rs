@@ -11,9 +11,9 @@ mod verify;
 use std::sync::Arc;
 
 use countersign_protocol::body::{M2mToken, M2mTokenList};
-use countersign_protocol::claims::Claims;
 use countersign_protocol::ids::{MachineId, TokenId};
 use countersign_protocol::limits::{MAX_REASON_LENGTH, MAX_TOKENS_PAGE};
+use countersign_protocol::request::UpdateRequest;
 use countersign_protocol::time::Timestamp;
 use countersign_protocol::token::TokenFormats;
 use countersign_store::{
@@ -25,34 +25,11 @@ use crate::actor::Actor;
 use crate::error::{Error, Problem, instance_not_found, invalid, invalid_query, machine_not_found};
 use crate::rules::{check_text, page, total};
 
-pub use issue::{IssueRequest, IssuedToken};
+pub use issue::IssuedToken;
 pub(crate) use locators::Locators;
 
 use bodies::token_body;
 use lifetime::{later, opaque_lifetime_millis};
-
-/// New values of a token; `None` leaves the old one.
-#[derive(Clone, Debug, Default)]
-pub struct UpdateRequest {
-    /// The claims; `Some(None)` for none.
-    pub claims: Option<Option<Claims>>,
-    /// Its lifetime in seconds from now; `Some(None)` for the lifetime of a request without an expiration.
-    pub seconds_until_expiration: Option<Option<f64>>,
-    /// `Some(true)` revokes it as well. A revocation cannot be undone, so `Some(false)` is refused.
-    pub revoked: Option<bool>,
-    /// Why it is revoked.
-    pub revocation_reason: Option<String>,
-}
-
-impl UpdateRequest {
-    /// Whether nothing is to change.
-    fn is_empty(&self) -> bool {
-        self.claims.is_none()
-            && self.seconds_until_expiration.is_none()
-            && self.revoked.is_none()
-            && self.revocation_reason.is_none()
-    }
-}
 
 /// The tokens to list.
 #[derive(Clone, Debug, Default)]

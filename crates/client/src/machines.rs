@@ -4,10 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use countersign_protocol::body;
 use countersign_protocol::ids::{InstanceId, MachineId};
+use countersign_protocol::request::{KeyRotation, MachineRequest, MachineUpdate, ScopeRequest};
 use countersign_protocol::secret::MachineKey;
 use http::Method;
 use serde::Serialize;
-use serde_json::json;
 
 use crate::Page;
 use crate::client::Client;
@@ -65,48 +65,39 @@ pub struct Scope {
 
 /// What a new machine is like.
 #[derive(Clone, Debug, Serialize)]
-pub struct NewMachine {
-    name: String,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    scoped_machines: Vec<MachineId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    default_token_ttl: Option<u64>,
-}
+#[serde(transparent)]
+pub struct NewMachine(MachineRequest);
 
 impl NewMachine {
     /// A machine of this name, 1 to 255 characters, that may call nobody.
     #[must_use]
     pub fn named(name: impl Into<String>) -> Self {
-        Self {
+        Self(MachineRequest {
             name: name.into(),
-            scoped_machines: Vec::new(),
-            default_token_ttl: None,
-        }
+            ..MachineRequest::default()
+        })
     }
 
     /// The machines it may call.
     #[must_use]
     pub fn calling(mut self, machines: impl IntoIterator<Item = MachineId>) -> Self {
-        self.scoped_machines.extend(machines);
+        let ids = machines.into_iter().map(|id| id.to_string());
+        self.0.scoped_machines.extend(ids);
         self
     }
 
     /// The life of its tokens where a request names none, in whole seconds. Default: one hour.
     #[must_use]
     pub fn default_token_ttl(mut self, ttl: Duration) -> Self {
-        self.default_token_ttl = Some(ttl.as_secs());
+        self.0.default_token_ttl = Some(whole_seconds(ttl));
         self
     }
 }
 
 /// What changes about a machine; what is not named stays.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct MachineChange {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    default_token_ttl: Option<u64>,
-}
+#[serde(transparent)]
+pub struct MachineChange(MachineUpdate);
 
 impl MachineChange {
     /// Nothing.
@@ -118,16 +109,21 @@ impl MachineChange {
     /// Another name.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
+        self.0.name = Some(name.into());
         self
     }
 
     /// Another life of its tokens where a request names none, in whole seconds.
     #[must_use]
     pub fn default_token_ttl(mut self, ttl: Duration) -> Self {
-        self.default_token_ttl = Some(ttl.as_secs());
+        self.0.default_token_ttl = Some(whole_seconds(ttl));
         self
     }
+}
+
+/// The authority refuses what is too long; no time is longer than what it can be told.
+fn whole_seconds(time: Duration) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// In which order machines are listed.
@@ -276,7 +272,9 @@ impl Client {
         overlap: Duration,
     ) -> Result<MachineKey, Error> {
         let path = format!("/machines/{id}/secret_key/rotate");
-        let body = json!({ "previous_token_ttl": overlap.as_secs() });
+        let body = KeyRotation {
+            previous_token_ttl: whole_seconds(overlap),
+        };
         let key: body::MachineSecretKey = self.send(Method::POST, &path, &body).await?;
         Ok(MachineKey::new(key.secret.0))
     }
@@ -287,7 +285,9 @@ impl Client {
     /// [`Error`], each kind of it; `conflict` where it may already.
     pub async fn create_scope(&self, from: MachineId, to: MachineId) -> Result<Scope, Error> {
         let path = format!("/machines/{from}/scopes");
-        let body = json!({ "to_machine_id": to });
+        let body = ScopeRequest {
+            to_machine_id: to.to_string(),
+        };
         let scope: body::MachineScope = self.send(Method::POST, &path, &body).await?;
         Ok(Scope {
             from: scope.from_machine_id,

@@ -4,16 +4,24 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "schema")]
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::change::ChangeKind;
 use crate::claims::Claims;
 use crate::ids::{InstanceId, MachineId, SigningKeyId, TokenId};
+#[cfg(feature = "schema")]
+use crate::limits::{MAX_NAME_LENGTH, MAX_REASON_LENGTH, MAX_TOKEN_TTL_SECONDS};
+#[cfg(feature = "schema")]
+use crate::schema::{
+    EXAMPLE_KEY, EXAMPLE_MODULUS, EXAMPLE_TIME, EXAMPLE_TOKEN, LEDGER, MACHINE_KEY, NO_NUL,
+};
 use crate::scopes::Scopes;
 use crate::time::Timestamp;
 
-/// Declares a type of one value, the text of an `object` member.
+/// Declares a type of one value, the text of an `object` member or the like.
 macro_rules! object_tag {
     ($(#[$doc:meta])* $name:ident = $text:literal) => {
         $(#[$doc])*
@@ -24,8 +32,17 @@ macro_rules! object_tag {
             #[serde(rename = $text)]
             Tag,
         }
+
+        #[cfg(feature = "schema")]
+        crate::schema::in_place!(
+            $name,
+            $text,
+            schemars::json_schema!({ "const": $text })
+        );
     };
 }
+
+pub(crate) use object_tag;
 
 object_tag!(
     /// The `object` of a machine.
@@ -48,6 +65,13 @@ object_tag!(
     ChangeTag = "change"
 );
 
+#[cfg(feature = "schema")]
+crate::schema::in_place!(
+    ExposedSecret,
+    "Secret",
+    schemars::json_schema!({ "type": "string" })
+);
+
 /// A secret in a body, on its way over the wire. `Debug` prints `[redacted]`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -59,124 +83,149 @@ impl std::fmt::Debug for ExposedSecret {
     }
 }
 
-/// A machine without the machines it may call, as it stands inside another one.
+/// A machine without the machines that it may call, as it stands inside another one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 pub struct NestedMachine {
     /// Always `machine`.
     pub object: MachineTag,
     /// The machine's id.
     pub id: MachineId,
-    /// 1 to 255 characters, not necessarily unique.
+    /// Its name, for people. Several machines may have the same one.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_NAME_LENGTH), regex(pattern = NO_NUL), example = &"billing"))]
     pub name: String,
     /// The instance it belongs to.
     pub instance_id: InstanceId,
-    /// When it was made.
+    /// When it was made, in milliseconds since 1970.
     pub created_at: Timestamp,
-    /// When its name, token lifetime or scopes last changed.
+    /// When its name, token lifetime or scopes last changed, in milliseconds since 1970.
     pub updated_at: Timestamp,
-    /// The life of its tokens in seconds, where a request names none.
+    /// How many seconds its tokens live where the request names no time.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_TOKEN_TTL_SECONDS), example = 3600))]
     pub default_token_ttl: i64,
 }
 
 /// A machine.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 pub struct Machine {
     /// Always `machine`.
     pub object: MachineTag,
     /// The machine's id.
     pub id: MachineId,
-    /// 1 to 255 characters, not necessarily unique.
+    /// Its name, for people. Several machines may have the same one.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_NAME_LENGTH), regex(pattern = NO_NUL), example = &"billing"))]
     pub name: String,
     /// The instance it belongs to.
     pub instance_id: InstanceId,
-    /// When it was made.
+    /// When it was made, in milliseconds since 1970.
     pub created_at: Timestamp,
-    /// When its name, token lifetime or scopes last changed.
+    /// When its name, token lifetime or scopes last changed, in milliseconds since 1970.
     pub updated_at: Timestamp,
-    /// The life of its tokens in seconds, where a request names none.
+    /// How many seconds its tokens live where the request names no time.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_TOKEN_TTL_SECONDS), example = 3600))]
     pub default_token_ttl: i64,
-    /// The machines it may call, oldest scope first.
+    /// The machines that this one may call, oldest scope first.
     pub scoped_machines: Vec<NestedMachine>,
-    /// The machine's key, in the answer to its creation only.
+    /// The machine's key, in the answer to its creation only. Hand it to the machine, and to nobody else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "ExposedSecret", regex(pattern = MACHINE_KEY), example = EXAMPLE_KEY, extend("x-only-in" = "MachineCreated")))]
     pub secret_key: Option<ExposedSecret>,
 }
 
 /// A page of machines.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 pub struct MachineList {
-    /// The page.
+    /// This page.
     pub data: Vec<Machine>,
-    /// How many match, on all pages.
+    /// How many there are on all pages together.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0), example = 1))]
     pub total_count: i64,
 }
 
 /// The answer to a deletion.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 pub struct DeletedMachine {
     /// Always `machine`.
     pub object: MachineTag,
     /// The machine's id.
     pub id: MachineId,
     /// Always `true`.
+    #[cfg_attr(feature = "schema", schemars(extend("const" = true)))]
     pub deleted: bool,
 }
 
 /// A machine's key.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 pub struct MachineSecretKey {
     /// Always `machine_secret_key`.
     pub object: MachineSecretKeyTag,
-    /// The key, `ak_…`.
+    /// The machine's key, `ak_…`.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = MACHINE_KEY), example = EXAMPLE_KEY))]
     pub secret: ExposedSecret,
 }
 
 /// A scope: `from` may call `to`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 pub struct MachineScope {
     /// Always `machine_scope`.
     pub object: MachineScopeTag,
     /// The machine that calls.
     pub from_machine_id: MachineId,
     /// The machine that is called.
+    #[cfg_attr(feature = "schema", schemars(example = LEDGER))]
     pub to_machine_id: MachineId,
-    /// When the scope was made.
+    /// When the scope was made, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Timestamp", extend("x-only-in" = "MachineScope")))]
     pub created_at: Option<Timestamp>,
     /// `true` in the answer to its deletion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "bool", extend("const" = true, "x-only-in" = "DeletedMachineScope")))]
     pub deleted: Option<bool>,
 }
 
 /// A token, opaque or JWT.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "M2MToken"))]
 pub struct M2mToken {
     /// Always `machine_to_machine_token`.
     pub object: M2mTokenTag,
-    /// The token's id. It names the token and never works as one.
+    /// The token's id, for revoking it and for logs. It never works as a token.
     pub id: TokenId,
-    /// The machine that the token proves.
+    /// The machine that the token speaks for.
     pub subject: MachineId,
     /// The machines that the token is for, as they were when it was made.
     pub scopes: Scopes,
-    /// What the machine put into it.
+    /// What the machine put into the token: any JSON value, or null.
+    #[cfg_attr(feature = "schema", schemars(with = "Claims"))]
     pub claims: Option<Claims>,
     /// Whether it was revoked.
     pub revoked: bool,
-    /// The reason given by the first revocation.
+    /// The reason that the first revocation gave.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>", length(max = MAX_REASON_LENGTH)))]
     pub revocation_reason: Option<Arc<str>>,
-    /// Whether its life is over.
+    /// Whether its time is over.
     pub expired: bool,
-    /// When its life is over; `null` for never.
+    /// When its time is over, in milliseconds since 1970; null for never.
+    #[cfg_attr(feature = "schema", schemars(example = EXAMPLE_TIME + 3_600_000))]
     pub expiration: Option<Timestamp>,
-    /// When it last verified, a few seconds late at most.
+    /// When it last verified, at most a few seconds late; null for never and for a JWT that is being verified.
+    #[cfg_attr(feature = "schema", schemars(example = None::<i64>))]
     pub last_used_at: Option<Timestamp>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was made, last verified or revoked, whichever is latest.
     pub updated_at: Timestamp,
-    /// The string that a sender presents, in the answer to its creation only.
+    /// The token itself, which the machine sends as `Authorization: Bearer …`: `mt_` and 43 characters, or a JWT. In the
+    /// answer to its creation only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "ExposedSecret", example = EXAMPLE_TOKEN, extend("x-only-in" = "M2MTokenCreated")))]
     pub token: Option<ExposedSecret>,
 }
 
@@ -234,54 +283,85 @@ impl M2mToken {
 
 /// A page of tokens.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "M2MTokenList"))]
 pub struct M2mTokenList {
-    /// The page.
+    /// This page, newest first.
     pub m2m_tokens: Vec<M2mToken>,
-    /// How many match, on all pages.
+    /// How many there are on all pages together.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0), example = 1))]
     pub total_count: i64,
 }
 
 /// A record of the change log (an extension of the contract).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 pub struct Change {
-    /// The id of the key or machine that asked for the change, or `operator`.
+    /// Who did it: the id of an instance key or machine, or `operator`.
+    #[cfg_attr(feature = "schema", schemars(example = &"key_5f1c0a9be274"))]
     pub actor: String,
-    /// When the change happened.
+    /// When it happened, in milliseconds since 1970.
     pub at: Timestamp,
-    /// The members that depend on the kind.
+    /// The ids and values that a reader needs in order to act. Its members depend on `kind`. Never a secret.
+    #[cfg_attr(feature = "schema", schemars(extend("type" = "object"), example = crate::change::example_detail()))]
     pub detail: Value,
-    /// The kind of change.
+    /// What happened.
     pub kind: ChangeKind,
     /// Always `change`.
     pub object: ChangeTag,
-    /// The record's number within the log, from 1.
+    /// Its place in the log of this instance, from 1, without gaps.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "i64", range(min = 1), example = 42)
+    )]
     pub sequence: u64,
-    /// The id of what changed.
+    /// To what: an id.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(example = &"mt_07f0ba8c3b4843ce7d85fcdd5e71853e")
+    )]
     pub subject: String,
+}
+
+/// A part of the change log.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+pub struct ChangeList {
+    /// The entries, oldest first; at most 1000.
+    pub data: Vec<Change>,
 }
 
 /// The public signing keys of an instance (RFC 7517 section 5).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 pub struct Jwks {
-    /// The keys.
+    /// The public keys: the next, the active one, and those whose JWTs still live.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub keys: Vec<Jwk>,
 }
 
 /// A public RSA key for signatures (RFC 7517 section 4, RFC 7518 section 6.3.1).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(inline))]
 pub struct Jwk {
     /// Always `sig`.
     #[serde(rename = "use")]
+    #[cfg_attr(feature = "schema", schemars(extend("const" = "sig")))]
     pub key_use: String,
     /// Always `RSA`.
+    #[cfg_attr(feature = "schema", schemars(extend("const" = "RSA")))]
     pub kty: String,
     /// The key's id.
     pub kid: SigningKeyId,
     /// Always `RS256`.
+    #[cfg_attr(feature = "schema", schemars(extend("const" = "RS256")))]
     pub alg: String,
     /// The modulus, base64url.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9A-Za-z_-]+$"), example = EXAMPLE_MODULUS))]
     pub n: String,
-    /// The exponent, base64url.
+    /// The exponent 65537, base64url.
+    #[cfg_attr(feature = "schema", schemars(extend("const" = "AQAB")))]
     pub e: String,
 }
 

@@ -458,6 +458,42 @@ impl<'de> Deserialize<'de> for ChangeKind {
     }
 }
 
+#[cfg(feature = "schema")]
+crate::schema::in_place!(
+    ChangeKind,
+    "ChangeKind",
+    schemars::json_schema!({
+        "type": "string",
+        "enum": Self::ALL
+            .iter()
+            // It stands in the log of the whole authority, which nobody can read over the wire.
+            .filter(|kind| **kind != Self::AuthorityInitialized)
+            .map(|kind| kind.as_str())
+            .collect::<Vec<_>>(),
+        "examples": [Self::TokenRevoked.as_str()],
+    })
+);
+
+#[cfg(feature = "schema")]
+/// The detail of a revocation.
+pub(crate) fn example_detail() -> Value {
+    use crate::ids::{Kind as _, MachineKind};
+    use crate::schema::{EXAMPLE_TIME, LEDGER};
+    let id = |text: &str| text.parse::<MachineId>().expect("the example is an id");
+    let event = Event::TokenRevoked {
+        token: TokenFacts {
+            token_id: TokenId::EXAMPLE.parse().expect("the example is an id"),
+            subject: id(MachineKind::EXAMPLE),
+            receivers: std::iter::once(id(LEDGER)).collect(),
+            names_receivers: true,
+            format: TokenFormat::Opaque,
+            expires_at: Some(Timestamp::from_millis(EXAMPLE_TIME + 3_600_000)),
+        },
+        reason: Some("laptop stolen".into()),
+    };
+    serde_json::from_str(&event.detail()).expect("the detail is JSON")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -120,6 +120,14 @@ impl<'de> Deserialize<'de> for Claims {
     }
 }
 
+#[cfg(feature = "schema")]
+crate::schema::in_place!(
+    Claims,
+    "Claims",
+    // Any value.
+    schemars::json_schema!({})
+);
+
 #[cfg(test)]
 mod tests {
     use super::*;

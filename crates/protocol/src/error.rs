@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+#[cfg(feature = "schema")]
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A code of the table. The variants are in the order of their status.
@@ -207,38 +209,55 @@ impl ErrorCode {
 /// The body of every answer that is no success.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "Errors"))]
 pub struct ErrorEnvelope {
     /// At least one error.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub errors: Vec<ErrorItem>,
-    /// The id of the request, also in the `Clerk-Trace-Id` header; 32 hexadecimal digits here.
+    /// The id under which the log has this request; also in the header `Clerk-Trace-Id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "String", regex(pattern = "^[0-9a-f]{32}$"), extend("x-only-in" = "Errors")))]
     pub clerk_trace_id: Option<String>,
 }
 
 /// One error of an envelope.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "Error"))]
 pub struct ErrorItem {
     /// The short text.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub message: Cow<'static, str>,
     /// The long text.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub long_message: Cow<'static, str>,
     /// The code, for programs.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "String", regex(pattern = "^[a-z0-9_]+$"))
+    )]
     pub code: Cow<'static, str>,
     /// What the error is about, where it is about one thing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "ErrorMeta"))]
     pub meta: Option<ErrorMeta>,
 }
 
 /// What an error is about.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(inline))]
 pub struct ErrorMeta {
     /// The parameter at fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub param_name: Option<Cow<'static, str>>,
     /// Why a token does not verify, for those who may know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "String", extend("enum" = ["unknown", "revoked", "expired", "not_in_scope"])))]
     pub reason: Option<Cow<'static, str>>,
 }
 

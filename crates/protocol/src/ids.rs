@@ -27,6 +27,8 @@ pub trait Kind: Copy + Eq + Ord + std::hash::Hash + fmt::Debug {
     const PREFIX: &'static str;
     /// The noun for messages.
     const NOUN: &'static str;
+    /// An id in the examples of the documentation.
+    const EXAMPLE: &'static str;
 }
 
 /// Marks ids of machines.
@@ -36,6 +38,7 @@ pub struct MachineKind;
 impl Kind for MachineKind {
     const PREFIX: &'static str = "mch_";
     const NOUN: &'static str = "machine id";
+    const EXAMPLE: &'static str = "mch_2xhFjEI5X2qWRvtV13BzSj8H6Dk";
 }
 
 /// Marks ids of instances.
@@ -45,6 +48,7 @@ pub struct InstanceKind;
 impl Kind for InstanceKind {
     const PREFIX: &'static str = "ins_";
     const NOUN: &'static str = "instance id";
+    const EXAMPLE: &'static str = "ins_2GIoQhbUpy0hX7B2cVkuTMinXoD";
 }
 
 /// Marks ids of signing keys, the `kid` of a JWT. They share the instances' prefix, as Clerk's do.
@@ -54,6 +58,7 @@ pub struct SigningKeyKind;
 impl Kind for SigningKeyKind {
     const PREFIX: &'static str = "ins_";
     const NOUN: &'static str = "signing key id";
+    const EXAMPLE: &'static str = InstanceKind::EXAMPLE;
 }
 
 /// A prefix and 27 characters, held in place.
@@ -267,6 +272,8 @@ pub struct TokenId {
 impl TokenId {
     /// What every token id begins with.
     pub const PREFIX: &'static str = "mt_";
+    /// An id in the examples of the documentation.
+    pub const EXAMPLE: &'static str = "mt_07f0ba8c3b4843ce7d85fcdd5e71853e";
 
     /// Makes the id of the token at `locator` with 64 random bits.
     #[must_use]
@@ -367,6 +374,36 @@ impl<'de> Deserialize<'de> for TokenId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         text.parse().map_err(D::Error::custom)
+    }
+}
+
+#[cfg(feature = "schema")]
+crate::schema::in_place!(
+    KeyId,
+    "KeyId",
+    schemars::json_schema!({ "type": "string", "pattern": "^key_[0-9a-f]{12}$", "examples": ["key_5f1c0a9be274"] })
+);
+
+#[cfg(feature = "schema")]
+crate::schema::in_place!(
+    TokenId,
+    "TokenId",
+    schemars::json_schema!({ "type": "string", "pattern": "^mt_[0-9a-f]{32}$", "examples": [Self::EXAMPLE] })
+);
+
+#[cfg(feature = "schema")]
+impl<K: Kind> schemars::JsonSchema for Id<K> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        K::NOUN.into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let pattern = format!("^{}[0-9A-Za-z_]{{27}}$", K::PREFIX);
+        schemars::json_schema!({ "type": "string", "pattern": pattern, "examples": [K::EXAMPLE] })
     }
 }
 

@@ -11,11 +11,15 @@ pub mod change;
 pub mod claims;
 pub mod error;
 pub mod ids;
+pub mod instance;
 pub mod json;
 pub mod jwt;
 pub mod limits;
 pub mod page;
 pub mod random;
+pub mod request;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod scopes;
 pub mod secret;
 pub mod settings;

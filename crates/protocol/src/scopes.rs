@@ -128,6 +128,17 @@ impl<'de> Deserialize<'de> for Scopes {
     }
 }
 
+#[cfg(feature = "schema")]
+crate::schema::in_place!(
+    Scopes,
+    "Scopes",
+    schemars::json_schema!({
+        "type": "array",
+        "items": { "type": "string", "pattern": crate::schema::MACHINE_ID, "description": "A machine's id." },
+        "examples": [[crate::schema::LEDGER]],
+    })
+);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,10 +1,16 @@
 //! Defines the settings of an instance and updates to them.
 
+#[cfg(feature = "schema")]
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
+#[cfg(feature = "schema")]
+use crate::limits::MAX_ISSUER_LENGTH;
 use crate::limits::MAX_TOKEN_TTL_SECONDS;
+#[cfg(feature = "schema")]
+use crate::schema::ISSUER;
 
 /// The lifetime of an opaque token if the request names no expiration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,32 +26,42 @@ pub enum NullExpiration {
 /// A rate limit: at most `requests` requests in each window of `seconds` seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(inline))]
 pub struct RateLimit {
     /// Maximum number of requests.
+    #[cfg_attr(feature = "schema", schemars(with = "i64", range(min = 1, max = u32::MAX)))]
     pub requests: u32,
-    /// Length of the window.
+    /// Length of the window, in seconds.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "i64", range(min = 1, max = 86_400))
+    )]
     pub seconds: u32,
 }
 
 /// The settings of an instance. Missing members take their defaults.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 pub struct InstanceSettings {
-    /// Whether JWTs carry a `scopes` claim that lists their receivers.
+    /// Whether JWTs carry `scopes`, the machines that they are for.
     pub jwt_scopes_claim: bool,
-    /// The lifetime of an opaque token if the request names no expiration.
+    /// What a request without an expiration means for an opaque token: the machine's `default_token_ttl`, or no end.
     pub null_expiration: NullExpiration,
-    /// Maximum lifetime of a JWT, in seconds.
+    /// The longest life of a JWT, in seconds.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_TOKEN_TTL_SECONDS)))]
     pub max_jwt_ttl: i64,
-    /// Whether sealed copies of machine keys are kept, so that keys can be shown again.
+    /// Whether machine keys are kept, sealed, so that they can be shown again.
     pub secret_reveal: bool,
-    /// Whether a request with `min_remaining_ttl_seconds` may get an existing live token.
+    /// Whether `min_remaining_ttl_seconds` hands out a live token again.
     pub token_pooling: bool,
-    /// Issuer of JWTs; `None` to derive it from the public URL.
+    /// The `iss` of JWTs: a URL without a slash at its end. Null: the public URL of this authority.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = ISSUER), length(max = MAX_ISSUER_LENGTH)))]
     pub issuer: Option<String>,
-    /// Limit for all machine keys of the instance together.
+    /// A limit on all requests of the instance; null for none.
     pub rate_limit: Option<RateLimit>,
-    /// Limit for each machine.
+    /// A limit on the requests with each machine key; null for none.
     pub machine_rate_limit: Option<RateLimit>,
 }
 
@@ -211,6 +227,38 @@ fn shown(name: &str) -> String {
         "member of that name".to_owned()
     }
 }
+
+#[cfg(feature = "schema")]
+impl JsonSchema for SettingsUpdate {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "SettingsUpdate".into()
+    }
+
+    /// Any of the settings.
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let mut schema = InstanceSettings::json_schema(generator);
+        schema.remove("required");
+        // What is absent stays as it is.
+        let members = schema.get_mut("properties").and_then(Value::as_object_mut);
+        for member in members.into_iter().flat_map(serde_json::Map::values_mut) {
+            member
+                .as_object_mut()
+                .map(|member| member.remove("default"));
+        }
+        schema
+    }
+}
+
+#[cfg(feature = "schema")]
+crate::schema::in_place!(
+    NullExpiration,
+    "NullExpiration",
+    schemars::json_schema!({ "type": "string", "enum": [Self::Default, Self::Never] })
+);
 
 #[cfg(test)]
 mod tests {

@@ -77,3 +77,11 @@ impl fmt::Display for Timestamp {
         fmt::Display::fmt(&self.0, formatter)
     }
 }
+
+#[cfg(feature = "schema")]
+crate::schema::in_place!(
+    Timestamp,
+    "Timestamp",
+    // No more than that is promised: clocks may be anywhere.
+    schemars::json_schema!({ "type": "integer", "format": "int64", "examples": [crate::schema::EXAMPLE_TIME] })
+);

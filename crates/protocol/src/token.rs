@@ -84,3 +84,10 @@ impl FromStr for TokenFormats {
         }
     }
 }
+
+#[cfg(feature = "schema")]
+crate::schema::in_place!(
+    TokenFormat,
+    "TokenFormat",
+    schemars::json_schema!({ "type": "string", "enum": [Self::Opaque, Self::Jwt] })
+);

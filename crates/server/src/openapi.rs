@@ -4,8 +4,6 @@
 //! What people read beside that, one description per operation, is in `operations`; the row of an operation names its
 //! description.
 
-mod examples;
-mod node;
 pub(crate) mod operations;
 mod refusals;
 mod schemas;
@@ -14,13 +12,15 @@ mod tests;
 
 use bytes::Bytes;
 use countersign_authority::Accepts;
-use countersign_protocol::error::ErrorCode;
+use countersign_protocol::error::{ErrorCode, ErrorEnvelope};
+use schemars::SchemaGenerator;
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value, json};
 
 use crate::operation::{Prefix, Row};
 use crate::reply::Habit;
-use node::Node;
 use operations::{Description, TAGS};
-use refusals::{Refusal, responses};
+use refusals::{Refusal, named, responses};
 
 /// The document as JSON.
 pub(crate) fn document(rows: &[Row]) -> Bytes {
@@ -35,102 +35,172 @@ pub(crate) fn pretty(rows: &[Row]) -> String {
     serde_json::to_string_pretty(&tree(rows)).expect("as above") + "\n"
 }
 
-fn tree(rows: &[Row]) -> Node {
-    let info = Node::object()
-        .with("title", "Countersign")
-        .with("version", env!("CARGO_PKG_VERSION"))
-        .with("summary", "A self-hosted authority for machine-to-machine tokens that speaks Clerk's wire protocol.")
-        .with("description", include_str!("../assets/introduction.md"))
-        .with(
-            "license",
-            Node::object().with("name", "Apache-2.0").with("identifier", "Apache-2.0"),
-        );
-    let tags: Vec<Node> = TAGS
+/// The document, whose operations stand in the order of the table.
+#[derive(Serialize)]
+struct Document {
+    openapi: &'static str,
+    info: Value,
+    servers: Value,
+    tags: Value,
+    paths: Ordered<Ordered<Value>>,
+    components: Value,
+}
+
+/// An object whose members stand in this order: `serde_json` sorts those of a `Value`.
+#[derive(Default)]
+struct Ordered<T>(Vec<(String, T)>);
+
+impl<T> Ordered<T> {
+    /// The member of a name; made where there is none.
+    fn entry(&mut self, name: &str, make: impl FnOnce() -> T) -> &mut T {
+        let place = self.0.iter().position(|(known, _)| known == name);
+        let place = place.unwrap_or_else(|| {
+            self.0.push((name.to_owned(), make()));
+            self.0.len() - 1
+        });
+        self.0
+            .get_mut(place)
+            .map(|(_, value)| value)
+            .expect("it was found or pushed")
+    }
+}
+
+impl<T: Serialize> Serialize for Ordered<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+fn tree(rows: &[Row]) -> Document {
+    let described: Vec<(&Row, Description)> = rows
         .iter()
-        .map(|(name, description)| {
-            Node::object()
-                .with("name", *name)
-                .with("description", *description)
-        })
+        .filter_map(|row| row.description.map(|description| (row, description())))
         .collect();
-    Node::object()
-        .with("openapi", "3.1.0")
-        .with("info", info)
-        .with("servers", servers("/v1", "This authority"))
-        .with("tags", tags)
-        .with("paths", paths(rows))
-        .with(
-            "components",
-            Node::object()
-                .with("schemas", schemas::components())
-                .with("headers", refusals::header_components())
-                .with("securitySchemes", security_schemes()),
-        )
+    let (mut requests, mut answers) = (schemas::generator(true), schemas::generator(false));
+    answers.subschema_for::<ErrorEnvelope>();
+    for (_, description) in &described {
+        if let Some((_, schema, _)) = description.body {
+            schema(&mut requests);
+        }
+        for success in &description.successes {
+            (success.schema)(&mut answers);
+        }
+    }
+    let components = schemas::components([requests.clone(), answers.clone()]);
+    let mut paths = Ordered::default();
+    for (row, description) in described {
+        let item: &mut Ordered<Value> = paths.entry(row.path, || path_item(row));
+        let method = row.method.as_str().to_ascii_lowercase();
+        let operation = operation(row, description, &mut requests, &mut answers, &components);
+        item.0.push((method, operation));
+    }
+    let tags: Vec<Value> = TAGS
+        .iter()
+        .map(|(name, description)| json!({ "name": name, "description": description }))
+        .collect();
+    Document {
+        openapi: "3.1.0",
+        info: json!({
+            "title": "Countersign",
+            "version": env!("CARGO_PKG_VERSION"),
+            "summary": "A self-hosted authority for machine-to-machine tokens that speaks Clerk's wire protocol.",
+            "description": include_str!("../assets/introduction.md"),
+            "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+        }),
+        servers: servers("/v1", "This authority"),
+        tags: tags.into(),
+        paths,
+        components: json!({
+            "schemas": components,
+            "headers": refusals::header_components(),
+            "securitySchemes": security_schemes(),
+        }),
+    }
 }
 
 /// Relative, so that the document is right wherever it is served.
-fn servers(url: &'static str, description: &'static str) -> Vec<Node> {
-    vec![
-        Node::object()
-            .with("url", url)
-            .with("description", description),
-    ]
+fn servers(url: &str, description: &str) -> Value {
+    json!([{ "url": url, "description": description }])
 }
 
-/// The paths in the order of the table, each with its methods.
-fn paths(rows: &[Row]) -> Node {
-    let mut paths: Vec<(&'static str, Node)> = Vec::new();
-    for row in rows {
-        let Some(description) = row.description else {
-            continue;
-        };
-        let method = row.method.as_str().to_ascii_lowercase();
-        let operation = operation(row, description());
-        match paths.iter_mut().find(|(path, _)| *path == row.path) {
-            Some((_, item)) => *item = std::mem::replace(item, Node::Null).with(method, operation),
-            None => paths.push((row.path, path_item(row).with(method, operation))),
-        }
-    }
-    paths
-        .into_iter()
-        .fold(Node::object(), |all, (path, item)| all.with(path, item))
-}
-
-fn path_item(row: &Row) -> Node {
+fn path_item(row: &Row) -> Ordered<Value> {
     match row.prefix {
-        Prefix::Optional => Node::object(),
+        Prefix::Optional => Ordered::default(),
         Prefix::None => {
-            Node::object().with("servers", servers("/", "This authority, without a version"))
+            let servers = servers("/", "This authority, without a version");
+            Ordered(vec![("servers".to_owned(), servers)])
         }
     }
 }
 
-fn operation(row: &Row, description: Description) -> Node {
-    let is_query = |parameter: &Node| parameter.member("in") == Some(&"query".into());
+fn operation(
+    row: &Row,
+    description: Description,
+    requests: &mut SchemaGenerator,
+    answers: &mut SchemaGenerator,
+    components: &Map<String, Value>,
+) -> Value {
     let takes = Takes {
-        query: description.parameters.iter().any(is_query),
+        query: description
+            .parameters
+            .iter()
+            .any(|parameter| parameter["in"] == "query"),
         body: description.body.is_some(),
     };
     let mut refusals = description.refusals;
     refusals.extend(common(row, takes));
-    let answers = description
-        .successes
-        .into_iter()
-        .map(|(status, answer)| (status.to_owned(), answer))
-        .chain(responses(&refusals))
-        .fold(Node::object(), |all, (status, answer)| {
-            merge_status(all, status, answer)
+    let mut responses = Map::from_iter(responses(&refusals));
+    for success in description.successes {
+        let schema = match success.shape {
+            Some(shape) => schemas::reference(shape),
+            None => (success.schema)(answers).to_value(),
+        };
+        let examples = named(success.examples.iter().map(|(name, summary, changes)| {
+            let value = schemas::example(&schema, components, &written(changes));
+            (*name, json!({ "summary": summary, "value": value }))
+        }));
+        let content = json!({ "application/json": { "schema": schema, "examples": examples } });
+        let answer = json!({ "description": success.description, "content": content });
+        responses.insert(success.status.to_owned(), answer);
+    }
+    for (status, text, content) in description.others {
+        // `/readyz` says 503 in two ways.
+        let answer = responses
+            .entry(status)
+            .or_insert_with(|| json!({ "description": text, "content": {} }));
+        if let (Some(known), Value::Object(more)) = (answer["content"].as_object_mut(), content) {
+            known.extend(more);
+        }
+    }
+    let mut operation = json!({
+        "operationId": description.id,
+        "tags": [description.tag],
+        "summary": description.summary,
+        "description": description.text,
+        "security": security(row),
+        "responses": responses,
+    });
+    if !description.parameters.is_empty() {
+        operation["parameters"] = description.parameters.into();
+    }
+    if let Some((is_required, schema, examples)) = description.body {
+        let examples = named(examples.iter().map(|(name, summary, value)| {
+            (
+                *name,
+                json!({ "summary": summary, "value": written(value) }),
+            )
+        }));
+        let content = json!({ "schema": schema(requests), "examples": examples });
+        operation["requestBody"] = json!({
+            "required": is_required, "content": { "application/json": content },
         });
-    let parameters = (!description.parameters.is_empty()).then_some(description.parameters);
-    Node::object()
-        .with("operationId", description.id)
-        .with("tags", [description.tag])
-        .with("summary", description.summary)
-        .with("description", description.text)
-        .with("security", security(row))
-        .with_some("parameters", parameters)
-        .with_some("requestBody", description.body)
-        .with("responses", answers)
+    }
+    operation
+}
+
+/// JSON of this crate's source.
+fn written(text: &str) -> Value {
+    serde_json::from_str(text).expect("the examples are JSON")
 }
 
 /// What an operation takes, as far as it decides which errors there are.
@@ -178,33 +248,7 @@ fn common(row: &Row, takes: Takes) -> Vec<Refusal> {
     codes.into_iter().map(Refusal::new).collect()
 }
 
-/// Adds an answer; one whose status is there already (`/readyz` says 503 in two ways) adds its content to that one.
-fn merge_status(all: Node, status: String, answer: Node) -> Node {
-    let Node::Object(mut answers) = all else {
-        return all;
-    };
-    let same = answers
-        .iter_mut()
-        .find(|(known, _)| *known == status)
-        .map(|(_, known)| known);
-    match (same, answer) {
-        (Some(Node::Object(members)), Node::Object(others)) => {
-            for (name, value) in others {
-                let member = members
-                    .iter_mut()
-                    .find(|(known, _)| *known == name)
-                    .map(|(_, known)| known);
-                if let (Some(Node::Object(known)), Node::Object(more)) = (member, value) {
-                    known.extend(more);
-                }
-            }
-        }
-        (_, answer) => answers.push((status.into(), answer)),
-    }
-    Node::Object(answers)
-}
-
-fn security(row: &Row) -> Vec<Node> {
+fn security(row: &Row) -> Value {
     let names: &[&'static str] = match row.accepts {
         // The handler takes a token as well.
         None if row.checks_credential => &["instanceKey", "machineKey", "token"],
@@ -213,31 +257,14 @@ fn security(row: &Row) -> Vec<Node> {
         Some(Accepts::Machine) => &["machineKey"],
         Some(Accepts::Any | Accepts::AnyForKeySet) => &["instanceKey", "machineKey"],
     };
-    names
-        .iter()
-        .map(|name| Node::object().with(*name, Node::List(Vec::new())))
-        .collect()
+    names.iter().map(|name| json!({ *name: [] })).collect()
 }
 
-fn security_schemes() -> Node {
-    let bearer = |format: &'static str, description: &'static str| {
-        Node::object()
-            .with("type", "http")
-            .with("scheme", "bearer")
-            .with("bearerFormat", format)
-            .with("description", description)
-    };
-    Node::object()
-        .with(
-            "instanceKey",
-            bearer("sk_…", "The key of your instance, for administration: machines, scopes, keys, settings. `countersign dev` and `countersign init` print it."),
-        )
-        .with(
-            "machineKey",
-            bearer("ak_…", "The key of one machine, for creating, verifying, listing and revoking tokens. Creating a machine answers with it."),
-        )
-        .with(
-            "token",
-            bearer("mt_… or JWT", "A machine's token. It opens nothing but *Who am I*: present it there to see what it says and how long it lives."),
-        )
+fn security_schemes() -> Value {
+    let bearer = |format: &str, description: &str| json!({ "type": "http", "scheme": "bearer", "bearerFormat": format, "description": description });
+    json!({
+        "instanceKey": bearer("sk_…", "The key of your instance, for administration: machines, scopes, keys, settings. `countersign dev` and `countersign init` print it."),
+        "machineKey": bearer("ak_…", "The key of one machine, for creating, verifying, listing and revoking tokens. Creating a machine answers with it."),
+        "token": bearer("mt_… or JWT", "A machine's token. It opens nothing but *Who am I*: present it there to see what it says and how long it lives."),
+    })
 }

@@ -10,6 +10,7 @@ use countersign_protocol::ids::{InstanceId, MachineId, TokenId};
 use countersign_protocol::jwt::JwtClaims;
 use countersign_protocol::limits::MAX_JWT_BYTES;
 use countersign_protocol::random::Drawn;
+use countersign_protocol::request::IssueRequest;
 use countersign_protocol::scopes::Scopes;
 use countersign_protocol::secret::TokenString;
 use countersign_protocol::time::Timestamp;
@@ -29,19 +30,6 @@ use crate::vault::SealContext;
 
 /// Maximum number of attempts to issue a token while its machine or instance keeps changing.
 const MAX_ATTEMPTS: usize = 8;
-
-/// A request for a token.
-#[derive(Clone, Debug, Default)]
-pub struct IssueRequest {
-    /// Opaque or JWT.
-    pub format: TokenFormat,
-    /// Its lifetime in seconds, fractions allowed; `None` for the default of the instance and the machine.
-    pub seconds_until_expiration: Option<f64>,
-    /// The machine's own claims.
-    pub claims: Option<Claims>,
-    /// Asks for a live equal token that still has so many seconds, instead of a new one. Ignored for JWTs.
-    pub min_remaining_ttl_seconds: Option<i64>,
-}
 
 /// A token with its string.
 #[derive(Debug)]

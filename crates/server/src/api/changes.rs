@@ -1,6 +1,6 @@
 //! `/countersign/changes`: the change log, for people who audit and programs that follow. Our extension.
 
-use serde_json::json;
+use countersign_protocol::body::ChangeList;
 
 use crate::call::Call;
 use crate::fields::Query;
@@ -16,5 +16,5 @@ pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
         .list_changes(call.actor()?, after)
         .await
         .map_err(|error| call.refused(error))?;
-    ok(&json!({ "data": changes }))
+    ok(&ChangeList { data: changes })
 }

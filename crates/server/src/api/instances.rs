@@ -1,7 +1,15 @@
 //! `/countersign/…`: the caller's own instance, its keys and settings, and who the caller is. Our extensions.
+//!
+//! Their members are sorted on the wire at every level; `json!` sorts those of types that stand elsewhere in another order.
 
 use countersign_authority::{Error, InstanceInfo, Invalid, Problem, WhoAmI};
+use countersign_protocol::body::ExposedSecret;
 use countersign_protocol::error::ErrorCode;
+use countersign_protocol::instance::{
+    CreatedInstanceKey, DeletedInstanceKey, Instance, InstanceKeyList, InstanceKeyTag,
+    InstanceKindTag, InstanceTag, MachineKindTag, TokenKindTag, WhoAmIInstance, WhoAmIMachine,
+    WhoAmITag, WhoAmIToken,
+};
 use countersign_protocol::json;
 use countersign_protocol::settings::SettingsUpdate;
 use serde_json::value::RawValue;
@@ -19,24 +27,31 @@ pub(crate) async fn who_am_i(call: &Call<'_>) -> Result<Answer, ApiError> {
             machine_id,
             name,
             may_call,
-        }) => ok(&json!({
-            "object": "whoami",
-            "kind": "machine",
-            "instance_id": instance_id,
-            "machine_id": machine_id,
-            "name": name,
-            "may_call": may_call,
-        })),
+        }) => ok(&WhoAmIMachine {
+            instance_id,
+            kind: MachineKindTag::Tag,
+            machine_id,
+            may_call,
+            name,
+            object: WhoAmITag::Tag,
+        }),
         Ok(WhoAmI::Instance {
             instance_id,
             key_id,
             name,
-        }) => ok(&json!({
-            "object": "whoami", "kind": "instance", "instance_id": instance_id, "key_id": key_id, "name": name,
+        }) => ok(&WhoAmIInstance {
+            instance_id,
+            key_id,
+            kind: InstanceKindTag::Tag,
+            name,
+            object: WhoAmITag::Tag,
+        }),
+        Ok(WhoAmI::Token { token }) => ok(&json!(WhoAmIToken {
+            kind: TokenKindTag::Tag,
+            machine_id: token.subject,
+            object: WhoAmITag::Tag,
+            token,
         })),
-        Ok(WhoAmI::Token { token }) => ok(
-            &json!({ "object": "whoami", "kind": "token", "machine_id": token.subject, "token": token }),
-        ),
         Err(Error::TokenRefused { refusal, .. }) => {
             call.app.failed(call.address)?;
             let text = format!("The presented token is not valid: {}", refusal.as_str());
@@ -50,7 +65,7 @@ pub(crate) async fn who_am_i(call: &Call<'_>) -> Result<Answer, ApiError> {
 pub(crate) async fn get(call: &Call<'_>) -> Result<Answer, ApiError> {
     let instance = call.app.authority.instance(call.actor()?).await;
     let instance = instance.map_err(|error| call.refused(error))?;
-    ok(&instance_body(&instance))
+    ok(&json!(instance_body(instance)))
 }
 
 /// `PATCH /countersign/instance`
@@ -67,7 +82,7 @@ pub(crate) async fn update(call: &Call<'_>) -> Result<Answer, ApiError> {
         .update_instance_settings(call.actor()?, &settings)
         .await;
     let instance = updated.map_err(|error| call.refused(error))?;
-    ok(&instance_body(&instance))
+    ok(&json!(instance_body(instance)))
 }
 
 fn settings_update(body: &Body<'_>, settings: &RawValue) -> Result<SettingsUpdate, ApiError> {
@@ -96,7 +111,10 @@ pub(crate) async fn list_keys(call: &Call<'_>) -> Result<Answer, ApiError> {
         .instance_keys(call.actor()?)
         .await
         .map_err(|error| call.refused(error))?;
-    ok(&json!({ "data": keys, "total_count": keys.len() }))
+    ok(&json!(InstanceKeyList {
+        total_count: keys.len(),
+        data: keys,
+    }))
 }
 
 /// `POST /countersign/instance_keys`
@@ -110,9 +128,12 @@ pub(crate) async fn create_key(call: &Call<'_>) -> Result<Answer, ApiError> {
         .create_instance_key(call.actor()?, is_live)
         .await
         .map_err(|error| call.refused(error))?;
-    ok(&json!({
-        "object": "instance_key", "id": created.info.id, "created_at": created.info.created_at, "secret_key": created.key.expose(),
-    }))
+    ok(&CreatedInstanceKey {
+        created_at: created.info.created_at,
+        id: created.info.id,
+        object: InstanceKeyTag::Tag,
+        secret_key: ExposedSecret(created.key.expose().to_owned()),
+    })
 }
 
 /// `DELETE /countersign/instance_keys/{key_id}`
@@ -123,16 +144,22 @@ pub(crate) async fn revoke_key(call: &Call<'_>) -> Result<Answer, ApiError> {
         .revoke_instance_key(call.actor()?, key_id)
         .await
         .map_err(|error| call.refused(error))?;
-    ok(&json!({ "object": "instance_key", "id": key_id, "deleted": true }))
+    ok(&DeletedInstanceKey {
+        deleted: true,
+        id: key_id
+            .parse()
+            .map_err(|_| ApiError::new(ErrorCode::InternalClerkError))?,
+        object: InstanceKeyTag::Tag,
+    })
 }
 
-fn instance_body(instance: &InstanceInfo) -> Value {
-    json!({
-        "object": "instance",
-        "id": instance.id,
-        "name": instance.name,
-        "created_at": instance.created_at,
-        "issuer": instance.issuer,
-        "settings": instance.settings,
-    })
+fn instance_body(instance: InstanceInfo) -> Instance {
+    Instance {
+        created_at: instance.created_at,
+        id: instance.id,
+        issuer: instance.issuer,
+        name: instance.name,
+        object: InstanceTag::Tag,
+        settings: instance.settings,
+    }
 }

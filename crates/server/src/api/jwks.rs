@@ -2,6 +2,7 @@
 
 use countersign_authority::Error;
 use countersign_protocol::error::ErrorCode;
+use countersign_protocol::instance::{DeletedSigningKey, OpenidConfiguration, SigningKeyList};
 use http::HeaderValue;
 use http::header::CACHE_CONTROL;
 use serde::Serialize;
@@ -31,13 +32,13 @@ pub(crate) async fn public(call: &Call<'_>) -> Result<Answer, ApiError> {
 pub(crate) async fn openid_configuration(call: &Call<'_>) -> Result<Answer, ApiError> {
     let found = call.app.authority.discovery(named_instance(call)).await;
     let discovery = found.map_err(|error| no_instance(call, error))?;
-    cached(&json!({
-        "issuer": discovery.issuer,
-        "jwks_uri": discovery.jwks_uri,
-        "id_token_signing_alg_values_supported": ["RS256"],
-        "response_types_supported": ["none"],
-        "subject_types_supported": ["public"],
-    }))
+    cached(&OpenidConfiguration {
+        issuer: discovery.issuer,
+        jwks_uri: discovery.jwks_uri,
+        id_token_signing_alg_values_supported: ["RS256"],
+        response_types_supported: ["none"],
+        subject_types_supported: ["public"],
+    })
 }
 
 /// A public answer that receivers may keep for a while.
@@ -55,7 +56,11 @@ pub(crate) async fn list_signing_keys(call: &Call<'_>) -> Result<Answer, ApiErro
         .signing_keys(call.actor()?)
         .await
         .map_err(|error| call.refused(error))?;
-    ok(&json!({ "data": keys, "total_count": keys.len() }))
+    // The list is sorted by names at every level; a key alone is not.
+    ok(&json!(SigningKeyList {
+        total_count: keys.len(),
+        data: keys,
+    }))
 }
 
 /// `POST /countersign/signing_keys/rotate`
@@ -86,7 +91,7 @@ pub(crate) async fn delete_signing_key(call: &Call<'_>) -> Result<Answer, ApiErr
         .delete_signing_key(call.actor()?, kid)
         .await
         .map_err(|error| call.refused(error))?;
-    ok(&json!({ "kid": kid, "deleted": true }))
+    ok(&DeletedSigningKey { deleted: true, kid })
 }
 
 /// The instance that a public path names; `None` for the default one.

@@ -8,10 +8,10 @@ pub(crate) mod tokens;
 
 use countersign_protocol::error::ErrorCode;
 use countersign_protocol::limits::{DEFAULT_PAGE, MAX_SAFE_INTEGER};
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Value, json};
 
-use super::node::Node;
 use super::refusals::Refusal;
-use super::schemas;
 
 const START: &str = "Who am I";
 const TOKENS: &str = "Tokens";
@@ -68,15 +68,39 @@ pub(super) const TAGS: &[(&str, &str)] = &[
     ),
 ];
 
+/// Describes a type to a generator, which keeps what it has seen.
+pub(super) type Schema = fn(&mut SchemaGenerator) -> schemars::Schema;
+
+/// A body that succeeds. Its example is made of those of its members; each of `examples` (name, summary, JSON) replaces some.
+#[derive(Debug)]
+pub(super) struct Success {
+    pub(super) status: &'static str,
+    pub(super) description: &'static str,
+    pub(super) schema: Schema,
+    /// The schema's name, where it is not that of the type.
+    pub(super) shape: Option<&'static str>,
+    pub(super) examples: Vec<(&'static str, &'static str, &'static str)>,
+}
+
+/// What a request may hold: whether it must be there, its type, its examples by name, summary and JSON.
+pub(super) type RequestBody = (
+    bool,
+    Schema,
+    &'static [(&'static str, &'static str, &'static str)],
+);
+
 /// What is said about an operation.
+#[derive(Debug)]
 pub(crate) struct Description {
     pub(super) id: &'static str,
     pub(super) tag: &'static str,
     pub(super) summary: &'static str,
     pub(super) text: &'static str,
-    pub(super) parameters: Vec<Node>,
-    pub(super) body: Option<Node>,
-    pub(super) successes: Vec<(&'static str, Node)>,
+    pub(super) parameters: Vec<Value>,
+    pub(super) body: Option<RequestBody>,
+    pub(super) successes: Vec<Success>,
+    /// Answers that are no JSON of a type: status, description, content.
+    pub(super) others: Vec<(&'static str, &'static str, Value)>,
     /// What it may refuse beside what follows from the table of operations.
     pub(super) refusals: Vec<Refusal>,
 }
@@ -91,112 +115,87 @@ impl Description {
             parameters: Vec::new(),
             body: None,
             successes: Vec::new(),
+            others: Vec::new(),
             refusals: Vec::new(),
         }
     }
 
-    fn path(mut self, name: &'static str, schema: Node, example: &'static str) -> Self {
-        self.parameters
-            .push(parameter("path", name, schema, true).with("example", example));
+    /// Takes a parameter, whose schema and example are those of its type.
+    fn parameter<T: JsonSchema>(mut self, place: &str, name: &str, description: &str) -> Self {
+        let mut schema = T::json_schema(&mut SchemaGenerator::default()).to_value();
+        let example = schema
+            .as_object_mut()
+            .and_then(|schema| schema.remove("examples"));
+        let example = example.and_then(|examples| examples.get(0).cloned());
+        self.parameters.push(json!({
+            "name": name, "in": place, "required": true, "description": description, "schema": schema, "example": example,
+        }));
         self
     }
 
-    fn query(mut self, name: &'static str, schema: Node) -> Self {
-        self.parameters
-            .push(parameter("query", name, schema, false));
-        self
+    fn path<T: JsonSchema>(self, name: &str, description: &str) -> Self {
+        self.parameter::<T>("path", name, description)
     }
 
-    fn required_query(mut self, name: &'static str, schema: Node, example: &'static str) -> Self {
-        self.parameters
-            .push(parameter("query", name, schema, true).with("example", example));
+    fn query(mut self, name: &str, description: &str, schema: Value) -> Self {
+        self.parameters.push(json!({
+            "name": name, "in": "query", "required": false, "description": description, "schema": schema,
+        }));
         self
     }
 
     /// `limit` and `offset`.
     fn paged(self, most: i64) -> Self {
-        let limit =
-            schemas::integer(1, Some(most), "How many at most.").with("default", DEFAULT_PAGE);
-        let offset =
-            schemas::integer(0, Some(MAX_SAFE_INTEGER), "How many to skip.").with("default", 0_i64);
-        self.query("limit", limit).query("offset", offset)
-    }
-
-    fn body(
-        self,
-        schema: &'static str,
-        examples: &[(&'static str, &'static str, &'static str)],
-    ) -> Self {
-        self.takes(true, schema, examples)
-    }
-
-    fn optional_body(
-        self,
-        schema: &'static str,
-        examples: &[(&'static str, &'static str, &'static str)],
-    ) -> Self {
-        self.takes(false, schema, examples)
-    }
-
-    /// Each example is a name, a summary and JSON.
-    fn takes(
-        mut self,
-        is_required: bool,
-        schema: &'static str,
-        examples: &[(&'static str, &'static str, &'static str)],
-    ) -> Self {
-        let examples = examples
-            .iter()
-            .fold(Node::object(), |all, (name, summary, json)| {
-                all.with(
-                    *name,
-                    Node::object()
-                        .with("summary", *summary)
-                        .with("value", Node::json(json)),
-                )
-            });
-        let content = Node::object()
-            .with("schema", schemas::reference(schema))
-            .with("examples", examples);
-        self.body = Some(
-            Node::object()
-                .with("required", is_required)
-                .with("content", Node::object().with("application/json", content)),
-        );
-        self
-    }
-
-    fn answers(self, description: &'static str, schema: &'static str, example: Node) -> Self {
-        self.answers_any(
-            "200",
-            description,
-            schema,
-            vec![("success", description, example)],
+        let limit = json!({ "type": "integer", "format": "int64", "minimum": 1, "maximum": most, "default": DEFAULT_PAGE });
+        self.query("limit", "How many at most.", limit).query(
+            "offset",
+            "How many to skip.",
+            whole_number(),
         )
     }
 
-    fn answers_any(
+    fn body<T: JsonSchema>(
+        mut self,
+        examples: &'static [(&'static str, &'static str, &'static str)],
+    ) -> Self {
+        self.body = Some((true, SchemaGenerator::subschema_for::<T>, examples));
+        self
+    }
+
+    fn optional_body<T: JsonSchema>(
+        mut self,
+        examples: &'static [(&'static str, &'static str, &'static str)],
+    ) -> Self {
+        self.body = Some((false, SchemaGenerator::subschema_for::<T>, examples));
+        self
+    }
+
+    /// Succeeds with 200 and a body, of whose example `changes` (JSON) replaces some members.
+    fn answers<T: JsonSchema>(self, description: &'static str, changes: &'static str) -> Self {
+        self.answers_any::<T>("200", description, &[("success", description, changes)])
+    }
+
+    fn answers_any<T: JsonSchema>(
         mut self,
         status: &'static str,
         description: &'static str,
-        schema: &'static str,
-        examples: Vec<(&'static str, &'static str, Node)>,
+        examples: &[(&'static str, &'static str, &'static str)],
     ) -> Self {
-        let examples = examples
-            .into_iter()
-            .fold(Node::object(), |all, (name, summary, value)| {
-                all.with(
-                    name,
-                    Node::object().with("summary", summary).with("value", value),
-                )
-            });
-        let content = Node::object()
-            .with("schema", schemas::reference(schema))
-            .with("examples", examples);
-        let answer = Node::object()
-            .with("description", description)
-            .with("content", Node::object().with("application/json", content));
-        self.successes.push((status, answer));
+        self.successes.push(Success {
+            status,
+            description,
+            schema: SchemaGenerator::subschema_for::<T>,
+            shape: None,
+            examples: examples.to_vec(),
+        });
+        self
+    }
+
+    /// Names the shape of the last success: that of its type with the members that stand in this one only.
+    fn shaped(mut self, shape: &'static str) -> Self {
+        if let Some(last) = self.successes.last_mut() {
+            last.shape = Some(shape);
+        }
         self
     }
 
@@ -206,23 +205,9 @@ impl Description {
     }
 }
 
-fn parameter(place: &'static str, name: &'static str, schema: Node, is_required: bool) -> Node {
-    let description = schema.member("description").cloned();
-    let Node::Object(members) = schema else {
-        return Node::Null;
-    };
-    let schema = Node::Object(
-        members
-            .into_iter()
-            .filter(|(member, _)| member != "description")
-            .collect(),
-    );
-    Node::object()
-        .with("name", name)
-        .with("in", place)
-        .with_some("description", description)
-        .with("required", is_required)
-        .with("schema", schema)
+/// A number that every reader of JSON keeps, from 0.
+fn whole_number() -> Value {
+    json!({ "type": "integer", "format": "int64", "minimum": 0, "maximum": MAX_SAFE_INTEGER, "default": 0 })
 }
 
 /// Problems with the members of a body, as the service for machines words them.

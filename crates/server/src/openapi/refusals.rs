@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use countersign_authority::Refusal as TokenRefusal;
 use countersign_protocol::error::{ErrorCode, ErrorEnvelope, ErrorItem};
 
-use super::node::Node;
+use serde_json::{Map, Value, json};
+
 use super::schemas::reference;
 
 /// The trace id of the examples.
@@ -78,7 +79,7 @@ impl Refusal {
         }
     }
 
-    fn example(&self) -> Node {
+    fn example(&self) -> Value {
         let mut item = ErrorItem::new(self.code);
         if let Some(text) = self.long_message {
             item = item.with_long_message(text);
@@ -90,15 +91,12 @@ impl Refusal {
             item = item.with_reason(reason.as_str());
         }
         let summary = item.long_message.clone();
-        let envelope = ErrorEnvelope::new(item, TRACE_ID.to_owned());
-        Node::object()
-            .with("summary", summary)
-            .with("value", Node::of(&envelope))
+        json!({ "summary": summary, "value": ErrorEnvelope::new(item, TRACE_ID.to_owned()) })
     }
 }
 
 /// The answers by status, in the order of the statuses.
-pub(super) fn responses(refusals: &[Refusal]) -> Vec<(String, Node)> {
+pub(super) fn responses(refusals: &[Refusal]) -> Vec<(String, Value)> {
     let mut by_status: BTreeMap<u16, Vec<&Refusal>> = BTreeMap::new();
     for refusal in refusals {
         by_status
@@ -112,67 +110,63 @@ pub(super) fn responses(refusals: &[Refusal]) -> Vec<(String, Node)> {
         .collect()
 }
 
-fn response(status: u16, refusals: &[&Refusal]) -> Node {
+fn response(status: u16, refusals: &[&Refusal]) -> Value {
     let mut codes: Vec<ErrorCode> = refusals.iter().map(|refusal| refusal.code).collect();
     codes.dedup();
     let lines: Vec<String> = codes
         .iter()
         .map(|code| format!("- `{}`: {}", code.name(), code.row().when))
         .collect();
-    let examples = refusals.iter().fold(Node::object(), |examples, refusal| {
-        examples.with(refusal.name(), refusal.example())
-    });
-    let content = Node::object()
-        .with("schema", reference("Errors"))
-        .with("examples", examples);
-    Node::object()
-        .with("description", lines.join("\n"))
-        .with("headers", headers(status))
-        .with("content", Node::object().with("application/json", content))
+    let examples = named(
+        refusals
+            .iter()
+            .map(|refusal| (refusal.name(), refusal.example())),
+    );
+    json!({
+        "description": lines.join("\n"),
+        "headers": headers(status),
+        "content": { "application/json": { "schema": reference("Errors"), "examples": examples } },
+    })
 }
 
-fn headers(status: u16) -> Node {
-    let header =
-        |name: &'static str| Node::object().with("$ref", format!("#/components/headers/{name}"));
-    let headers = Node::object().with("Clerk-Trace-Id", header("Clerk-Trace-Id"));
-    match status {
-        401 => headers.with("WWW-Authenticate", header("WWW-Authenticate")),
-        429 | 503 => headers.with("Retry-After", header("Retry-After")),
-        _ => headers,
+/// An object of these members, none of which may stand twice.
+pub(super) fn named(members: impl IntoIterator<Item = (impl Into<String>, Value)>) -> Value {
+    let mut object = Map::new();
+    for (name, value) in members {
+        let name = name.into();
+        assert!(!object.contains_key(&name), "a member stands twice: {name}");
+        object.insert(name, value);
     }
+    object.into()
+}
+
+fn headers(status: u16) -> Value {
+    let header = |name: &str| {
+        (
+            name.to_owned(),
+            json!({ "$ref": format!("#/components/headers/{name}") }),
+        )
+    };
+    let own = match status {
+        401 => Some("WWW-Authenticate"),
+        429 | 503 => Some("Retry-After"),
+        _ => None,
+    };
+    named(["Clerk-Trace-Id"].into_iter().chain(own).map(header))
 }
 
 /// Everything under `components.headers`.
-pub(super) fn header_components() -> Node {
-    let header = |description: &'static str, schema: Node| {
-        Node::object()
-            .with("description", description)
-            .with("required", true)
-            .with("schema", schema)
-    };
-    let string = || Node::object().with("type", "string");
-    Node::object()
-        .with(
-            "Clerk-Trace-Id",
-            header(
-                "The id under which the log has this request.",
-                string().with("pattern", "^[0-9a-f]{32}$"),
-            ),
-        )
-        .with(
-            "WWW-Authenticate",
-            header(
-                "The scheme to authenticate with.",
-                string().with("const", "Bearer"),
-            ),
-        )
-        .with(
-            "Retry-After",
-            header(
-                "How many seconds to wait.",
-                Node::object()
-                    .with("type", "integer")
-                    .with("minimum", 1_i64),
-            ),
-        )
+pub(super) fn header_components() -> Value {
+    let header = |description: &str, schema: Value| json!({ "description": description, "required": true, "schema": schema });
+    json!({
+        "Clerk-Trace-Id": header(
+            "The id under which the log has this request.",
+            json!({ "type": "string", "pattern": "^[0-9a-f]{32}$" }),
+        ),
+        "WWW-Authenticate": header(
+            "The scheme to authenticate with.",
+            json!({ "type": "string", "const": "Bearer" }),
+        ),
+        "Retry-After": header("How many seconds to wait.", json!({ "type": "integer", "minimum": 1 })),
+    })
 }

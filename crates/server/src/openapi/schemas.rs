@@ -1,210 +1,163 @@
-//! The shapes of bodies and parameters. Bounds come from `countersign_protocol::limits`; that the examples, and the server
-//! itself, fit them is seen by `tests/schemathesis`.
+//! The schemas and examples of bodies, derived from the types of `countersign_protocol`.
 
-mod instances;
-mod keys;
-mod machines;
-mod tokens;
+use std::collections::BTreeSet;
 
-use countersign_protocol::limits::MAX_NAME_LENGTH;
+use countersign_protocol::schema::ONLY_IN;
+use schemars::SchemaGenerator;
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
 
-use super::node::Node;
+/// Where a document keeps its schemas.
+const COMPONENTS: &str = "/components/schemas";
 
-pub(super) const MACHINE_ID: &str = "^mch_[0-9A-Za-z_]{27}$";
-pub(super) const INSTANCE_ID: &str = "^ins_[0-9A-Za-z_]{27}$";
-/// What a path may hold: the contract takes upper-case digits as well, and finds nothing under them.
-pub(super) const TOKEN_ID_IN_PATH: &str = "^mt_[0-9A-Fa-f]{32}$";
-pub(super) const INSTANCE_KEY_ID: &str = "^key_[0-9a-f]{12}$";
-/// Texts that go to people and databases hold no NUL.
-const NO_NUL: &str = "^[^\\u0000]*$";
-
-/// A schema of one type.
-pub(super) fn typed(kind: &'static str) -> Node {
-    Node::object().with("type", kind)
-}
-
-fn nullable(kind: &'static str) -> Node {
-    Node::object().with("type", [kind, "null"])
-}
-
-pub(super) fn text(description: impl Into<std::borrow::Cow<'static, str>>) -> Node {
-    typed("string").with("description", description.into())
-}
-
-pub(super) fn boolean(description: &'static str) -> Node {
-    typed("boolean").with("description", description)
-}
-
-pub(super) fn matching(pattern: &'static str, description: &'static str) -> Node {
-    typed("string")
-        .with("pattern", pattern)
-        .with("description", description)
-}
-
-pub(super) fn one_of(values: impl Into<Node>, description: &'static str) -> Node {
-    typed("string")
-        .with("enum", values)
-        .with("description", description)
-}
-
-pub(super) fn integer(least: i64, most: Option<i64>, description: &'static str) -> Node {
-    typed("integer")
-        .with("format", "int64")
-        .with("minimum", least)
-        .with_some("maximum", most)
-        .with("description", description)
-}
-
-/// A point in time. No more than that is promised: clocks may be anywhere.
-fn millis(description: &'static str) -> Node {
-    typed("integer")
-        .with("format", "int64")
-        .with("description", description)
-}
-
-fn nullable_millis(description: &'static str) -> Node {
-    nullable("integer")
-        .with("format", "int64")
-        .with("description", description)
-}
-
-fn constant(value: impl Into<Node>, description: &'static str) -> Node {
-    Node::object()
-        .with("const", value)
-        .with("description", description)
-}
-
-pub(super) fn array(items: Node, description: &'static str) -> Node {
-    typed("array")
-        .with("items", items)
-        .with("description", description)
-}
-
-pub(super) fn reference(schema: &'static str) -> Node {
-    Node::object().with("$ref", format!("#/components/schemas/{schema}"))
-}
-
-/// An object of these members and no others. A `?` at the end of a name marks one that may be absent.
-pub(super) fn object(members: Vec<(&'static str, Node)>) -> Node {
-    closed(typed("object"), members)
-}
-
-/// The same where `null` is as good as an object without members.
-fn nullable_object(members: Vec<(&'static str, Node)>) -> Node {
-    closed(nullable("object"), members)
-}
-
-fn closed(schema: Node, members: Vec<(&'static str, Node)>) -> Node {
-    let required: Vec<_> = members
-        .iter()
-        .map(|(name, _)| *name)
-        .filter(|name| !name.ends_with('?'))
-        .collect();
-    let mut properties = Node::object();
-    for (name, member) in members {
-        properties = properties.with(name.trim_end_matches('?'), member);
-    }
-    let schema = if required.is_empty() {
-        schema
+/// A generator for the bodies of requests, or of answers.
+pub(super) fn generator(is_request: bool) -> SchemaGenerator {
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.definitions_path = COMPONENTS.into();
+        settings.meta_schema = None;
+    });
+    let settings = if is_request {
+        settings.for_deserialize()
     } else {
-        schema.with("required", required)
+        settings.for_serialize()
     };
-    schema
-        .with("properties", properties)
-        .with("additionalProperties", false)
+    settings.into_generator()
 }
 
-pub(super) fn machine_id(description: &'static str) -> Node {
-    matching(MACHINE_ID, description)
+/// A reference to a component.
+pub(super) fn reference(name: &str) -> Value {
+    json!({ "$ref": format!("#{COMPONENTS}/{name}") })
 }
 
-fn tag<T: serde::Serialize + Default>(description: &'static str) -> Node {
-    constant(Node::of(&T::default()), description)
+/// The components that the generators have collected, as the document shows them.
+pub(super) fn components(generators: [SchemaGenerator; 2]) -> Map<String, Value> {
+    let mut components = Map::new();
+    for mut generator in generators {
+        for (name, mut schema) in generator.take_definitions(true) {
+            tidy(&mut schema);
+            components.extend(shapes(&name, &schema));
+        }
+    }
+    components
 }
 
-fn name(description: &'static str) -> Node {
-    text(description)
-        .with("minLength", 1_i64)
-        .with("maxLength", MAX_NAME_LENGTH)
-        .with("pattern", NO_NUL)
+/// A type that has members in some of its bodies only has a schema for each: with those that stand in it.
+fn shapes(name: &str, schema: &Value) -> Vec<(String, Value)> {
+    let only_in = |member: &Value| {
+        member
+            .get(ONLY_IN)
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+    };
+    let properties = schema["properties"]
+        .as_object()
+        .cloned()
+        .unwrap_or_default();
+    let names: BTreeSet<String> = properties
+        .values()
+        .filter_map(only_in)
+        .chain([name.to_owned()])
+        .collect();
+    let shape = |name: String| {
+        let mut shape = schema.clone();
+        for (member, mut value) in properties.clone() {
+            let Some(only) = only_in(&value) else {
+                continue;
+            };
+            let members = shape["properties"]
+                .as_object_mut()
+                .expect("an object has members");
+            if only == name {
+                value.as_object_mut().map(|value| value.remove(ONLY_IN));
+                members.insert(member.clone(), value);
+                if let Some(required) = shape["required"].as_array_mut() {
+                    required.push(member.into());
+                }
+            } else {
+                members.remove(&member);
+            }
+        }
+        (name, shape)
+    };
+    names.into_iter().map(shape).collect()
 }
 
-fn total_count() -> Node {
-    integer(0, None, "How many there are on all pages together.")
+/// Closes objects, whose members are all known, and puts each description on one line.
+fn tidy(schema: &mut Value) {
+    let Value::Object(members) = schema else {
+        if let Value::Array(schemas) = schema {
+            schemas.iter_mut().for_each(tidy);
+        }
+        return;
+    };
+    if let Some(Value::String(text)) = members.get_mut("description") {
+        *text = text.replace('\n', " ");
+    }
+    let is_object = members
+        .get("type")
+        .is_some_and(|kind| kind.to_string().contains("\"object\""));
+    if is_object && members.contains_key("properties") {
+        let is_open = members.remove("additionalProperties") == Some(Value::Bool(true));
+        if !is_open {
+            members.insert("additionalProperties".to_owned(), false.into());
+        }
+    }
+    for (name, member) in members {
+        if !matches!(name.as_str(), "examples" | "default" | "const" | "enum") {
+            tidy(member);
+        }
+    }
 }
 
-/// Everything under `components.schemas`, in the order in which people read it.
-pub(super) fn components() -> Node {
-    [
-        tokens::schemas(),
-        machines::schemas(),
-        keys::schemas(),
-        instances::schemas(),
-        neighbours(),
-        errors(),
-    ]
-    .into_iter()
-    .flatten()
-    .fold(Node::object(), |all, (name, schema)| all.with(name, schema))
-}
-
-/// What is asked about kinds of token that are not here. Nothing is read of it.
-fn neighbours() -> Vec<(&'static str, Node)> {
-    vec![
-        (
-            "NeighbourSecret",
-            typed("object").with(
-                "properties",
-                Node::object().with("secret", text("An API key.")),
-            ),
-        ),
-        (
-            "NeighbourAccessToken",
-            typed("object").with(
-                "properties",
-                Node::object().with("access_token", text("An OAuth token.")),
-            ),
-        ),
-    ]
-}
-
-fn errors() -> Vec<(&'static str, Node)> {
-    let meta = object(vec![
-        ("param_name?", text("The parameter at fault.")),
-        (
-            "reason?",
-            one_of(
-                ["unknown", "revoked", "expired", "not_in_scope"],
-                "Why a token does not verify, for those who may know.",
-            ),
-        ),
-    ]);
-    let error = object(vec![
-        ("message", text("A short text.")),
-        (
-            "long_message",
-            text("What is wrong and what would be right."),
-        ),
-        ("code", matching("^[a-z0-9_]+$", "The code, for programs.")),
-        ("meta?", meta),
-    ]);
-    vec![
-        (
-            "Errors",
-            object(vec![
-                (
-                    "errors",
-                    array(reference("Error"), "What went wrong.").with("minItems", 1_i64),
-                ),
-                (
-                    "clerk_trace_id",
-                    matching(
-                        "^[0-9a-f]{32}$",
-                        "The id under which the log has this request; also in the header `Clerk-Trace-Id`.",
-                    ),
-                ),
-            ]),
-        ),
-        ("Error", error),
-    ]
+/// An example of a schema, made of those of its members. `changes` replaces some of them, and picks among several schemas.
+pub(super) fn example(schema: &Value, components: &Map<String, Value>, changes: &Value) -> Value {
+    let component = schema["$ref"]
+        .as_str()
+        .and_then(|path| path.rsplit('/').next());
+    if let Some(target) = component.and_then(|name| components.get(name)) {
+        return example(target, components, changes);
+    }
+    if schema.get("default") == Some(&Value::Null) {
+        return Value::Null;
+    }
+    if let Some(choices) = schema["oneOf"].as_array() {
+        let made = choices
+            .iter()
+            .map(|choice| example(choice, components, &Value::Null));
+        let fits = |made: &Value| {
+            let mut wanted = changes.as_object().into_iter().flatten();
+            wanted.all(|(name, value)| made.get(name) == Some(value))
+        };
+        return made.into_iter().find(fits).unwrap_or_default();
+    }
+    if let Some(properties) = schema["properties"].as_object() {
+        let members = properties.iter().map(|(name, member)| {
+            let change = changes
+                .get(name)
+                .filter(|change| !change.is_object() || member["$ref"].is_null());
+            let value = change.cloned().unwrap_or_else(|| {
+                example(
+                    member,
+                    components,
+                    changes.get(name).unwrap_or(&Value::Null),
+                )
+            });
+            (name.clone(), value)
+        });
+        return Value::Object(members.collect());
+    }
+    let given = [
+        &schema["const"],
+        &schema["examples"][0],
+        &schema["default"],
+        &schema["enum"][0],
+    ];
+    if let Some(given) = given.into_iter().find(|given| !given.is_null()) {
+        return given.clone();
+    }
+    match schema["type"].as_str() {
+        Some("array") => json!([example(&schema["items"], components, &Value::Null)]),
+        Some("boolean") => false.into(),
+        _ => Value::Null,
+    }
 }

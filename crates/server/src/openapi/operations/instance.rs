@@ -1,13 +1,15 @@
 //! Who am I, and the caller's instance: settings, keys, change log. All extensions.
 
+use countersign_protocol::body::ChangeList;
 use countersign_protocol::error::ErrorCode;
-use countersign_protocol::limits::MAX_SAFE_INTEGER;
-use countersign_protocol::settings::InstanceSettings;
+use countersign_protocol::ids::KeyId;
+use countersign_protocol::instance::{
+    CreatedInstanceKey, DeletedInstanceKey, Instance, InstanceKeyList, WhoAmI,
+};
+use countersign_protocol::request::{InstanceKeyRequest, InstanceUpdate};
 
-use super::{Description, INSTANCE, START, body_problems_of, not_found};
-use crate::openapi::examples;
+use super::{Description, INSTANCE, START, body_problems_of, not_found, whole_number};
 use crate::openapi::refusals::Refusal;
-use crate::openapi::schemas::{INSTANCE_KEY_ID, integer, matching};
 
 pub(crate) fn who_am_i() -> Description {
     Description::new(
@@ -17,10 +19,10 @@ pub(crate) fn who_am_i() -> Description {
         "Tells what the presented credential is: an instance key, a machine key, or a token, be it opaque or a JWT. It is the one \
          operation that takes a token as the credential, so whoever holds one can see what it says.",
     )
-    .answers_any("200", "What the credential is.", "WhoAmI", vec![
-        ("instance", "An instance key", examples::whoami_instance()),
-        ("machine", "A machine key", examples::whoami_machine()),
-        ("token", "A token", examples::whoami_token()),
+    .answers_any::<WhoAmI>("200", "What the credential is.", &[
+        ("instance", "An instance key", r#"{"kind":"instance"}"#),
+        ("machine", "A machine key", r#"{"kind":"machine"}"#),
+        ("token", "A token", r#"{"kind":"token"}"#),
     ])
     .refuses([
         Refusal::new(ErrorCode::AuthorizationHeaderFormatInvalid),
@@ -37,19 +39,10 @@ pub(crate) fn get() -> Description {
         "Show my instance",
         "The instance that the key belongs to, with its settings.",
     )
-    .answers(
-        "The instance.",
-        "Instance",
-        examples::instance(&InstanceSettings::default()),
-    )
+    .answers::<Instance>("The instance.", "{}")
 }
 
 pub(crate) fn update() -> Description {
-    let settings = InstanceSettings {
-        max_jwt_ttl: 86_400,
-        secret_reveal: false,
-        ..InstanceSettings::default()
-    };
     Description::new(
         "updateInstance",
         INSTANCE,
@@ -57,12 +50,12 @@ pub(crate) fn update() -> Description {
         "Changes the settings that are given and leaves the others. They hold for the next request. Take care with `rate_limit`: \
          it counts this key's requests as well.",
     )
-    .body("UpdateInstance", &[(
+    .body::<InstanceUpdate>(&[(
         "strict",
         "JWTs of a day at most, keys shown once only",
         r#"{"settings":{"max_jwt_ttl":86400,"secret_reveal":false}}"#,
     )])
-    .answers("The instance as it is now.", "Instance", examples::instance(&settings))
+    .answers::<Instance>("The instance as it is now.", r#"{"settings":{"max_jwt_ttl":86400,"secret_reveal":false}}"#)
     .refuses([Refusal::saying(ErrorCode::FormParamMissing, "settings must be included.").about("settings")])
     .refuses(body_problems_of("settings", "`settings` must be an object."))
     .refuses([
@@ -78,7 +71,7 @@ pub(crate) fn list_keys() -> Description {
         "List instance keys",
         "The keys of the instance, oldest first, those that were revoked included. The keys themselves are never shown again.",
     )
-    .answers("The keys.", "InstanceKeyList", examples::instance_key_list())
+    .answers::<InstanceKeyList>("The keys.", "{}")
 }
 
 pub(crate) fn create_key() -> Description {
@@ -89,8 +82,8 @@ pub(crate) fn create_key() -> Description {
         "Another key with the same rights, to replace one without an outage: create, hand out, revoke the old one. At most 20 \
          work at a time.",
     )
-    .optional_body("CreateInstanceKey", &[("live", "A key that begins with sk_live_", r#"{"live":true}"#)])
-    .answers("The key. It is shown this once.", "InstanceKeyCreated", examples::instance_key_created())
+    .optional_body::<InstanceKeyRequest>(&[("live", "A key that begins with sk_live_", r#"{"live":true}"#)])
+    .answers::<CreatedInstanceKey>("The key. It is shown this once.", "{}")
     .refuses(body_problems_of("live", "`live` must be a boolean."))
     .refuses([Refusal::saying(
         ErrorCode::Conflict,
@@ -105,8 +98,8 @@ pub(crate) fn revoke_key() -> Description {
         "Revoke an instance key",
         "From this answer on the key is refused, also where it is the one that asks. The last key that works cannot be revoked.",
     )
-    .path("key_id", matching(INSTANCE_KEY_ID, "The key's id, as the list shows it."), examples::KEY_ID)
-    .answers("The key works no longer.", "DeletedInstanceKey", examples::instance_key_deleted())
+    .path::<KeyId>("key_id", "The key's id, as the list shows it.")
+    .answers::<DeletedInstanceKey>("The key works no longer.", "{}")
     .refuses([
         not_found("Resource not found: no instance key key_5f1c0a9be274"),
         Refusal::saying(ErrorCode::Conflict, "this is the only live key of the instance; create another one first"),
@@ -124,9 +117,10 @@ pub(crate) fn list_changes() -> Description {
     )
     .query(
         after,
-        integer(0, Some(MAX_SAFE_INTEGER), "The last sequence number that is known; the answer begins behind it.").with("default", 0_i64),
+        "The last sequence number that is known; the answer begins behind it.",
+        whole_number(),
     )
-    .answers("The entries.", "ChangeList", examples::change_list())
+    .answers::<ChangeList>("The entries.", "{}")
     .refuses([
         Refusal::saying(ErrorCode::FormParamTypeInvalid, "`after` must be an integer.").about(after),
         Refusal::saying(ErrorCode::FormParamValueInvalid, "after must be at least 0.").about(after),

@@ -1,15 +1,19 @@
 //! Machines, their keys and scopes.
 
+use countersign_protocol::body::{
+    DeletedMachine, Machine, MachineList, MachineScope, MachineSecretKey,
+};
 use countersign_protocol::error::ErrorCode;
+use countersign_protocol::ids::MachineId;
 use countersign_protocol::limits::MAX_MACHINES_PAGE;
+use countersign_protocol::request::{KeyRotation, MachineRequest, MachineUpdate, ScopeRequest};
+use serde_json::json;
 
 use super::{
     Description, MACHINE_KEYS, MACHINES, SCOPES, body_problems, body_problems_of, not_found,
     page_problems,
 };
-use crate::openapi::examples;
 use crate::openapi::refusals::Refusal;
-use crate::openapi::schemas::{machine_id, one_of, text};
 
 fn no_machine() -> Refusal {
     not_found("Resource not found: no machine mch_2xhFjEI5X2qWRvtV13BzSj8H6Dk")
@@ -23,11 +27,7 @@ fn of_machine(
     text: &'static str,
 ) -> Description {
     Description::new(id, tag, summary, text)
-        .path(
-            "machine_id",
-            machine_id("The machine's id."),
-            examples::BILLING,
-        )
+        .path::<MachineId>("machine_id", "The machine's id.")
         .refuses([no_machine()])
 }
 
@@ -87,12 +87,13 @@ pub(crate) fn list() -> Description {
          their name, in any case.",
     )
     .paged(MAX_MACHINES_PAGE)
-    .query("query", text("A machine's whole id, or a part of a name."))
+    .query("query", "A machine's whole id, or a part of a name.", json!({ "type": "string" }))
     .query(
         "order_by",
-        one_of(order, "What to sort by: `-` for descending, `+` or nothing for ascending.").with("default", "-created_at"),
+        "What to sort by: `-` for descending, `+` or nothing for ascending.",
+        json!({ "type": "string", "enum": order, "default": "-created_at" }),
     )
-    .answers("The machines.", "MachineList", examples::machine_list())
+    .answers::<MachineList>("The machines.", "{}")
     .refuses(page_problems())
     .refuses([Refusal::saying(
         ErrorCode::FormParamValueInvalid,
@@ -109,7 +110,7 @@ pub(crate) fn create() -> Description {
         "Makes a machine and its key, and lets it call the machines named in `scoped_machines`. To let others call it, give them \
          scopes to it afterwards.",
     )
-    .body("CreateMachine", &[
+    .body::<MachineRequest>(&[
         ("plain", "A machine", r#"{"name":"billing"}"#),
         (
             "scoped",
@@ -117,7 +118,7 @@ pub(crate) fn create() -> Description {
             r#"{"name":"billing","scoped_machines":["mch_2yGkLpQ7Y3rXSwtU24CzTk9I7Em"],"default_token_ttl":3600}"#,
         ),
     ])
-    .answers("The machine, and its key.", "MachineCreated", examples::machine_created())
+    .answers::<Machine>("The machine, and its key.", "{}").shaped("MachineCreated")
     .refuses([missing("name", "name must be included.")])
     .refuses(body_problems())
     .refuses(name_problems())
@@ -140,7 +141,7 @@ pub(crate) fn get() -> Description {
         "Show a machine",
         "One machine, with those that it may call.",
     )
-    .answers("The machine.", "Machine", examples::machine())
+    .answers::<Machine>("The machine.", "{}")
 }
 
 pub(crate) fn update() -> Description {
@@ -151,8 +152,11 @@ pub(crate) fn update() -> Description {
         "Changes what is given and leaves the rest; a body without members, or none, changes nothing. Tokens that exist already \
          keep their end.",
     )
-    .optional_body("UpdateMachine", &[("both", "Both", r#"{"name":"billing (EU)","default_token_ttl":900}"#)])
-    .answers("The machine as it is now.", "Machine", examples::machine_updated())
+    .optional_body::<MachineUpdate>(&[("both", "Both", r#"{"name":"billing (EU)","default_token_ttl":900}"#)])
+    .answers::<Machine>(
+        "The machine as it is now.",
+        r#"{"name":"billing (EU)","default_token_ttl":900,"updated_at":1767229200000}"#,
+    )
     .refuses(body_problems())
     .refuses(name_problems())
     .refuses(ttl_problems())
@@ -165,7 +169,7 @@ pub(crate) fn delete() -> Description {
         "Delete a machine",
         "From this answer on its keys and tokens are refused, and all scopes from it and to it are gone. There is no way back.",
     )
-    .answers("The machine is gone.", "DeletedMachine", examples::machine_deleted())
+    .answers::<DeletedMachine>("The machine is gone.", "{}")
 }
 
 pub(crate) fn secret_key() -> Description {
@@ -176,7 +180,7 @@ pub(crate) fn secret_key() -> Description {
         "The newest key of the machine. Each time is in the change log. At most ten times a minute for an instance, and not at \
          all where its setting `secret_reveal` is off.",
     )
-    .answers("The key.", "MachineSecretKey", examples::machine_secret_key())
+    .answers::<MachineSecretKey>("The key.", "{}")
     .refuses([Refusal::saying(
         ErrorCode::AuthorizationInvalid,
         "You are not authorized to perform this request: this instance does not show secrets again (secret_reveal is off); \
@@ -193,11 +197,11 @@ pub(crate) fn rotate_secret_key() -> Description {
         "The new key works at once. The older ones go on working for `previous_token_ttl` seconds, so that the machine can be \
          given the new one without an outage. Tokens are not concerned. A machine has at most five keys; the oldest goes.",
     )
-    .body("RotateMachineSecretKey", &[
+    .body::<KeyRotation>(&[
         ("gently", "The old key works for an hour", r#"{"previous_token_ttl":3600}"#),
         ("at_once", "The old key is out", r#"{"previous_token_ttl":0}"#),
     ])
-    .answers("The new key.", "MachineSecretKey", examples::machine_secret_key())
+    .answers::<MachineSecretKey>("The new key.", "{}")
     .refuses([missing(param, "previous_token_ttl must be included.")])
     .refuses(body_problems_of(param, "`previous_token_ttl` must be an integer."))
     .refuses([
@@ -215,8 +219,8 @@ pub(crate) fn create_scope() -> Description {
         "The machine in the path may call `to_machine_id` with every token that it makes from now on. The other direction is a \
          scope of its own. A machine may call at most 150 others.",
     )
-    .body("CreateMachineScope", &[("scope", "A scope", r#"{"to_machine_id":"mch_2yGkLpQ7Y3rXSwtU24CzTk9I7Em"}"#)])
-    .answers("The scope.", "MachineScope", examples::scope(false))
+    .body::<ScopeRequest>(&[("scope", "A scope", r#"{"to_machine_id":"mch_2yGkLpQ7Y3rXSwtU24CzTk9I7Em"}"#)])
+    .answers::<MachineScope>("The scope.", "{}")
     .refuses([missing(param, "to_machine_id must be included.")])
     .refuses(body_problems_of(param, "`to_machine_id` must be a string."))
     .refuses([
@@ -242,6 +246,6 @@ pub(crate) fn delete_scope() -> Description {
         "Tokens that the machine makes from now on are not for the other one. Tokens that exist already stay good until their \
          end; revoke them where that is too late.",
     )
-    .path("other_machine_id", machine_id("The machine that is called."), examples::LEDGER)
-    .answers("The scope is gone.", "DeletedMachineScope", examples::scope(true))
+    .path::<MachineId>("other_machine_id", "The machine that is called.")
+    .answers::<MachineScope>("The scope is gone.", "{}").shaped("DeletedMachineScope")
 }

@@ -1,9 +1,13 @@
 //! What needs no key, and what this authority does not have.
 
+use countersign_protocol::body::Jwks;
+use countersign_protocol::ids::InstanceId;
+use countersign_protocol::instance::OpenidConfiguration;
+use countersign_protocol::request::{ApiKeyQuestion, OauthTokenQuestion};
+use schemars::JsonSchema;
+use serde_json::{Value, json};
+
 use super::{Description, JWKS, NEIGHBOURS, STATE, not_found};
-use crate::openapi::examples;
-use crate::openapi::node::Node;
-use crate::openapi::schemas::{INSTANCE_ID, matching, one_of, typed};
 
 pub(crate) fn jwks() -> Description {
     keys("getPublicJWKS", "Public keys")
@@ -25,20 +29,18 @@ pub(crate) fn instance_configuration() -> Description {
 }
 
 pub(crate) fn api_key() -> Description {
-    neighbour(
+    neighbour::<ApiKeyQuestion>(
         "verifyAPIKey",
         "Verify an API key",
-        "NeighbourSecret",
-        r#"{"secret":"ak_…"}"#,
+        &[("any", "Any", r#"{"secret":"ak_…"}"#)],
     )
 }
 
 pub(crate) fn oauth_token() -> Description {
-    neighbour(
+    neighbour::<OauthTokenQuestion>(
         "verifyOAuthAccessToken",
         "Verify an OAuth token",
-        "NeighbourAccessToken",
-        r#"{"access_token":"oat_…"}"#,
+        &[("any", "Any", r#"{"access_token":"oat_…"}"#)],
     )
 }
 
@@ -50,7 +52,7 @@ fn keys(id: &'static str, summary: &'static str) -> Description {
         "The keys that check JWTs (RFC 7517), for everybody. Without an id in the path they are those of the first instance. They \
          may be kept for five minutes; on an unknown `kid`, fetch again.",
     )
-    .answers("The keys.", "Jwks", examples::jwks())
+    .answers::<Jwks>("The keys.", "{}")
 }
 
 fn discovery(id: &'static str, summary: &'static str) -> Description {
@@ -61,24 +63,19 @@ fn discovery(id: &'static str, summary: &'static str) -> Description {
         "Where gateways and libraries that know only the issuer find the public keys (OpenID Connect Discovery 1.0). There is no \
          endpoint to sign in at: machines have keys.",
     )
-    .answers("The issuer and its keys' address.", "OpenidConfiguration", examples::openid_configuration())
+    .answers::<OpenidConfiguration>("The issuer and its keys' address.", "{}")
 }
 
 fn of_instance(description: Description) -> Description {
     description
-        .path(
-            "instance_id",
-            matching(INSTANCE_ID, "The instance's id."),
-            examples::INSTANCE,
-        )
+        .path::<InstanceId>("instance_id", "The instance's id.")
         .refuses([not_found("Resource not found: there is no such instance")])
 }
 
-fn neighbour(
+fn neighbour<T: JsonSchema>(
     id: &'static str,
     summary: &'static str,
-    schema: &'static str,
-    example: &'static str,
+    examples: &'static [(&'static str, &'static str, &'static str)],
 ) -> Description {
     Description::new(
         id,
@@ -86,68 +83,58 @@ fn neighbour(
         summary,
         "Always 404, so that an SDK that accepts any kind of token counts the one that it was shown as unknown.",
     )
-    .optional_body(schema, &[("any", "Any", example)])
+    .optional_body::<T>(examples)
     .refuses([not_found("Resource not found: this authority has neither API keys nor OAuth tokens")])
 }
 
 pub(crate) fn openapi() -> Description {
-    let mut description = Description::new(
-        "getOpenAPI",
-        STATE,
-        "This document",
-        "The description of this API, OpenAPI 3.1.",
-    );
-    let schema = typed("object").with("description", "An OpenAPI document.");
-    let content = Node::object().with("schema", schema);
-    description
-        .successes
-        .push(("200", answer("The document.", "application/json", content)));
-    description
-}
-
-pub(crate) fn healthz() -> Description {
-    let mut description = Description::new(
-        "healthz",
-        STATE,
-        "Is the process alive?",
-        "Says that the process answers, and nothing else.",
-    );
-    description.successes.push(("200", state("It is.", "ok\n")));
-    description
-}
-
-pub(crate) fn readyz() -> Description {
-    let mut description = Description::new(
-        "readyz",
-        STATE,
-        "Can it do its work?",
-        "Says whether the store can be read and written. Route no requests here while it cannot.",
-    );
-    description
-        .successes
-        .push(("200", state("It can.", "ready\n")));
-    description.successes.push((
-        "503",
-        state(
-            "Not now: the store does not answer, or the authority is overloaded.",
-            "not ready\n",
+    let schema = json!({ "type": "object", "description": "An OpenAPI document." });
+    other(
+        Description::new(
+            "getOpenAPI",
+            STATE,
+            "This document",
+            "The description of this API, OpenAPI 3.1.",
         ),
-    ));
-    description
-}
-
-fn state(description: &'static str, text: &'static str) -> Node {
-    answer(
-        description,
-        "text/plain",
-        Node::object()
-            .with("schema", one_of([text], "The state."))
-            .with("example", text),
+        (
+            "200",
+            "The document.",
+            json!({ "application/json": { "schema": schema } }),
+        ),
     )
 }
 
-fn answer(description: &'static str, content_type: &'static str, content: Node) -> Node {
-    Node::object()
-        .with("description", description)
-        .with("content", Node::object().with(content_type, content))
+pub(crate) fn healthz() -> Description {
+    let text = "Says that the process answers, and nothing else.";
+    other(
+        Description::new("healthz", STATE, "Is the process alive?", text),
+        state("200", "It is.", "ok\n"),
+    )
+}
+
+pub(crate) fn readyz() -> Description {
+    let text =
+        "Says whether the store can be read and written. Route no requests here while it cannot.";
+    let ready = other(
+        Description::new("readyz", STATE, "Can it do its work?", text),
+        state("200", "It can.", "ready\n"),
+    );
+    let not_ready = "Not now: the store does not answer, or the authority is overloaded.";
+    other(ready, state("503", not_ready, "not ready\n"))
+}
+
+type Other = (&'static str, &'static str, Value);
+
+fn state(status: &'static str, description: &'static str, text: &'static str) -> Other {
+    let schema = json!({ "type": "string", "enum": [text], "description": "The state." });
+    (
+        status,
+        description,
+        json!({ "text/plain": { "schema": schema, "example": text } }),
+    )
+}
+
+fn other(mut description: Description, other: Other) -> Description {
+    description.others.push(other);
+    description
 }

@@ -1,11 +1,13 @@
 //! The keys that sign JWTs.
 
+use countersign_protocol::body::Jwks;
 use countersign_protocol::error::ErrorCode;
+use countersign_protocol::ids::SigningKeyId;
+use countersign_protocol::instance::{DeletedSigningKey, SigningKeyInfo, SigningKeyList};
+use countersign_protocol::request::SigningKeyRotation;
 
 use super::{Description, JWKS, SIGNING_KEYS, body_problems_of, not_found};
-use crate::openapi::examples;
 use crate::openapi::refusals::Refusal;
-use crate::openapi::schemas::{INSTANCE_ID, matching};
 
 pub(crate) fn jwks() -> Description {
     Description::new(
@@ -15,7 +17,7 @@ pub(crate) fn jwks() -> Description {
         "The keys that check this instance's JWTs, for SDKs that ask with a key. The same is public under \
          `/.well-known/jwks.json`.",
     )
-    .answers("The keys.", "Jwks", examples::jwks())
+    .answers::<Jwks>("The keys.", "{}")
 }
 
 pub(crate) fn list() -> Description {
@@ -26,7 +28,7 @@ pub(crate) fn list() -> Description {
         "A key is published an hour before it signs, signs for 90 days, and is shown for verification until the last JWT that it \
          signed is over.",
     )
-    .answers("The keys, oldest first.", "SigningKeyList", examples::signing_key_list())
+    .answers::<SigningKeyList>("The keys, oldest first.", "{}")
 }
 
 pub(crate) fn rotate() -> Description {
@@ -37,11 +39,11 @@ pub(crate) fn rotate() -> Description {
         "Rotation happens by itself every 90 days; this does it now. The new key signs after an hour, when every receiver's cache \
          has it. With `immediate` it signs at once, and receivers that meet an unknown `kid` fetch the keys again.",
     )
-    .optional_body("RotateSigningKey", &[
+    .optional_body::<SigningKeyRotation>(&[
         ("gently", "Signs after an hour", "{}"),
         ("at_once", "Signs at once, because the old key leaked", r#"{"immediate":true}"#),
     ])
-    .answers("The new key.", "SigningKey", examples::signing_key_rotated())
+    .answers::<SigningKeyInfo>("The new key.", r#"{"state":"published","active_at":1767229200000,"last_expires_at":null}"#)
     .refuses(body_problems_of("immediate", "`immediate` must be a boolean."))
     .refuses([Refusal::saying(
         ErrorCode::Conflict,
@@ -58,8 +60,8 @@ pub(crate) fn delete() -> Description {
         "For a key that leaked: all JWTs that it signed are refused from this answer on, here at once and elsewhere when the \
          caches of the public keys are over. Rotate at once before, because the active key cannot be deleted.",
     )
-    .path("kid", matching(INSTANCE_ID, "The key's id."), examples::KID)
-    .answers("The key is gone.", "DeletedSigningKey", examples::signing_key_deleted())
+    .path::<SigningKeyId>("kid", "The key's id.")
+    .answers::<DeletedSigningKey>("The key is gone.", "{}")
     .refuses([
         not_found("Resource not found: no signing key ins_36sCAr6gS5M5C4x9CxLYQXDhIF1"),
         Refusal::saying(

@@ -1,13 +1,18 @@
 //! Tokens: create, verify, list, revoke, update.
 
+use std::borrow::Cow;
+
 use countersign_authority::Refusal as TokenRefusal;
+use countersign_protocol::body::{M2mToken, M2mTokenList};
 use countersign_protocol::error::ErrorCode;
+use countersign_protocol::ids::{MachineId, TokenId};
 use countersign_protocol::limits::MAX_TOKENS_PAGE;
+use countersign_protocol::request::{IssueRequest, RevokeRequest, UpdateRequest, VerifyRequest};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::json;
 
 use super::{Description, TOKENS, not_found};
-use crate::openapi::examples;
 use crate::openapi::refusals::Refusal;
-use crate::openapi::schemas::{TOKEN_ID_IN_PATH, boolean, machine_id, matching, one_of};
 
 fn bad_request(long_message: &'static str) -> Refusal {
     Refusal::saying(ErrorCode::BadRequest, long_message)
@@ -24,16 +29,22 @@ pub(crate) fn create() -> Description {
          The answer is the only place where the token itself appears. Keep it until shortly before its end, or let \
          `min_remaining_ttl_seconds` hand out the same one again.",
     )
-    .body("CreateM2MToken", &[
+    .body::<IssueRequest>(&[
         ("defaults", "A token that lives as long as the machine says", "{}"),
         ("minutes", "Ten minutes, with claims", r#"{"seconds_until_expiration":600,"claims":{"tenant":"acme"}}"#),
         ("jwt", "A JWT", r#"{"token_format":"jwt","seconds_until_expiration":600,"claims":{"tenant":"acme"}}"#),
         ("reuse", "A live equal token if there is one", r#"{"seconds_until_expiration":3600,"min_remaining_ttl_seconds":300}"#),
     ])
-    .answers_any("201", "The token, new or handed out again.", "M2MTokenCreated", vec![
-        ("opaque", "An opaque token", examples::token_created()),
-        ("jwt", "A JWT", examples::jwt_created()),
+    .answers_any::<M2mToken>("201", "The token, new or handed out again.", &[
+        ("opaque", "An opaque token", "{}"),
+        // The real one has some 800 characters; nobody reads them.
+        (
+            "jwt",
+            "A JWT",
+            r#"{"claims":{"tenant":"acme"},"token":"eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJtY2hfMnhoRmoifQ.wB1oxLQ3TTxUAW4rxE7mIrb5nC0Z"}"#,
+        ),
     ])
+    .shaped("M2MTokenCreated")
     .refuses([
         bad_request("body.seconds_until_expiration must be greater than 0"),
         Refusal::saying(ErrorCode::MachineTokenReservedClaim, "You can't use the reserved claim: 'sub'").about("sub"),
@@ -56,10 +67,13 @@ pub(crate) fn verify() -> Description {
          `meta.reason` says why to instance keys and to the machines that the token is for; nobody else learns more than 404. \
          JWTs are accepted as well and, unlike with a mere check of the signature, refused once they are revoked.",
     )
-    .body("VerifyM2MToken", &[
+    .body::<VerifyRequest<'_>>(&[
         ("token", "A token", r#"{"token":"mt_EXAMPLE0TOKEN0EXAMPLE0TOKEN0EXAMPLE0TOKEN0E"}"#),
     ])
-    .answers("The token is good, and this is what it says.", "M2MToken", examples::token_verified())
+    .answers::<M2mToken>(
+        "The token is good, and this is what it says.",
+        r#"{"last_used_at":1767225660000,"updated_at":1767225660000}"#,
+    )
     .refuses([
         bad_request("body.token must be included"),
         not_found("Resource not found"),
@@ -77,16 +91,16 @@ pub(crate) fn list() -> Description {
         "The tokens of one machine, newest first, without the tokens themselves. A machine key lists its own; an instance key \
          those of any machine. Revoked and expired ones, and JWTs, are left out unless they are asked for.",
     )
-    .required_query("subject", machine_id("The machine whose tokens are wanted."), examples::BILLING)
-    .query("revoked", boolean("Whether to list revoked tokens as well.").with("default", false))
-    .query("expired", boolean("Whether to list expired tokens as well.").with("default", false))
+    .parameter::<MachineId>("query", "subject", "The machine whose tokens are wanted.")
+    .query("revoked", "Whether to list revoked tokens as well.", json!({ "type": "boolean", "default": false }))
+    .query("expired", "Whether to list expired tokens as well.", json!({ "type": "boolean", "default": false }))
     .query(
         "format",
-        one_of(["opaque", "jwt", "all"], "Which kinds to list. Clerk has no such parameter; without it the list is as there.")
-            .with("default", "opaque"),
+        "Which kinds to list. Clerk has no such parameter; without it the list is as there.",
+        json!({ "type": "string", "enum": ["opaque", "jwt", "all"], "default": "opaque" }),
     )
     .paged(MAX_TOKENS_PAGE)
-    .answers("The tokens.", "M2MTokenList", examples::token_list())
+    .answers::<M2mTokenList>("The tokens.", "{}")
     .refuses([
         bad_request(r"query.subject must match the pattern ^mch_\w{27}$"),
         Refusal::saying(
@@ -105,12 +119,15 @@ pub(crate) fn revoke() -> Description {
         "Ends a token for good: from this answer on it is refused. JWTs are revoked by their `jti` in the same way. A machine \
          key revokes its own tokens, an instance key any. Revoking once more changes nothing and succeeds; the first reason stays.",
     )
-    .path("m2m_token_id", token_id(), examples::TOKEN_ID)
-    .optional_body("RevokeM2MToken", &[
+    .path::<TokenIdInPath>("m2m_token_id", "The token's id: not the token itself.")
+    .optional_body::<RevokeRequest>(&[
         ("reason", "With a reason", r#"{"revocation_reason":"laptop stolen"}"#),
         ("none", "Without one", "{}"),
     ])
-    .answers("The token, revoked.", "M2MToken", examples::token_revoked())
+    .answers::<M2mToken>(
+        "The token, revoked.",
+        r#"{"revoked":true,"revocation_reason":"laptop stolen","updated_at":1767225720000}"#,
+    )
     .refuses(about_id())
 }
 
@@ -122,12 +139,15 @@ pub(crate) fn update() -> Description {
         "Changes the claims or the remaining life of an opaque token, or revokes it. The token itself stays the same. What a JWT \
          says is signed and cannot be changed, and what is over stays over. (An extension: Clerk has no such operation.)",
     )
-    .path("m2m_token_id", token_id(), examples::TOKEN_ID)
-    .optional_body("UpdateM2MToken", &[
+    .path::<TokenIdInPath>("m2m_token_id", "The token's id: not the token itself.")
+    .optional_body::<UpdateRequest>(&[
         ("extend", "Another two hours, other claims", r#"{"seconds_until_expiration":7200,"claims":{"tenant":"acme"}}"#),
         ("revoke", "Revoke", r#"{"revoked":true,"revocation_reason":"no longer needed"}"#),
     ])
-    .answers("The token as it is now.", "M2MToken", examples::token_updated())
+    .answers::<M2mToken>(
+        "The token as it is now.",
+        r#"{"claims":{"tenant":"acme"},"expiration":1767232800000}"#,
+    )
     .refuses(about_id())
     .refuses([
         bad_request("a JWT cannot be changed, because its content is signed").called("bad_request_jwt"),
@@ -135,8 +155,17 @@ pub(crate) fn update() -> Description {
     ])
 }
 
-fn token_id() -> crate::openapi::node::Node {
-    matching(TOKEN_ID_IN_PATH, "The token's id: not the token itself.")
+/// What a path may hold: the contract takes upper-case digits as well, and finds nothing under them.
+struct TokenIdInPath;
+
+impl JsonSchema for TokenIdInPath {
+    fn schema_name() -> Cow<'static, str> {
+        "TokenIdInPath".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^mt_[0-9A-Fa-f]{32}$", "examples": [TokenId::EXAMPLE] })
+    }
 }
 
 fn about_id() -> [Refusal; 2] {
