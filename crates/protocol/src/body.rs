@@ -90,9 +90,10 @@ pub struct NestedMachine {
     /// Always `machine`.
     pub object: MachineTag,
     /// The machine's id.
+    #[cfg_attr(feature = "schema", schemars(example = LEDGER))]
     pub id: MachineId,
     /// Its name, for people. Several machines may have the same one.
-    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_NAME_LENGTH), regex(pattern = NO_NUL), example = &"billing"))]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_NAME_LENGTH), regex(pattern = NO_NUL), example = &"ledger"))]
     pub name: String,
     /// The instance it belongs to.
     pub instance_id: InstanceId,

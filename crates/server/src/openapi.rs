@@ -76,22 +76,22 @@ fn tree(rows: &[Row]) -> Document {
         .iter()
         .filter_map(|row| row.description.map(|description| (row, description())))
         .collect();
-    let (mut requests, mut answers) = (schemas::generator(true), schemas::generator(false));
-    answers.subschema_for::<ErrorEnvelope>();
+    let mut generator = schemas::generator();
+    generator.subschema_for::<ErrorEnvelope>();
     for (_, description) in &described {
         if let Some((_, schema, _)) = description.body {
-            schema(&mut requests);
+            schema(&mut generator);
         }
         for success in &description.successes {
-            (success.schema)(&mut answers);
+            (success.schema)(&mut generator);
         }
     }
-    let components = schemas::components([requests.clone(), answers.clone()]);
+    let components = schemas::components(generator.clone());
     let mut paths = Ordered::default();
     for (row, description) in described {
         let item: &mut Ordered<Value> = paths.entry(row.path, || path_item(row));
         let method = row.method.as_str().to_ascii_lowercase();
-        let operation = operation(row, description, &mut requests, &mut answers, &components);
+        let operation = operation(row, description, &mut generator, &components);
         item.0.push((method, operation));
     }
     let tags: Vec<Value> = TAGS
@@ -136,8 +136,7 @@ fn path_item(row: &Row) -> Ordered<Value> {
 fn operation(
     row: &Row,
     description: Description,
-    requests: &mut SchemaGenerator,
-    answers: &mut SchemaGenerator,
+    generator: &mut SchemaGenerator,
     components: &Map<String, Value>,
 ) -> Value {
     let takes = Takes {
@@ -153,7 +152,7 @@ fn operation(
     for success in description.successes {
         let schema = match success.shape {
             Some(shape) => schemas::reference(shape),
-            None => (success.schema)(answers).to_value(),
+            None => (success.schema)(generator).to_value(),
         };
         let examples = named(success.examples.iter().map(|(name, summary, changes)| {
             let value = schemas::example(&schema, components, &written(changes));
@@ -165,12 +164,11 @@ fn operation(
     }
     for (status, text, content) in description.others {
         // `/readyz` says 503 in two ways.
-        let answer = responses
-            .entry(status)
-            .or_insert_with(|| json!({ "description": text, "content": {} }));
-        if let (Some(known), Value::Object(more)) = (answer["content"].as_object_mut(), content) {
-            known.extend(more);
-        }
+        let refusal = responses.remove(status).unwrap_or_default();
+        let mut contents = refusal["content"].as_object().cloned().unwrap_or_default();
+        contents.extend(content.as_object().cloned().unwrap_or_default());
+        let answer = json!({ "description": text, "content": contents });
+        responses.insert(status.to_owned(), answer);
     }
     let mut operation = json!({
         "operationId": description.id,
@@ -190,7 +188,7 @@ fn operation(
                 json!({ "summary": summary, "value": written(value) }),
             )
         }));
-        let content = json!({ "schema": schema(requests), "examples": examples });
+        let content = json!({ "schema": schema(generator), "examples": examples });
         operation["requestBody"] = json!({
             "required": is_required, "content": { "application/json": content },
         });

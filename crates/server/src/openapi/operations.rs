@@ -137,6 +137,14 @@ impl Description {
         self.parameter::<T>("path", name, description)
     }
 
+    /// Gives the last parameter another example than its type has.
+    fn example(mut self, example: &str) -> Self {
+        if let Some(last) = self.parameters.last_mut() {
+            last["example"] = example.into();
+        }
+        self
+    }
+
     fn query(mut self, name: &str, description: &str, schema: Value) -> Self {
         self.parameters.push(json!({
             "name": name, "in": "query", "required": false, "description": description, "schema": schema,

@@ -10,17 +10,13 @@ use serde_json::{Map, Value, json};
 /// Where a document keeps its schemas.
 const COMPONENTS: &str = "/components/schemas";
 
-/// A generator for the bodies of requests, or of answers.
-pub(super) fn generator(is_request: bool) -> SchemaGenerator {
-    let settings = SchemaSettings::draft2020_12().with(|settings| {
+/// A generator for the bodies, as they are written: what need not be written is not required.
+pub(super) fn generator() -> SchemaGenerator {
+    let settings = SchemaSettings::draft2020_12().for_serialize();
+    let settings = settings.with(|settings| {
         settings.definitions_path = COMPONENTS.into();
         settings.meta_schema = None;
     });
-    let settings = if is_request {
-        settings.for_deserialize()
-    } else {
-        settings.for_serialize()
-    };
     settings.into_generator()
 }
 
@@ -29,14 +25,12 @@ pub(super) fn reference(name: &str) -> Value {
     json!({ "$ref": format!("#{COMPONENTS}/{name}") })
 }
 
-/// The components that the generators have collected, as the document shows them.
-pub(super) fn components(generators: [SchemaGenerator; 2]) -> Map<String, Value> {
+/// The components that the generator has collected, as the document shows them.
+pub(super) fn components(mut generator: SchemaGenerator) -> Map<String, Value> {
     let mut components = Map::new();
-    for mut generator in generators {
-        for (name, mut schema) in generator.take_definitions(true) {
-            tidy(&mut schema);
-            components.extend(shapes(&name, &schema));
-        }
+    for (name, mut schema) in generator.take_definitions(true) {
+        tidy(&mut schema);
+        components.extend(shapes(&name, &schema));
     }
     components
 }

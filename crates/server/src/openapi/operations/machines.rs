@@ -247,5 +247,6 @@ pub(crate) fn delete_scope() -> Description {
          end; revoke them where that is too late.",
     )
     .path::<MachineId>("other_machine_id", "The machine that is called.")
+    .example("mch_2yGkLpQ7Y3rXSwtU24CzTk9I7Em")
     .answers::<MachineScope>("The scope is gone.", "{}").shaped("DeletedMachineScope")
 }

@@ -43,7 +43,7 @@ pub(crate) fn rotate() -> Description {
         ("gently", "Signs after an hour", "{}"),
         ("at_once", "Signs at once, because the old key leaked", r#"{"immediate":true}"#),
     ])
-    .answers::<SigningKeyInfo>("The new key.", r#"{"state":"published","active_at":1767229200000,"last_expires_at":null}"#)
+    .answers::<SigningKeyInfo>("The new key.", r#"{"kid":"ins_36sCAr6gS5M5C4x9CxLYQXDhIF1","state":"published","active_at":1767229200000,"last_expires_at":null}"#)
     .refuses(body_problems_of("immediate", "`immediate` must be a boolean."))
     .refuses([Refusal::saying(
         ErrorCode::Conflict,
@@ -61,7 +61,8 @@ pub(crate) fn delete() -> Description {
          caches of the public keys are over. Rotate at once before, because the active key cannot be deleted.",
     )
     .path::<SigningKeyId>("kid", "The key's id.")
-    .answers::<DeletedSigningKey>("The key is gone.", "{}")
+    .example("ins_36sCAr6gS5M5C4x9CxLYQXDhIF1")
+    .answers::<DeletedSigningKey>("The key is gone.", r#"{"kid":"ins_36sCAr6gS5M5C4x9CxLYQXDhIF1"}"#)
     .refuses([
         not_found("Resource not found: no signing key ins_36sCAr6gS5M5C4x9CxLYQXDhIF1"),
         Refusal::saying(
