@@ -165,7 +165,11 @@ fn operation(
     for (status, text, content) in description.others {
         // `/readyz` says 503 in two ways.
         let refusal = responses.remove(status).unwrap_or_default();
-        let mut contents = refusal["content"].as_object().cloned().unwrap_or_default();
+        let mut contents = refusal
+            .get("content")
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default();
         contents.extend(content.as_object().cloned().unwrap_or_default());
         let answer = json!({ "description": text, "content": contents });
         responses.insert(status.to_owned(), answer);
@@ -179,7 +183,7 @@ fn operation(
         "responses": responses,
     });
     if !description.parameters.is_empty() {
-        operation["parameters"] = description.parameters.into();
+        schemas::set(&mut operation, "parameters", description.parameters.into());
     }
     if let Some((is_required, schema, examples)) = description.body {
         let examples = named(examples.iter().map(|(name, summary, value)| {
@@ -189,9 +193,10 @@ fn operation(
             )
         }));
         let content = json!({ "schema": schema(generator), "examples": examples });
-        operation["requestBody"] = json!({
+        let body = json!({
             "required": is_required, "content": { "application/json": content },
         });
+        schemas::set(&mut operation, "requestBody", body);
     }
     operation
 }

@@ -12,6 +12,7 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Value, json};
 
 use super::refusals::Refusal;
+use super::schemas::set;
 
 const START: &str = "Who am I";
 const TOKENS: &str = "Tokens";
@@ -140,15 +141,17 @@ impl Description {
     /// Gives the last parameter another example than its type has.
     fn example(mut self, example: &str) -> Self {
         if let Some(last) = self.parameters.last_mut() {
-            last["example"] = example.into();
+            set(last, "example", example.into());
         }
         self
     }
 
     fn query(mut self, name: &str, description: &str, schema: Value) -> Self {
-        self.parameters.push(json!({
-            "name": name, "in": "query", "required": false, "description": description, "schema": schema,
-        }));
+        let mut parameter = json!({
+            "name": name, "in": "query", "required": false, "description": description,
+        });
+        set(&mut parameter, "schema", schema);
+        self.parameters.push(parameter);
         self
     }
 

@@ -20,6 +20,13 @@ pub(super) fn generator() -> SchemaGenerator {
     settings.into_generator()
 }
 
+/// Sets a member of an object.
+pub(super) fn set(object: &mut Value, name: &str, value: Value) {
+    if let Value::Object(members) = object {
+        members.insert(name.to_owned(), value);
+    }
+}
+
 /// A reference to a component.
 pub(super) fn reference(name: &str) -> Value {
     json!({ "$ref": format!("#{COMPONENTS}/{name}") })
@@ -58,13 +65,13 @@ fn shapes(name: &str, schema: &Value) -> Vec<(String, Value)> {
             let Some(only) = only_in(&value) else {
                 continue;
             };
-            let members = shape["properties"]
-                .as_object_mut()
-                .expect("an object has members");
+            let members = shape.get_mut("properties").and_then(Value::as_object_mut);
+            let members = members.expect("an object has members");
             if only == name {
                 value.as_object_mut().map(|value| value.remove(ONLY_IN));
                 members.insert(member.clone(), value);
-                if let Some(required) = shape["required"].as_array_mut() {
+                let required = shape.get_mut("required").and_then(Value::as_array_mut);
+                if let Some(required) = required {
                     required.push(member.into());
                 }
             } else {
@@ -140,13 +147,8 @@ pub(super) fn example(schema: &Value, components: &Map<String, Value>, changes: 
         });
         return Value::Object(members.collect());
     }
-    let given = [
-        &schema["const"],
-        &schema["examples"][0],
-        &schema["default"],
-        &schema["enum"][0],
-    ];
-    if let Some(given) = given.into_iter().find(|given| !given.is_null()) {
+    let given = ["/const", "/examples/0", "/default", "/enum/0"].map(|path| schema.pointer(path));
+    if let Some(given) = given.into_iter().flatten().find(|given| !given.is_null()) {
         return given.clone();
     }
     match schema["type"].as_str() {
