@@ -1,7 +1,7 @@
 //! The bodies of requests, as the contract writes them, and those of the extensions.
 //!
-//! A member that is an `Option` may be absent and is never `null`; one that is an `Option` in an `Option` may be `null`.
-//! The server reads them with a word about each mistake; clients write them.
+//! Clients write them, the description of the API is derived from them, and the server reads their members with a word about
+//! each mistake. A member that is an `Option` may be absent; in an `Option` of an `Option`, `Some(None)` is `null`.
 
 #[cfg(feature = "schema")]
 use schemars::JsonSchema;
