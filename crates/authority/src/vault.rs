@@ -237,7 +237,8 @@ fn wrapping(purpose: DataKeyPurpose, version: &str) -> SealContext<'_> {
 
 fn hash(version: u32, key: &hmac::Key, secret: &str) -> Digest {
     let mut bytes = [0; 32];
-    bytes.copy_from_slice(hmac::sign(key, secret.as_bytes()).as_ref());
+    hmac::sign_to_buffer(key, secret.as_bytes(), &mut bytes)
+        .expect("32 bytes hold an HMAC-SHA-256");
     Digest { bytes, version }
 }
 
