@@ -211,11 +211,11 @@ impl Authority {
         Ok(rows.iter().map(key_info).collect())
     }
 
-    /// Revokes a key of the actor's instance at once.
+    /// Revokes a key of the actor's instance at once, and returns its id.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Conflict`] for the last live key.
-    pub async fn revoke_instance_key(&self, actor: &Actor, id: &str) -> Result<(), Error> {
+    pub async fn revoke_instance_key(&self, actor: &Actor, id: &str) -> Result<KeyId, Error> {
         actor.require_instance()?;
         // The text is not repeated, because people may paste a key instead of an id.
         let not_found = || Error::NotFound {
@@ -231,7 +231,7 @@ impl Authority {
         {
             Ok(true) => {
                 tracing::info!(key.id = %id, actor = actor.name(), "instance key revoked");
-                Ok(())
+                Ok(id)
             }
             Ok(false) => Err(not_found()),
             Err(StoreError::Conflict(_)) => Err(Error::Conflict(

@@ -139,16 +139,15 @@ pub(crate) async fn create_key(call: &Call<'_>) -> Result<Answer, ApiError> {
 /// `DELETE /countersign/instance_keys/{key_id}`
 pub(crate) async fn revoke_key(call: &Call<'_>) -> Result<Answer, ApiError> {
     let [key_id, _] = call.captures;
-    call.app
+    let id = call
+        .app
         .authority
         .revoke_instance_key(call.actor()?, key_id)
         .await
         .map_err(|error| call.refused(error))?;
     ok(&DeletedInstanceKey {
         deleted: true,
-        id: key_id
-            .parse()
-            .map_err(|_| ApiError::new(ErrorCode::InternalClerkError))?,
+        id,
         object: InstanceKeyTag::Tag,
     })
 }
