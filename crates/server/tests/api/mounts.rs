@@ -3,7 +3,6 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{Form, State};
 use axum::http::HeaderMap;
@@ -50,14 +49,34 @@ fn pages() -> Mount {
     Mount::pages("/pages", router)
 }
 
-/// Requests that wait until there is a permit for each.
-fn waits(permits: &Arc<Semaphore>) -> Mount {
-    async fn wait(State(permits): State<Arc<Semaphore>>) -> &'static str {
-        permits.acquire().await.unwrap().forget();
+/// What requests wait for.
+#[derive(Clone)]
+struct Event {
+    /// A permit for each request that waits.
+    arrived: Arc<Semaphore>,
+    /// A permit for each request that need not wait any longer.
+    happened: Arc<Semaphore>,
+}
+
+impl Event {
+    fn new() -> Self {
+        let without_permits = || Arc::new(Semaphore::new(0));
+        Self {
+            arrived: without_permits(),
+            happened: without_permits(),
+        }
+    }
+}
+
+/// Requests that wait for an event.
+fn waits(event: &Event) -> Mount {
+    async fn wait(State(event): State<Event>) -> &'static str {
+        event.arrived.add_permits(1);
+        event.happened.acquire().await.unwrap().forget();
         "it happened"
     }
     let router = Router::new().route("/waits/next", get(wait));
-    Mount::waiting("/waits", router.with_state(Arc::clone(permits)))
+    Mount::waiting("/waits", router.with_state(event.clone()))
 }
 
 fn start(mounts: Vec<Mount>) -> Api {
@@ -145,8 +164,8 @@ fn a_page_is_under_the_limits_of_the_server() {
 #[test]
 fn thousands_wait_and_hold_up_nobody() {
     const WAITING: usize = 1_500;
-    let permits = Arc::new(Semaphore::new(0));
-    let api = start(vec![pages(), waits(&permits)]);
+    let event = Event::new();
+    let api = start(vec![pages(), waits(&event)]);
     let (sender, receiver) = api.pair();
     let token = api.token(&sender, "{}");
     let ask = Request::new("GET", "/waits/next").bytes();
@@ -161,7 +180,7 @@ fn thousands_wait_and_hold_up_nobody() {
     assert_eq!(api.verify(&receiver.ak, &token.string).status, 200);
     assert_eq!(api.token(&sender, "{}").id.len(), 35);
     assert_eq!(api.send(&Request::new("GET", "/pages/sign-in")).status, 200);
-    permits.add_permits(WAITING);
+    event.happened.add_permits(WAITING);
     for client in &mut waiting {
         assert_eq!(client.read(false).text(), "it happened");
     }
@@ -169,14 +188,13 @@ fn thousands_wait_and_hold_up_nobody() {
 
 #[test]
 fn those_who_wait_are_answered_when_the_server_stops() {
-    let permits = Arc::new(Semaphore::new(0));
-    let mut api = start(vec![waits(&permits)]);
+    let event = Event::new();
+    let mut api = start(vec![waits(&event)]);
     let mut clients: Vec<_> = (0..10).map(|_| api.client()).collect();
     for client in &mut clients {
         client.write(&Request::new("GET", "/waits/next").bytes());
     }
-    // Each is in the hands of its handler once another request was answered behind it.
-    std::thread::sleep(Duration::from_millis(100));
+    api.wait(event.arrived.acquire_many(10)).unwrap().forget();
     api.server.take().unwrap().stop();
     for client in &mut clients {
         let reply = client.read(false);
@@ -201,10 +219,11 @@ fn pages_and_waits_come_over_tls_too() {
         .with_no_client_auth()
         .with_single_cert(vec![certificate.clone()], key)
         .unwrap();
-    let permits = Arc::new(Semaphore::new(1));
+    let event = Event::new();
+    event.happened.add_permits(1);
     let api = Api::start_with(|options| {
         options.tls = Some(Arc::new(tls));
-        options.mounts = vec![pages(), waits(&permits)];
+        options.mounts = vec![pages(), waits(&event)];
     });
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate).unwrap();
