@@ -128,7 +128,7 @@ impl App {
         stopwatch: &mut Stopwatch,
     ) -> Result<Answer, ApiError> {
         let takes_body = !matches!(head.method, Method::GET | Method::HEAD | Method::DELETE);
-        // Whoever asks whether to send the body sends nothing yet, and is asked for it only if it will be read.
+        // A client that sends `Expect: 100-continue` waits for an answer. Reading would ask it for a body that nobody may want.
         let asks = head.headers.contains_key(EXPECT);
         if takes_body && !asks {
             body.read_arrived().await;
@@ -238,7 +238,7 @@ impl App {
         let mut stop = self.stop.clone();
         tokio::select! {
             answer = answer => answer,
-            // Whoever asks again gets to another node, or to this one once it runs again.
+            // A client that tries again reaches another node, or this one after its restart.
             _ = stop.wait_for(|is_stopping| *is_stopping) => Err(ApiError::overloaded()),
         }
     }

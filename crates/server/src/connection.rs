@@ -21,7 +21,7 @@ pub(crate) enum Phase {
     Head,
     /// Reading a body.
     Body,
-    /// Working on the answer; the handler has a timer of its own, which is longer for one that waits for something to happen.
+    /// Working on the answer. The handler has its own time limit, which is longer for requests that wait for an event.
     Handling,
     /// Writing the answer.
     Writing,

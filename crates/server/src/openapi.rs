@@ -51,7 +51,7 @@ struct Document {
 struct Ordered<T>(Vec<(String, T)>);
 
 impl<T> Ordered<T> {
-    /// The member of a name; made where there is none.
+    /// Returns the member with this name, and makes it if it is missing.
     fn entry(&mut self, name: &str, make: impl FnOnce() -> T) -> &mut T {
         let place = self.0.iter().position(|(known, _)| known == name);
         let place = place.unwrap_or_else(|| {
