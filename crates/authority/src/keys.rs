@@ -34,7 +34,7 @@ fn key_info(row: &SigningKeyRow) -> SigningKeyInfo {
         .filter(|_| row.state == SigningKeyState::Published);
     SigningKeyInfo {
         kid: row.id,
-        state: row.state.as_str(),
+        state: row.state.as_str().into(),
         published_at: row.published_at,
         active_at: row.active_at.or(planned),
         retired_at: row.retired_at,
@@ -109,7 +109,7 @@ impl Authority {
         let key = self
             .publish_next_key(actor, is_immediate, Cause::Request)
             .await?;
-        tracing::info!(kid = %key.kid, state = key.state, actor = actor.name(), "signing key rotated");
+        tracing::info!(kid = %key.kid, state = &*key.state, actor = actor.name(), "signing key rotated");
         Ok(key)
     }
 

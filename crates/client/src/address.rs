@@ -11,6 +11,8 @@ use crate::error::SettingsError;
 pub(crate) struct Address {
     /// Without `/v1` and without a slash at the end.
     base: String,
+    /// What messages name.
+    shown: String,
     is_plain: bool,
 }
 
@@ -46,15 +48,27 @@ impl Address {
         }
         let base = url.as_str().trim_end_matches('/');
         let base = base.strip_suffix("/v1").unwrap_or(base);
+        let base = base.trim_end_matches('/').to_owned();
         Ok(Self {
-            base: base.trim_end_matches('/').to_owned(),
+            shown: base.clone(),
+            base,
             is_plain,
         })
     }
 
+    /// The operator's door. Its requests name a host because HTTP wants one; where they go is the socket's business.
+    #[cfg(unix)]
+    pub(crate) fn door(socket: &std::path::Path) -> Self {
+        Self {
+            base: "http://localhost".to_owned(),
+            shown: socket.display().to_string(),
+            is_plain: true,
+        }
+    }
+
     /// The address without `/v1`, for messages.
     pub(crate) fn as_str(&self) -> &str {
-        &self.base
+        &self.shown
     }
 
     /// Whether requests go in plain text.

@@ -1,25 +1,29 @@
-//! One authority and one key: how a request is sent and its answer read.
+//! One authority and one key, or its operator: how a request is sent and its answer read.
 //!
 //! No redirect is followed, because the key would go along. What was not sent, for want of a connection, is tried once more;
 //! what may have been received is not.
 
 use std::fmt;
+#[cfg(unix)]
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use countersign_protocol::door::{INSTANCE_HEADER, MACHINE_HEADER};
 use countersign_protocol::error::ErrorEnvelope;
+use countersign_protocol::ids::{InstanceId, MachineId};
 use countersign_protocol::secret::Secret;
 use http::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
 };
 use http::{Method, Response, StatusCode};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::address::Address;
 use crate::environment::Environment;
 use crate::error::{Error, Refusal, SettingsError};
+use crate::request::Request;
 use crate::transport::{self, read, words};
 
 /// How long a connection may take, where the builder says nothing else.
@@ -32,17 +36,31 @@ const MAX_ANSWER_BYTES: usize = 32 << 20;
 /// The largest answer that refuses: its texts stay in memory and get into logs.
 const MAX_REFUSAL_BYTES: usize = 16 * 1024;
 
-/// An authority and the key with which it is asked: an instance key (`sk_…`) or a machine key (`ak_…`).
+/// An authority and the key with which it is asked: an instance key (`sk_…`) or a machine key (`ak_…`); or an authority
+/// on this machine, asked as its operator ([`Client::at_door`]).
 ///
 /// Cheap to clone; clones share their connections.
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     address: Address,
-    authorization: HeaderValue,
+    caller: Caller,
     http: reqwest::Client,
     max_answer_bytes: usize,
+}
+
+/// In whose name requests are sent.
+#[derive(Clone)]
+enum Caller {
+    /// The holder of a key, which is in the `Authorization` header.
+    Key(HeaderValue),
+    /// The operator, at the operator's door.
+    Operator {
+        instance: Option<HeaderValue>,
+        machine: Option<HeaderValue>,
+    },
 }
 
 impl fmt::Debug for Client {
@@ -56,12 +74,21 @@ impl fmt::Debug for Client {
 
 /// What a [`Client`] is made of.
 pub struct ClientBuilder {
-    address: String,
-    key: Secret,
+    place: Place,
     connect_timeout: Duration,
     timeout: Duration,
     max_answer_bytes: usize,
     allows_plain_http: bool,
+}
+
+/// Where the authority is, and what opens it.
+enum Place {
+    Network {
+        address: String,
+        key: Secret,
+    },
+    #[cfg(unix)]
+    Door(PathBuf),
 }
 
 impl fmt::Debug for ClientBuilder {
@@ -74,6 +101,16 @@ impl fmt::Debug for ClientBuilder {
 }
 
 impl ClientBuilder {
+    fn new(place: Place) -> Self {
+        Self {
+            place,
+            connect_timeout: CONNECT_TIMEOUT,
+            timeout: TIMEOUT,
+            max_answer_bytes: MAX_ANSWER_BYTES,
+            allows_plain_http: false,
+        }
+    }
+
     /// How long a connection may take. Default: 2 s.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
@@ -107,18 +144,36 @@ impl ClientBuilder {
     /// # Errors
     /// [`Error::Settings`] where the address or the key cannot be used.
     pub fn build(self) -> Result<Client, Error> {
-        let address = Address::parse(&self.address, self.allows_plain_http)?;
-        let key = self.key.expose().trim();
-        if !key.starts_with("sk_") && !key.starts_with("ak_") {
-            return Err(SettingsError::Key(
-                "the key is neither an instance key (sk_…) nor a machine key (ak_…)".to_owned(),
-            )
-            .into());
-        }
+        let (connect, whole) = (self.connect_timeout, self.timeout);
+        let (address, caller, http) = match &self.place {
+            Place::Network { address, key } => {
+                let address = Address::parse(address, self.allows_plain_http)?;
+                let key = key.expose().trim();
+                if !key.starts_with("sk_") && !key.starts_with("ak_") {
+                    return Err(SettingsError::Key(
+                        "the key is neither an instance key (sk_…) nor a machine key (ak_…)"
+                            .to_owned(),
+                    )
+                    .into());
+                }
+                let caller = Caller::Key(bearer(key)?);
+                let http = transport::client(address.is_plain(), connect, whole)?;
+                (address, caller, http)
+            }
+            #[cfg(unix)]
+            Place::Door(socket) => {
+                let caller = Caller::Operator {
+                    instance: None,
+                    machine: None,
+                };
+                let http = transport::client_at(socket, connect, whole)?;
+                (Address::door(socket), caller, http)
+            }
+        };
         Ok(Client(Arc::new(Inner {
-            authorization: bearer(key)?,
-            http: transport::client(address.is_plain(), self.connect_timeout, self.timeout)?,
             address,
+            caller,
+            http,
             max_answer_bytes: self.max_answer_bytes,
         })))
     }
@@ -136,14 +191,45 @@ impl Client {
     /// The same with choices.
     #[must_use]
     pub fn builder(address: &str, key: &str) -> ClientBuilder {
-        ClientBuilder {
+        ClientBuilder::new(Place::Network {
             address: address.to_owned(),
             key: Secret::new(key.to_owned()),
-            connect_timeout: CONNECT_TIMEOUT,
-            timeout: TIMEOUT,
-            max_answer_bytes: MAX_ANSWER_BYTES,
-            allows_plain_http: false,
+        })
+    }
+
+    /// Asks the authority of a data folder on this machine as its operator, through the socket `operator.sock` in that
+    /// folder. No key is needed: the operating system tells the authority which user connects.
+    ///
+    /// The path of a socket is limited to about 100 bytes by the operating system. On Linux, `/proc/self/fd/N/operator.sock`
+    /// stands for a longer one, while this process keeps descriptor `N` of the folder open.
+    #[cfg(unix)]
+    #[must_use]
+    pub fn at_door(socket: &Path) -> ClientBuilder {
+        ClientBuilder::new(Place::Door(socket.to_owned()))
+    }
+
+    /// Returns the same client for requests about one instance. Only the operator's door has a choice of instances; a
+    /// key belongs to one instance, so for a client with a key this changes nothing.
+    #[must_use]
+    pub fn for_instance(&self, id: InstanceId) -> Self {
+        self.named(Some(id), None)
+    }
+
+    /// Returns the same client for requests in the role of a machine: to issue its tokens, and to verify tokens as that
+    /// machine. Only the operator can do this; for a client with a key this changes nothing.
+    #[must_use]
+    pub fn as_machine(&self, id: MachineId) -> Self {
+        self.named(None, Some(id))
+    }
+
+    fn named(&self, new_instance: Option<InstanceId>, new_machine: Option<MachineId>) -> Self {
+        let mut inner = (*self.0).clone();
+        if let Caller::Operator { instance, machine } = &mut inner.caller {
+            let header = |id: &str| HeaderValue::from_str(id).ok();
+            *instance = new_instance.map_or_else(|| instance.take(), |id| header(id.as_str()));
+            *machine = new_machine.map_or_else(|| machine.take(), |id| header(id.as_str()));
         }
+        Self(Arc::new(inner))
     }
 
     /// Asks the authority of `CLERK_API_URL` (or `CLERK_API_BASE_URL`) with the instance key of `CLERK_SECRET_KEY`.
@@ -161,7 +247,7 @@ impl Client {
         }
     }
 
-    /// The authority's address, without `/v1`.
+    /// The authority's address, without `/v1`, or the path of its door.
     #[must_use]
     pub fn address(&self) -> &str {
         self.0.address.as_str()
@@ -210,14 +296,23 @@ impl Client {
     ) -> reqwest::Result<reqwest::Response> {
         let Inner {
             address,
-            authorization,
+            caller,
             http,
             ..
         } = &*self.0;
         let mut request = http
             .request(method.clone(), address.url(path))
-            .header(AUTHORIZATION, authorization)
             .header(ACCEPT, "application/json");
+        request = match caller {
+            Caller::Key(authorization) => request.header(AUTHORIZATION, authorization),
+            Caller::Operator { instance, machine } => {
+                let named = [(INSTANCE_HEADER, instance), (MACHINE_HEADER, machine)];
+                let named = named
+                    .into_iter()
+                    .filter_map(|(name, id)| Some((name, id.as_ref()?)));
+                named.fold(request, |request, (name, id)| request.header(name, id))
+            }
+        };
         if let Some(body) = body {
             request = request
                 .header(CONTENT_TYPE, "application/json")
@@ -226,32 +321,21 @@ impl Client {
         request.send().await
     }
 
-    /// Sends a request without a body and reads the answer's.
-    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
-        let answer = self.request(Method::GET, path, None).await?;
+    /// Sends one of the [requests](crate::requests) and reads the body of its answer as the wire has it.
+    ///
+    /// # Errors
+    /// [`Error`], each kind of it.
+    pub async fn send<T: DeserializeOwned>(&self, request: Request<T>) -> Result<T, Error> {
+        let answer = self.answer_to(request).await?;
         self.read(&answer)
     }
 
-    /// Sends a request and reads the answer's body.
-    pub(crate) async fn send<T: DeserializeOwned>(
-        &self,
-        method: Method,
-        path: &str,
-        body: &impl Serialize,
-    ) -> Result<T, Error> {
-        let answer = self.send_for_answer(method, path, body).await?;
-        self.read(&answer)
-    }
-
-    /// Sends a request with a body.
-    pub(crate) async fn send_for_answer(
-        &self,
-        method: Method,
-        path: &str,
-        body: &impl Serialize,
-    ) -> Result<Response<Bytes>, Error> {
-        let body = serde_json::to_string(body).expect("requests are made of texts and numbers");
-        self.request(method, path, Some(body)).await
+    /// Sends a request, for callers that want the head of the answer, too.
+    pub(crate) async fn answer_to<T>(&self, request: Request<T>) -> Result<Response<Bytes>, Error> {
+        let Request {
+            method, path, body, ..
+        } = request;
+        self.request(method, &path, body).await
     }
 
     /// Reads an answer's body.

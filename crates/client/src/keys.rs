@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use countersign_protocol::body;
 use http::StatusCode;
 use reqwest::Url;
 
 use crate::address::is_loopback;
 use crate::client::Client;
 use crate::error::{Error, SettingsError};
+use crate::request::Request;
 use crate::transport::{self, read, words};
 
 /// How long a public document may take.
@@ -28,14 +30,19 @@ pub struct Jwk {
     pub e: String,
 }
 
+/// Reads the public signing keys.
+#[must_use]
+pub fn jwks() -> Request<body::Jwks> {
+    Request::get("/jwks")
+}
+
 impl Client {
     /// The public signing keys of the instance.
     ///
     /// # Errors
     /// [`Error`], each kind of it.
     pub async fn jwks(&self) -> Result<Vec<Jwk>, Error> {
-        let set: countersign_protocol::body::Jwks = self.get("/jwks").await?;
-        let keys = set.keys.into_iter();
+        let keys = self.send(jwks()).await?.keys.into_iter();
         Ok(keys
             .map(|key| Jwk {
                 kid: key.kid.to_string(),

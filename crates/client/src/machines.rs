@@ -6,12 +6,12 @@ use countersign_protocol::body;
 use countersign_protocol::ids::{InstanceId, MachineId};
 use countersign_protocol::request::{KeyRotation, MachineRequest, MachineUpdate, ScopeRequest};
 use countersign_protocol::secret::MachineKey;
-use http::Method;
 use serde::Serialize;
 
 use crate::Page;
 use crate::client::Client;
 use crate::error::Error;
+use crate::request::Request;
 
 /// A machine.
 #[derive(Clone, Debug, PartialEq)]
@@ -143,7 +143,7 @@ pub enum MachineOrder {
 /// Which machines a page lists.
 #[derive(Clone, Debug, Default)]
 pub struct ListMachines {
-    query: Vec<(&'static str, String)>,
+    pub(crate) query: Vec<(&'static str, String)>,
 }
 
 impl ListMachines {
@@ -190,14 +190,73 @@ impl ListMachines {
     }
 }
 
+/// Lists machines.
+#[must_use]
+pub fn list_machines(list: &ListMachines) -> Request<body::MachineList> {
+    Request::get(crate::with_query("/machines", &list.query))
+}
+
+/// Creates a machine.
+#[must_use]
+pub fn create_machine(new: &NewMachine) -> Request<body::Machine> {
+    Request::post("/machines", new)
+}
+
+/// Reads a machine.
+#[must_use]
+pub fn machine(id: MachineId) -> Request<body::Machine> {
+    Request::get(format!("/machines/{id}"))
+}
+
+/// Changes a machine.
+#[must_use]
+pub fn update_machine(id: MachineId, change: &MachineChange) -> Request<body::Machine> {
+    Request::patch(format!("/machines/{id}"), change)
+}
+
+/// Deletes a machine.
+#[must_use]
+pub fn delete_machine(id: MachineId) -> Request<body::DeletedMachine> {
+    Request::delete(format!("/machines/{id}"))
+}
+
+/// Reads the newest key of a machine.
+#[must_use]
+pub fn machine_key(id: MachineId) -> Request<body::MachineSecretKey> {
+    Request::get(format!("/machines/{id}/secret_key"))
+}
+
+/// Gives a machine a new key. Its older keys expire after `overlap`, in whole seconds.
+#[must_use]
+pub fn rotate_machine_key(id: MachineId, overlap: Duration) -> Request<body::MachineSecretKey> {
+    let body = KeyRotation {
+        previous_token_ttl: whole_seconds(overlap),
+    };
+    Request::post(format!("/machines/{id}/secret_key/rotate"), &body)
+}
+
+/// Lets `from` call `to`.
+#[must_use]
+pub fn create_scope(from: MachineId, to: MachineId) -> Request<body::MachineScope> {
+    let body = ScopeRequest {
+        to_machine_id: to.to_string(),
+    };
+    Request::post(format!("/machines/{from}/scopes"), &body)
+}
+
+/// Deletes a scope.
+#[must_use]
+pub fn delete_scope(from: MachineId, to: MachineId) -> Request<body::MachineScope> {
+    Request::delete(format!("/machines/{from}/scopes/{to}"))
+}
+
 impl Client {
     /// A page of machines.
     ///
     /// # Errors
     /// [`Error`], each kind of it.
     pub async fn list_machines(&self, list: &ListMachines) -> Result<Page<Machine>, Error> {
-        let path = crate::with_query("/machines", &list.query);
-        let list: body::MachineList = self.get(&path).await?;
+        let list = self.send(list_machines(list)).await?;
         Ok(Page {
             items: list.data.into_iter().map(Machine::from).collect(),
             total_count: u64::try_from(list.total_count).unwrap_or_default(),
@@ -209,7 +268,7 @@ impl Client {
     /// # Errors
     /// [`Error`], each kind of it.
     pub async fn create_machine(&self, new: &NewMachine) -> Result<CreatedMachine, Error> {
-        let mut machine: body::Machine = self.send(Method::POST, "/machines", new).await?;
+        let mut machine = self.send(create_machine(new)).await?;
         let key = machine.secret_key.take().ok_or_else(|| {
             self.malformed("its answer to the creation of a machine has no key in it")
         })?;
@@ -224,8 +283,7 @@ impl Client {
     /// # Errors
     /// [`Error`], each kind of it.
     pub async fn machine(&self, id: MachineId) -> Result<Machine, Error> {
-        let machine: body::Machine = self.get(&format!("/machines/{id}")).await?;
-        Ok(machine.into())
+        Ok(self.send(machine(id)).await?.into())
     }
 
     /// Changes a machine.
@@ -237,8 +295,7 @@ impl Client {
         id: MachineId,
         change: &MachineChange,
     ) -> Result<Machine, Error> {
-        let path = format!("/machines/{id}");
-        let machine: body::Machine = self.send(Method::PATCH, &path, change).await?;
+        let machine = self.send(update_machine(id, change)).await?;
         Ok(machine.into())
     }
 
@@ -247,9 +304,7 @@ impl Client {
     /// # Errors
     /// [`Error`], each kind of it.
     pub async fn delete_machine(&self, id: MachineId) -> Result<(), Error> {
-        let path = format!("/machines/{id}");
-        let answer = self.request(Method::DELETE, &path, None).await?;
-        self.read::<body::DeletedMachine>(&answer).map(drop)
+        self.send(delete_machine(id)).await.map(drop)
     }
 
     /// The newest key of a machine, where the instance shows keys again.
@@ -257,8 +312,7 @@ impl Client {
     /// # Errors
     /// [`Error`], each kind of it.
     pub async fn machine_key(&self, id: MachineId) -> Result<MachineKey, Error> {
-        let path = format!("/machines/{id}/secret_key");
-        let key: body::MachineSecretKey = self.get(&path).await?;
+        let key = self.send(machine_key(id)).await?;
         Ok(MachineKey::new(key.secret.0))
     }
 
@@ -271,11 +325,8 @@ impl Client {
         id: MachineId,
         overlap: Duration,
     ) -> Result<MachineKey, Error> {
-        let path = format!("/machines/{id}/secret_key/rotate");
-        let body = KeyRotation {
-            previous_token_ttl: whole_seconds(overlap),
-        };
-        let key: body::MachineSecretKey = self.send(Method::POST, &path, &body).await?;
+        let rotate = rotate_machine_key(id, overlap);
+        let key = self.send(rotate).await?;
         Ok(MachineKey::new(key.secret.0))
     }
 
@@ -284,11 +335,7 @@ impl Client {
     /// # Errors
     /// [`Error`], each kind of it; `conflict` where it may already.
     pub async fn create_scope(&self, from: MachineId, to: MachineId) -> Result<Scope, Error> {
-        let path = format!("/machines/{from}/scopes");
-        let body = ScopeRequest {
-            to_machine_id: to.to_string(),
-        };
-        let scope: body::MachineScope = self.send(Method::POST, &path, &body).await?;
+        let scope = self.send(create_scope(from, to)).await?;
         Ok(Scope {
             from: scope.from_machine_id,
             to: scope.to_machine_id,
@@ -300,9 +347,7 @@ impl Client {
     /// # Errors
     /// [`Error`], each kind of it.
     pub async fn delete_scope(&self, from: MachineId, to: MachineId) -> Result<(), Error> {
-        let path = format!("/machines/{from}/scopes/{to}");
-        let answer = self.request(Method::DELETE, &path, None).await?;
-        self.read::<body::MachineScope>(&answer).map(drop)
+        self.send(delete_scope(from, to)).await.map(drop)
     }
 }
 

@@ -8,14 +8,17 @@ use std::time::{Duration, SystemTime};
 use countersign_protocol::body;
 use countersign_protocol::ids::{MachineId, TokenId};
 use countersign_protocol::limits::MAX_TOKENS_PAGE;
+use countersign_protocol::request::{RevokeRequest, VerifyRequest};
 use countersign_protocol::secret::Secret;
-use http::{HeaderValue, Method};
+use http::HeaderValue;
 use serde::Serialize;
-use serde_json::{Number, Value, json};
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Number, Value};
 
 use crate::Page;
 use crate::client::{Client, bearer, date};
 use crate::error::{Error, SettingsError};
+use crate::request::Request;
 
 /// What a sender presents: an opaque `mt_…` token or a JWT. `Debug` prints `[redacted]`; clones share the text.
 #[derive(Clone)]
@@ -119,7 +122,7 @@ pub struct NewToken {
     #[serde(skip_serializing_if = "Option::is_none")]
     seconds_until_expiration: Option<Number>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    claims: Option<Value>,
+    claims: Option<Arc<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     min_remaining_ttl_seconds: Option<u64>,
 }
@@ -147,8 +150,19 @@ impl NewToken {
 
     /// Claims of one's own, which receivers see; for a JWT an object.
     #[must_use]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "claims are made for the token, as those of `TokenChange`"
+    )]
     pub fn claims(mut self, claims: Value) -> Self {
-        self.claims = Some(claims);
+        self.claims = to_raw_value(&claims).ok().map(Arc::from);
+        self
+    }
+
+    /// The same as JSON text, which is sent as it is: numbers keep all their digits.
+    #[must_use]
+    pub fn claims_text(mut self, claims: Box<RawValue>) -> Self {
+        self.claims = Some(Arc::from(claims));
         self
     }
 
@@ -249,7 +263,7 @@ impl ListTokens {
         self
     }
 
-    fn path(&self, limit: i64, offset: u64) -> String {
+    pub(crate) fn path(&self, limit: i64, offset: u64) -> String {
         let mut query = vec![
             ("subject", self.subject.to_string()),
             ("limit", limit.to_string()),
@@ -289,8 +303,8 @@ impl TokenList {
     /// [`Error`], each kind of it.
     pub async fn next(&mut self) -> Result<Option<Token>, Error> {
         while self.page.is_empty() && !self.is_over {
-            let path = self.list.path(MAX_TOKENS_PAGE, self.offset);
-            let list: body::M2mTokenList = self.client.get(&path).await?;
+            let page = list_tokens(&self.list, MAX_TOKENS_PAGE, self.offset);
+            let list = self.client.send(page).await?;
             let count = list.m2m_tokens.len();
             self.offset += count as u64;
             let total_count = u64::try_from(list.total_count).unwrap_or_default();
@@ -304,15 +318,50 @@ impl TokenList {
     }
 }
 
+/// Issues a token to the machine that asks.
+#[must_use]
+pub fn create_token(new: &NewToken) -> Request<body::M2mToken> {
+    Request::post("/m2m_tokens", new)
+}
+
+/// Lists tokens: at most `limit`, without the first `offset`.
+#[must_use]
+pub fn list_tokens(list: &ListTokens, limit: i64, offset: u64) -> Request<body::M2mTokenList> {
+    Request::get(list.path(limit, offset))
+}
+
+/// Changes an opaque token.
+#[must_use]
+pub fn update_token(id: TokenId, change: &TokenChange) -> Request<body::M2mToken> {
+    Request::patch(format!("/m2m_tokens/{id}"), change)
+}
+
+/// Revokes a token.
+#[must_use]
+pub fn revoke_token(id: TokenId, reason: Option<&str>) -> Request<body::M2mToken> {
+    let body = RevokeRequest {
+        revocation_reason: reason.map(str::to_owned),
+    };
+    Request::post(format!("/m2m_tokens/{id}/revoke"), &body)
+}
+
+/// Verifies a token.
+#[must_use]
+pub fn verify_token(token: &str) -> Request<body::M2mToken> {
+    let body = VerifyRequest {
+        token: Some(token),
+        secret: None,
+    };
+    Request::post("/m2m_tokens/verify", &body)
+}
+
 impl Client {
     /// Makes a token of the machine whose key this client has.
     ///
     /// # Errors
     /// [`Error`], each kind of it.
     pub async fn create_token(&self, new: &NewToken) -> Result<IssuedToken, Error> {
-        let answer = self
-            .send_for_answer(Method::POST, "/m2m_tokens", new)
-            .await?;
+        let answer = self.answer_to(create_token(new)).await?;
         let mut token: body::M2mToken = self.read(&answer)?;
         let string = token
             .token
@@ -350,8 +399,8 @@ impl Client {
         limit: u32,
         offset: u64,
     ) -> Result<Page<Token>, Error> {
-        let path = list.path(i64::from(limit), offset);
-        let list: body::M2mTokenList = self.get(&path).await?;
+        let page = list_tokens(list, i64::from(limit), offset);
+        let list = self.send(page).await?;
         Ok(Page {
             items: list.m2m_tokens.into_iter().map(Token::from).collect(),
             total_count: u64::try_from(list.total_count).unwrap_or_default(),
@@ -376,9 +425,7 @@ impl Client {
     /// # Errors
     /// [`Error`], each kind of it.
     pub async fn update_token(&self, id: TokenId, change: &TokenChange) -> Result<Token, Error> {
-        let path = format!("/m2m_tokens/{id}");
-        let token: body::M2mToken = self.send(Method::PATCH, &path, change).await?;
-        Ok(token.into())
+        Ok(self.send(update_token(id, change)).await?.into())
     }
 
     /// Revokes a token. The first revocation's reason stays.
@@ -386,10 +433,7 @@ impl Client {
     /// # Errors
     /// [`Error`], each kind of it.
     pub async fn revoke_token(&self, id: TokenId, reason: Option<&str>) -> Result<Token, Error> {
-        let path = format!("/m2m_tokens/{id}/revoke");
-        let body = json!({ "revocation_reason": reason });
-        let token: body::M2mToken = self.send(Method::POST, &path, &body).await?;
-        Ok(token.into())
+        Ok(self.send(revoke_token(id, reason)).await?.into())
     }
 
     /// Asks whether a token is good for whoever this client's key is of.
@@ -397,9 +441,7 @@ impl Client {
     /// # Errors
     /// [`Error::Refused`] with `resource_not_found` where it is not; [`Error`], each kind of it.
     pub async fn verify_token(&self, token: &str) -> Result<Token, Error> {
-        let body = json!({ "token": token });
-        let token: body::M2mToken = self.send(Method::POST, "/m2m_tokens/verify", &body).await?;
-        Ok(token.into())
+        Ok(self.send(verify_token(token)).await?.into())
     }
 }
 

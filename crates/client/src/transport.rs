@@ -16,15 +16,34 @@ pub(crate) fn client(
     connect_timeout: Duration,
     timeout: Duration,
 ) -> Result<reqwest::Client, SettingsError> {
-    let mut http = reqwest::Client::builder()
+    let http = builder(connect_timeout, timeout);
+    finish(if is_plain { without_tls(http) } else { http })
+}
+
+/// A client for a Unix socket.
+#[cfg(unix)]
+pub(crate) fn client_at(
+    socket: &std::path::Path,
+    connect_timeout: Duration,
+    timeout: Duration,
+) -> Result<reqwest::Client, SettingsError> {
+    finish(without_tls(builder(connect_timeout, timeout)).unix_socket(socket))
+}
+
+fn builder(connect_timeout: Duration, timeout: Duration) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
         .redirect(Policy::none())
         .connect_timeout(connect_timeout)
         .timeout(timeout)
-        .user_agent(USER_AGENT);
-    if is_plain {
-        // A proxy of the environment would read the key. Nor are certificate authorities wanted, which not every machine has.
-        http = http.no_proxy().tls_certs_only([]);
-    }
+        .user_agent(USER_AGENT)
+}
+
+/// A proxy of the environment would read the key. Nor are certificate authorities wanted, which not every machine has.
+fn without_tls(http: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
+    http.no_proxy().tls_certs_only([])
+}
+
+fn finish(http: reqwest::ClientBuilder) -> Result<reqwest::Client, SettingsError> {
     http.build().map_err(|error| {
         SettingsError::Certificates(format!(
             "no certificate authority can be trusted ({}); install the package ca-certificates, or name a PEM file in SSL_CERT_FILE",

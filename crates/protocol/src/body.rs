@@ -64,6 +64,10 @@ object_tag!(
     /// The `object` of a record of the change log.
     ChangeTag = "change"
 );
+object_tag!(
+    /// The `object` of the result of checking a change log.
+    ChangeLogReportTag = "change_log_report"
+);
 
 #[cfg(feature = "schema")]
 crate::schema::in_place!(
@@ -330,6 +334,29 @@ pub struct Change {
 pub struct ChangeList {
     /// The entries, oldest first; at most 1000.
     pub data: Vec<Change>,
+}
+
+/// The result of checking a part of the change log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+pub struct ChangeLogReport {
+    /// Whether the check reached the end of the log, or a broken record. Otherwise it goes on after `verified`.
+    #[cfg_attr(feature = "schema", schemars(example = true))]
+    pub complete: bool,
+    /// The number of the first record that is missing, altered or forged; null if there is none.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<i64>", range(min = 1), example = None::<i64>)
+    )]
+    pub first_broken: Option<u64>,
+    /// Always `change_log_report`.
+    pub object: ChangeLogReportTag,
+    /// The number of the last record up to which the log is intact.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "i64", range(min = 0), example = 42)
+    )]
+    pub verified: u64,
 }
 
 /// The public signing keys of an instance (RFC 7517 section 5).

@@ -1,9 +1,14 @@
-//! The bodies of answers about the caller's own instance: who am I, the instance, its keys. They are extensions of the
-//! contract; their members stand in the order of their names.
+//! The bodies of answers about instances: who am I, the instance, its keys. They are extensions of the contract; their
+//! members stand in the order of their names.
+
+use std::borrow::Cow;
 
 #[cfg(feature = "schema")]
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use crate::body::{ExposedSecret, M2mToken, object_tag};
 use crate::ids::{InstanceId, KeyId, MachineId, SigningKeyId};
@@ -12,7 +17,7 @@ use crate::limits::MAX_NAME_LENGTH;
 #[cfg(feature = "schema")]
 use crate::schema::{EXAMPLE_INSTANCE_KEY, INSTANCE_KEY, NO_NUL};
 use crate::scopes::Scopes;
-use crate::settings::InstanceSettings;
+use crate::settings::{InstanceSettings, SettingsUpdate};
 use crate::time::Timestamp;
 
 object_tag!(
@@ -28,6 +33,10 @@ object_tag!(
     MachineKindTag = "machine"
 );
 object_tag!(
+    /// The `kind` of the operator, at the operator's door.
+    OperatorKindTag = "operator"
+);
+object_tag!(
     /// The `kind` of a token.
     TokenKindTag = "token"
 );
@@ -40,7 +49,7 @@ object_tag!(
     InstanceKeyTag = "instance_key"
 );
 
-/// What the presented credential is.
+/// What the presented credential is. At the operator's door nobody presents one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum WhoAmI {
@@ -48,8 +57,38 @@ pub enum WhoAmI {
     Instance(WhoAmIInstance),
     /// A machine key.
     Machine(WhoAmIMachine),
+    /// The operator.
+    Operator(WhoAmIOperator),
     /// A token.
     Token(WhoAmIToken),
+}
+
+impl<'de> Deserialize<'de> for WhoAmI {
+    /// Reads the kind first, so that an error is about the members of that kind.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        enum Kind {
+            Instance,
+            Machine,
+            Operator,
+            Token,
+        }
+        #[derive(Deserialize)]
+        struct Head {
+            kind: Kind,
+        }
+        let body = Box::<RawValue>::deserialize(deserializer)?;
+        let text = body.get();
+        serde_json::from_str(text)
+            .and_then(|Head { kind }| match kind {
+                Kind::Instance => serde_json::from_str(text).map(Self::Instance),
+                Kind::Machine => serde_json::from_str(text).map(Self::Machine),
+                Kind::Operator => serde_json::from_str(text).map(Self::Operator),
+                Kind::Token => serde_json::from_str(text).map(Self::Token),
+            })
+            .map_err(D::Error::custom)
+    }
 }
 
 /// An instance key was presented.
@@ -88,6 +127,19 @@ pub struct WhoAmIMachine {
     pub object: WhoAmITag,
 }
 
+/// The operator asks, about this instance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WhoAmIOperator {
+    /// The instance that the request is about.
+    pub instance_id: InstanceId,
+    /// Who asks.
+    pub kind: OperatorKindTag,
+    /// The instance's name.
+    pub name: String,
+    /// What this is.
+    pub object: WhoAmITag,
+}
+
 /// A token was presented.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
@@ -118,8 +170,32 @@ pub struct Instance {
     pub name: String,
     /// What this is.
     pub object: InstanceTag,
+    /// The first key of the instance, in the answer to its creation at the operator's door only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(skip))]
+    pub secret_key: Option<ExposedSecret>,
     /// Its settings.
+    // Readers ignore those that they do not know.
+    #[serde(deserialize_with = "known_settings")]
     pub settings: InstanceSettings,
+}
+
+/// Reads settings from an authority that may be of a later version.
+fn known_settings<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<InstanceSettings, D::Error> {
+    let mut members = Map::deserialize(deserializer)?;
+    members.retain(|name, _| SettingsUpdate::NAMES.contains(&name.as_str()));
+    serde_json::from_value(Value::Object(members)).map_err(D::Error::custom)
+}
+
+/// The instances of the authority, at the operator's door only.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InstanceList {
+    /// The instances, oldest first.
+    pub data: Vec<Instance>,
+    /// How many there are.
+    pub total_count: usize,
 }
 
 /// The public facts about a key of an instance.
@@ -162,8 +238,9 @@ pub struct CreatedInstanceKey {
     /// What this is.
     pub object: InstanceKeyTag,
     /// The key. It is shown this once.
-    #[cfg_attr(feature = "schema", schemars(regex(pattern = INSTANCE_KEY), example = EXAMPLE_INSTANCE_KEY))]
-    pub secret_key: ExposedSecret,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "ExposedSecret", regex(pattern = INSTANCE_KEY), example = EXAMPLE_INSTANCE_KEY, extend("x-only-in" = "InstanceKeyCreated")))]
+    pub secret_key: Option<ExposedSecret>,
 }
 
 /// The answer to the revocation of an instance key.
@@ -180,7 +257,7 @@ pub struct DeletedInstanceKey {
 }
 
 /// The public facts about a signing key.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "SigningKey"))]
 pub struct SigningKeyInfo {
@@ -188,7 +265,7 @@ pub struct SigningKeyInfo {
     pub kid: SigningKeyId,
     /// `published`: shown in the JWKS, not used yet. `active`: signs. `verify_only`: its JWTs are still accepted.
     #[cfg_attr(feature = "schema", schemars(extend("enum" = ["published", "active", "verify_only"]), example = &"active"))]
-    pub state: &'static str,
+    pub state: Cow<'static, str>,
     /// When it was published, in milliseconds since 1970.
     pub published_at: Timestamp,
     /// When it began to sign, or will.
@@ -201,7 +278,7 @@ pub struct SigningKeyInfo {
 }
 
 /// The signing keys of an instance.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 pub struct SigningKeyList {
     /// The keys, oldest first.
@@ -251,11 +328,11 @@ pub struct OpenidConfiguration {
 
 #[cfg(feature = "schema")]
 impl JsonSchema for WhoAmI {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
+    fn schema_name() -> Cow<'static, str> {
         "WhoAmI".into()
     }
 
-    /// One of three, which exclude each other.
+    /// One of three, which exclude each other. The operator's door is no part of the document.
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         let kinds = [
             generator.subschema_for::<WhoAmIInstance>(),
@@ -263,5 +340,34 @@ impl JsonSchema for WhoAmI {
             generator.subschema_for::<WhoAmIToken>(),
         ];
         schemars::json_schema!({ "oneOf": kinds })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_of_a_later_version_are_ignored() {
+        let text = r#"{"created_at":1,"id":"ins_2GIoQhbUpy0hX7B2cVkuTMinXoD","issuer":"https://a.example","name":"a",
+            "object":"instance","settings":{"max_jwt_ttl":60,"something_new":true}}"#;
+        let instance: Instance = serde_json::from_str(text).expect("reads");
+        let known = InstanceSettings {
+            max_jwt_ttl: 60,
+            ..InstanceSettings::default()
+        };
+        assert_eq!(instance.settings, known);
+    }
+
+    #[test]
+    fn who_am_i_is_read_by_its_kind() {
+        let id = "ins_2GIoQhbUpy0hX7B2cVkuTMinXoD";
+        let text =
+            format!(r#"{{"instance_id":"{id}","kind":"operator","name":"a","object":"whoami"}}"#);
+        let read: WhoAmI = serde_json::from_str(&text).expect("reads");
+        assert_eq!(serde_json::to_string(&read).expect("writes"), text);
+        let error = serde_json::from_str::<WhoAmI>(r#"{"kind":"instance","object":"whoami"}"#)
+            .expect_err("members are missing");
+        assert!(error.to_string().contains("instance_id"), "{error}");
     }
 }

@@ -9,6 +9,7 @@ mod base62;
 pub mod body;
 pub mod change;
 pub mod claims;
+pub mod door;
 pub mod error;
 pub mod ids;
 pub mod instance;

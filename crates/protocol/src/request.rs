@@ -168,6 +168,16 @@ pub struct InstanceUpdate {
     pub settings: SettingsUpdate,
 }
 
+/// A new instance, at the operator's door only.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct InstanceRequest {
+    /// A name for people.
+    pub name: String,
+    /// Whether its first key begins with `sk_live_` instead of `sk_test_`. Both work alike.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live: Option<bool>,
+}
+
 /// Another key of the instance.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]

@@ -26,7 +26,7 @@ async fn an_instance_begins_with_a_key_and_an_active_signing_key() {
         assert!(key.starts_with(prefix) && has_checksum(key));
         let owner = world.actor(key).await;
         let keys = world.authority.signing_keys(&owner).await.unwrap();
-        assert_eq!((keys.len(), keys[0].state), (1, "active"));
+        assert_eq!((keys.len(), &*keys[0].state), (1, "active"));
     }
     let instances = world.authority.instances(&world.operator).await.unwrap();
     let defaults: Vec<_> = instances.iter().map(|found| found.is_default).collect();

@@ -1,5 +1,6 @@
 //! The life of a signing key, with the clock moved: published, active, verify-only, deleted.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use countersign_authority::{Discovery, Error, Refusal};
@@ -13,10 +14,10 @@ use crate::support::{Story, World, header_of, jwt, lasting, refusal_of};
 
 impl Story {
     /// The signing keys' states, oldest first.
-    async fn states(&self) -> Vec<&'static str> {
+    async fn states(&self) -> Vec<Cow<'static, str>> {
         let owner = self.actor(&self.home).await;
         let keys = self.authority.signing_keys(&owner).await.unwrap();
-        keys.iter().map(|key| key.state).collect()
+        keys.into_iter().map(|key| key.state).collect()
     }
 
     /// The key ids that receivers see.
@@ -138,7 +139,7 @@ async fn an_instance_with_a_damaged_key_keeps_no_other_from_rotation() {
     let abroad = story.actor(&story.abroad).await;
     let states = async || -> Vec<_> {
         let keys = story.authority.signing_keys(&abroad).await.unwrap();
-        keys.iter().map(|key| key.state).collect()
+        keys.into_iter().map(|key| key.state).collect()
     };
     for (millis, expected) in [
         (90 * DAY - HOUR, &["active", "published"][..]),

@@ -44,7 +44,7 @@ impl From<SigningKeyInfo> for SigningKeyBody {
         } = key;
         Self {
             kid,
-            state: state.to_owned(),
+            state: state.into_owned(),
             published_at,
             active_at,
             retired_at,

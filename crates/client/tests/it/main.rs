@@ -8,5 +8,6 @@
 mod administration;
 mod clerk;
 mod faults;
+mod instances;
 mod senders;
 mod support;

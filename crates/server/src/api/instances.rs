@@ -132,7 +132,7 @@ pub(crate) async fn create_key(call: &Call<'_>) -> Result<Answer, ApiError> {
         created_at: created.info.created_at,
         id: created.info.id,
         object: InstanceKeyTag::Tag,
-        secret_key: ExposedSecret(created.key.expose().to_owned()),
+        secret_key: Some(ExposedSecret(created.key.expose().to_owned())),
     })
 }
 
@@ -152,13 +152,14 @@ pub(crate) async fn revoke_key(call: &Call<'_>) -> Result<Answer, ApiError> {
     })
 }
 
-fn instance_body(instance: InstanceInfo) -> Instance {
+pub(super) fn instance_body(instance: InstanceInfo) -> Instance {
     Instance {
         created_at: instance.created_at,
         id: instance.id,
         issuer: instance.issuer,
         name: instance.name,
         object: InstanceTag::Tag,
+        secret_key: None,
         settings: instance.settings,
     }
 }
