@@ -269,7 +269,7 @@ impl Authority {
         Ok(actor)
     }
 
-    /// Returns the operator as an administrator of an instance, for the local command line.
+    /// Returns the operator as an administrator of an instance, for the operator's door.
     ///
     /// # Errors
     /// [`Error::NotFound`], or the store's error.

@@ -28,11 +28,17 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
     let env_file = folder.join(ENV_FILE);
     let options = authority_options(&settings, &prepared);
     let master_key_file = settings.master_key_file.as_deref();
-    let (authority, key, state) = match init(&folder, master_key_file, options.clone(), false)
-        .await?
+    let (authority, operator, key, state) = match init(
+        &folder,
+        master_key_file,
+        options.clone(),
+        false,
+    )
+    .await?
     {
-        Some((authority, created)) => (
+        Some((authority, operator, created)) => (
             authority,
+            operator,
             Secret::new(created.key.expose().to_owned()),
             "Countersign is running, with a new authority.",
         ),
@@ -47,10 +53,10 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
                     "Countersign is running again, with a new secret key; those from before go on working.",
                 ),
             };
-            (authority, key, state)
+            (authority, operator, key, state)
         }
     };
-    serve(authority, &settings, prepared, |url| {
+    serve(&folder, (authority, operator), &settings, prepared, |url| {
         let publishable_key = publishable_key(url, false);
         // Written at each start, because the address may be another one.
         let text = format!(

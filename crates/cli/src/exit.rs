@@ -119,6 +119,13 @@ pub(crate) struct Failure {
     hint: String,
 }
 
+/// The message without the hint, for the log.
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&one_line(&self.message))
+    }
+}
+
 impl Failure {
     pub(crate) fn new(code: Code, message: impl fmt::Display, hint: impl fmt::Display) -> Self {
         Self {

@@ -14,6 +14,7 @@ use countersign_authority::{
 use countersign_store::{OpenError, OpenStore, Presence, StoreChoice, StoreOptions};
 use tempfile::NamedTempFile;
 
+use crate::door::is_socket;
 use crate::exit::{Code, Failure};
 use crate::invocation::quoted;
 use crate::memory;
@@ -51,7 +52,7 @@ pub(crate) async fn init(
     master_key_file: Option<&Path>,
     options: AuthorityOptions,
     is_live: bool,
-) -> Result<Option<(Authority, CreatedInstance)>, Failure> {
+) -> Result<Option<(Authority, Operator, CreatedInstance)>, Failure> {
     let choice = StoreChoice::from(folder);
     refuse_foreign(folder, &choice)?;
     let store = choice.create(store_options(None))?;
@@ -70,7 +71,7 @@ pub(crate) async fn init(
         .create_instance(&operator, "default", is_live)
         .await?;
     sync_names(folder)?;
-    Ok(Some((authority, created)))
+    Ok(Some((authority, operator, created)))
 }
 
 /// Opens the authority of a data folder. Also returns the operator's capability.
@@ -182,6 +183,7 @@ fn refuse_foreign(folder: &Path, choice: &StoreChoice) -> Result<(), Failure> {
 /// operator puts there beforehand.
 fn is_ours(choice: &StoreChoice, name: &str) -> bool {
     choice.owns_file(name)
+        || is_socket(name)
         || name.starts_with('.')
         || name == MASTER_KEY
         || name == "lost+found"

@@ -48,6 +48,18 @@ pub(crate) fn start(settings: &Settings, default: &str) -> Result<Option<Telemet
     Ok(telemetry)
 }
 
+/// Begins to log for a command that opened a data folder itself: only the errors that its answers do not show. A second
+/// call changes nothing.
+pub(crate) fn start_for_command() {
+    let log = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
+    let _ = tracing_subscriber::registry()
+        .with(log.with_filter(LevelFilter::ERROR))
+        .try_init();
+}
+
 /// Reads directives separated by commas: each is a level, or a target and its level. `None` if one is malformed.
 fn parse(filter: &str) -> Option<Targets> {
     filter

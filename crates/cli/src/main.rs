@@ -5,6 +5,7 @@
 
 mod admin;
 mod dev;
+mod door;
 mod exit;
 mod folder;
 mod invocation;
@@ -28,9 +29,8 @@ use clap::{Args, Parser, Subcommand};
 use countersign_authority::AuthorityOptions;
 use countersign_protocol::body::ExposedSecret;
 
-use crate::admin::Admin;
-use crate::admin::bodies::NewInstanceBody;
 use crate::admin::output::{self, SecretOutput};
+use crate::admin::{Admin, NewInstanceBody};
 use crate::exit::{Code, Failure};
 use crate::settings::Settings;
 
@@ -162,7 +162,7 @@ async fn run_init(init: &Init) -> Result<(), Failure> {
         ..defaults
     };
     let output = init.output.prepare()?;
-    let Some((authority, created)) =
+    let Some((authority, _, created)) =
         folder::init(&init.data, init.master_key_file.as_deref(), options, true).await?
     else {
         return Err(Failure::new(

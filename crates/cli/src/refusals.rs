@@ -1,11 +1,11 @@
-//! Converts errors of the store and the authority in this process to failures of the command line: the exit code and a
-//! hint. Errors of an authority over HTTP are in `admin::refusal`.
+//! Converts errors of the store and the authority in this process, as it is opened and closed, to failures of the command
+//! line: the exit code and a hint. What an authority answers to a request is in `admin::refusal`.
 
-use countersign_authority::{Error, Refusal};
+use countersign_authority::Error;
 use countersign_store::OpenError;
 
 use crate::admin::refusal_hint;
-use crate::exit::{Code, Failure, TOKEN_HINT};
+use crate::exit::{Code, Failure};
 use crate::invocation::quoted;
 
 impl From<OpenError> for Failure {
@@ -71,32 +71,14 @@ impl From<Error> for Failure {
                 Self::new(Code::Failed, error, "look at the disk and its free space")
             }
             Error::Fault(_) => Self::new(Code::Failed, error, "this is a fault of this program"),
-            Error::TokenRefused { refusal, .. } => {
-                Self::new(Code::No, refusal_text(*refusal), TOKEN_HINT)
+            Error::Overloaded | Error::Busy(_) => {
+                Self::new(Code::Unavailable, error, "try again a little later")
             }
-            Error::RateLimited { .. }
-            | Error::TooManyChanges { .. }
-            | Error::Overloaded
-            | Error::Busy(_) => Self::new(Code::Unavailable, error, "try again a little later"),
-            Error::NotFound { .. } => Self::new(
-                Code::Refused,
-                error,
-                "list what exists with the `list` command",
-            ),
             _ => {
                 let message = error.to_string();
                 let hint = refusal_hint(&message);
                 Self::new(Code::Refused, message, hint)
             }
         }
-    }
-}
-
-fn refusal_text(refusal: Refusal) -> &'static str {
-    match refusal {
-        Refusal::Unknown => "the token is unknown",
-        Refusal::Revoked => "the token was revoked",
-        Refusal::Expired => "the token is expired",
-        Refusal::NotInScope => "the token is not for this machine",
     }
 }

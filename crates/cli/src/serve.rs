@@ -2,12 +2,15 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
-use countersign_authority::{Authority, AuthorityOptions, FLUSH_INTERVAL, SystemRandom};
+use countersign_authority::{Authority, AuthorityOptions, FLUSH_INTERVAL, Operator, SystemRandom};
+use countersign_protocol::door::SOCKET;
 use countersign_server::{Server, ServerOptions, Sockets};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::door::OpenDoor;
 use crate::exit::{Code, Failure};
 use crate::settings::{LogFormat, Settings};
 use crate::{folder, tls};
@@ -17,14 +20,14 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
     let folder = settings.data_folder()?;
     let prepared = Preparation::new(&settings)?;
     let options = authority_options(&settings, &prepared);
-    let (authority, _operator) = folder::open(
+    let opened = folder::open(
         &folder,
         settings.master_key_file.as_deref(),
         settings.token_index_mib,
         options,
     )
     .await?;
-    serve(authority, &settings, prepared, |_| Ok(())).await
+    serve(&folder, opened, &settings, prepared, |_| Ok(())).await
 }
 
 /// What the settings say about the authority.
@@ -102,7 +105,8 @@ fn taken(settings: &Settings, error: &std::io::Error) -> Failure {
 
 /// Serves until SIGTERM or SIGINT. `when_ready` is told the public URL.
 pub(crate) async fn serve(
-    authority: Authority,
+    folder: &Path,
+    (authority, operator): (Authority, Operator),
     settings: &Settings,
     prepared: Preparation,
     when_ready: impl FnOnce(&str) -> Result<(), Failure>,
@@ -141,6 +145,9 @@ pub(crate) async fn serve(
             "look at the limits of this user: ulimit -a",
         )
     })?;
+    // The network is what a server is for; it goes on where a file system has no sockets.
+    let door = OpenDoor::open(folder, SOCKET, &authority, operator);
+    let door = door.inspect_err(|failure| tracing::warn!(%failure, "no operator's door"));
     if let Some(path) = &settings.port_file {
         folder::write_private(path, server.address().port().to_string().as_bytes())?;
     }
@@ -165,7 +172,12 @@ pub(crate) async fn serve(
         }
     }
     tracing::info!("stopping: open requests are answered first");
+    // Side by side, because each may take up to 12 s.
+    let closing = door.map(|door| std::thread::spawn(move || door.close()));
     server.stop();
+    if closing.is_ok_and(|closing| closing.join().is_err()) {
+        tracing::error!("closing the operator's door panicked");
+    }
     follower.abort();
     // The follower holds the authority until it ends. Dropping the authority closes the store.
     let _ = follower.await;

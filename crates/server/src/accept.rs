@@ -4,11 +4,12 @@
 //! never crosses cores. Once a second each thread looks at its connections and closes those that take too long over a head,
 //! a body, or the next request. That costs a request two stores to memory instead of a timer.
 
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::Request;
@@ -47,15 +48,33 @@ pub(crate) struct Listener {
     pub(crate) stop: watch::Receiver<bool>,
 }
 
+/// A socket on which connections arrive.
+pub(crate) trait Socket {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Returns the next connection and the peer's address.
+    fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<(Self::Stream, IpAddr)>>;
+}
+
+impl Socket for TcpListener {
+    type Stream = TcpStream;
+
+    fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<(TcpStream, IpAddr)>> {
+        let (stream, peer) = ready!(Self::poll_accept(self, context))?;
+        let _ = stream.set_nodelay(true);
+        Poll::Ready(Ok((stream, peer.ip().to_canonical())))
+    }
+}
+
 /// Accepts and serves on this thread until `stop`, then lets the open connections end.
-pub(crate) async fn run(listener: Arc<Listener>, socket: TcpListener) {
+pub(crate) async fn run(listener: Arc<Listener>, socket: impl Socket) {
     let now = Arc::new(AtomicU64::new(0));
     let mut stop = listener.stop.clone();
     let mut open: Vec<(Arc<Watch>, AbortHandle)> = Vec::new();
     let mut ticks = tokio::time::interval(TICK);
     loop {
         tokio::select! {
-            accepted = socket.accept() => match accepted {
+            accepted = std::future::poll_fn(|context| socket.poll_accept(context)) => match accepted {
                 Ok((stream, peer)) => open.extend(start(&listener, stream, peer, &now)),
                 Err(error) => {
                     // Out of descriptors or the like: wait for some to come back, do not spin.
@@ -96,17 +115,16 @@ fn look_after(now: &AtomicU64, open: &mut Vec<(Arc<Watch>, AbortHandle)>) {
 
 fn start(
     listener: &Arc<Listener>,
-    stream: TcpStream,
-    peer: SocketAddr,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: IpAddr,
     now: &Arc<AtomicU64>,
 ) -> Option<(Arc<Watch>, AbortHandle)> {
     let place = Place::take(listener)?;
-    let _ = stream.set_nodelay(true);
     let watch = Arc::new(Watch::new(Arc::clone(now)));
     let task = tokio::spawn(serve(
         Arc::clone(listener),
         stream,
-        peer.ip().to_canonical(),
+        peer,
         Arc::clone(&watch),
         place,
     ));
@@ -136,7 +154,7 @@ impl Drop for Place {
 
 async fn serve(
     listener: Arc<Listener>,
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: IpAddr,
     watch: Arc<Watch>,
     _place: Place,

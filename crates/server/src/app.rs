@@ -162,7 +162,10 @@ impl App {
             call.body()?;
         }
         let _turn = self.turns.take(row.pace).await?;
-        let mut handling = (row.handler)(&call);
+        let mut handling = match (&self.operator, row.at_door) {
+            (Some(operator), Some(handler)) => handler(&call, operator),
+            _ => (row.handler)(&call),
+        };
         let answer = guarded(handling.as_mut(), row.pace.limit()).await?;
         match &call.actor {
             // Boxed, because few answers are large and all requests would be otherwise.
@@ -210,6 +213,8 @@ impl App {
         match row.accepts {
             // The handler decides about credential and body in one, which costs one look-up less.
             Some(_) if row.checks_credential && is_whole => {}
+            // Nobody presents a credential there.
+            Some(_) if self.operator.is_some() && row.at_door.is_some() => {}
             Some(accepts) => call.actor = Some(call.authenticate(accepts).await?),
             None => {}
         }

@@ -1,10 +1,10 @@
 //! Defines the data for answering requests: what all requests share, and a handler's view of one request.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
-use countersign_authority::{Accepts, Actor, Authority, Error};
+use countersign_authority::{Accepts, Actor, Authority, Error, Operator};
 use countersign_protocol::error::ErrorCode;
 use countersign_protocol::random::Random;
 use http::HeaderMap;
@@ -16,6 +16,7 @@ use crate::budget::Budget;
 use crate::docs::Docs;
 use crate::metrics::Metrics;
 use crate::mount::Mount;
+use crate::operator::Named;
 use crate::pace::Turns;
 use crate::reply::{ApiError, Habit};
 
@@ -32,7 +33,9 @@ pub(crate) struct App {
     pub(crate) trusted_proxies: Vec<IpAddr>,
     /// The operations that this listener serves.
     pub(crate) exposure: Exposure,
-    pub(crate) docs: Arc<Docs>,
+    /// The operator, who is the caller of every request at the operator's door; `None` on the network.
+    pub(crate) operator: Option<Operator>,
+    pub(crate) docs: Arc<LazyLock<Docs>>,
     pub(crate) mounts: Vec<Mount>,
     /// True once the server stops.
     pub(crate) stop: watch::Receiver<bool>,
@@ -90,8 +93,12 @@ impl Call<'_> {
         })
     }
 
-    /// Finds the actor that presents the credential.
+    /// Finds the actor that presents the credential. At the operator's door, the actor is the operator.
     pub(crate) async fn authenticate(&self, accepts: Accepts) -> Result<Actor, ApiError> {
+        if let Some(operator) = &self.app.operator {
+            let named = Named::read(self.headers)?;
+            return named.actor(&self.app.authority, operator, accepts).await;
+        }
         let credential = self.credential()?;
         let found = self.app.authority.authenticate(credential, accepts).await;
         found.map_err(|error| self.unauthenticated(error))

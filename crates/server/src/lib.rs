@@ -13,6 +13,7 @@ mod budget;
 mod call;
 mod connection;
 mod docs;
+mod door;
 mod fields;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
@@ -20,6 +21,7 @@ mod metrics;
 mod mount;
 mod openapi;
 mod operation;
+mod operator;
 mod pace;
 #[cfg(test)]
 mod reference;
@@ -28,8 +30,8 @@ mod route;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, LazyLock};
 use std::thread::JoinHandle;
 
 use countersign_authority::Authority;
@@ -45,6 +47,7 @@ use crate::docs::Docs;
 use crate::metrics::Metrics;
 use crate::pace::Turns;
 
+pub use crate::door::Door;
 pub use crate::mount::{ClientAddress, Mount};
 
 /// How many machines of one instance may stand in large pages that are made at a time, and twice as many of all: one has up to
@@ -152,7 +155,8 @@ impl Server {
         } = sockets;
         let address = socket.local_addr()?;
         let metrics = Arc::new(Metrics::new());
-        let docs = Arc::new(Docs::new(openapi::document(route::ROWS)));
+        let docs = Arc::new(docs());
+        LazyLock::force(&docs);
         let turns = Arc::new(Turns::new());
         // Whoever waits to make a page costs nothing yet; an answer that waits is made already.
         let listed = Budget::new(MAX_LISTED_MACHINES, 32 * MAX_LISTED_MACHINES as usize);
@@ -168,6 +172,7 @@ impl Server {
                 large: Arc::clone(&large),
                 trusted_proxies: options.trusted_proxies.clone(),
                 exposure,
+                operator: None,
                 docs: Arc::clone(&docs),
                 mounts: options.mounts.clone(),
                 stop: stopping.clone(),
@@ -259,6 +264,11 @@ impl Server {
             }
         }
     }
+}
+
+/// The documents about the API, made when they are first needed.
+fn docs() -> LazyLock<Docs> {
+    LazyLock::new(|| Docs::new(openapi::document(route::ROWS)))
 }
 
 /// Listens, and fails where somebody else does.

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 
-use countersign_authority::Accepts;
+use countersign_authority::{Accepts, Operator};
 use http::Method;
 
 use crate::call::{Call, Exposure};
@@ -15,6 +15,9 @@ pub(crate) type Handling<'a> = Pin<Box<dyn Future<Output = Result<Answer, ApiErr
 
 /// Answers a request.
 pub(crate) type Handler = for<'a> fn(&'a Call<'a>) -> Handling<'a>;
+
+/// Answers the operator, at the operator's door. It finds out itself which instance or machine the request is about.
+pub(crate) type DoorHandler = for<'a> fn(&'a Call<'a>, &'a Operator) -> Handling<'a>;
 
 /// The prefix under which an operation's path stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +54,8 @@ pub(crate) struct Row {
     pub(crate) pace: Pace,
     pub(crate) listeners: Listeners,
     pub(crate) handler: Handler,
+    /// Its handler at the operator's door. `None` if the same one answers there, for the actor that the request names.
+    pub(crate) at_door: Option<DoorHandler>,
     /// Its part of the OpenAPI document. `None` for operations that are no part of the API.
     pub(crate) description: Option<fn() -> Description>,
 }
@@ -75,6 +80,7 @@ impl Row {
             pace: Pace::Queued,
             listeners: Listeners::Api,
             handler,
+            at_door: None,
             description: None,
         }
     }
@@ -121,6 +127,13 @@ impl Row {
 
     pub(crate) const fn on(self, listeners: Listeners) -> Self {
         Self { listeners, ..self }
+    }
+
+    pub(crate) const fn at_door(self, handler: DoorHandler) -> Self {
+        Self {
+            at_door: Some(handler),
+            ..self
+        }
     }
 
     pub(crate) const fn described(self, description: fn() -> Description) -> Self {

@@ -4,7 +4,7 @@
 use countersign_authority::Accepts::{Any, AnyForKeySet, Instance, Machine};
 use http::Method;
 
-use crate::api::{changes, docs, instances, jwks, machines, state, tokens};
+use crate::api::{changes, docs, instances, jwks, machines, operator, state, tokens};
 use crate::call::Captures;
 use crate::openapi::operations;
 use crate::operation::{Handling, Listeners, Prefix, Row};
@@ -22,6 +22,7 @@ pub(crate) const ROWS: &[Row] = &[
     .bad_request()
     .checks_credential()
     .at_once()
+    .at_door(|call, _| Box::pin(operator::verify(call)))
     .described(operations::tokens::verify),
     Row::api(
         "CreateToken",
@@ -154,6 +155,7 @@ pub(crate) const ROWS: &[Row] = &[
     .versioned()
     .checks_credential()
     .at_once()
+    .at_door(|call, _| Box::pin(operator::who_am_i(call)))
     .described(operations::instance::who_am_i),
     Row::api(
         "GetInstance",
@@ -227,6 +229,32 @@ pub(crate) const ROWS: &[Row] = &[
         |call| Box::pin(changes::list(call)),
     )
     .described(operations::instance::list_changes),
+    Row::api(
+        "VerifyChanges",
+        &Method::GET,
+        "/countersign/changes/verify",
+        Instance,
+        |call| Box::pin(changes::verify(call)),
+    )
+    .described(operations::instance::verify_changes),
+    // The next two are the operator's. They are no part of the document, and on the network known only to be refused with a word
+    // about what would be right.
+    Row::api(
+        "ListInstances",
+        &Method::GET,
+        "/countersign/instances",
+        Instance,
+        |_| at_once(operator::refuse()),
+    )
+    .at_door(|call, operator| Box::pin(operator::list_instances(call, operator))),
+    Row::api(
+        "CreateInstance",
+        &Method::POST,
+        "/countersign/instances",
+        Instance,
+        |_| at_once(operator::refuse()),
+    )
+    .at_door(|call, operator| Box::pin(operator::create_instance(call, operator))),
     Row::public("PublicJwks", "/.well-known/jwks.json", |call| {
         Box::pin(jwks::public(call))
     })

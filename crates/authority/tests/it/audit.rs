@@ -90,8 +90,12 @@ async fn every_act_has_one_entry_and_the_chain_is_whole() {
     let whole = AuditReport {
         verified: 18,
         first_broken: None,
+        is_complete: true,
     };
-    assert_eq!(story.authority.verify_audit(&owner).await.unwrap(), whole);
+    assert_eq!(
+        story.authority.verify_audit(&owner, None).await.unwrap(),
+        whole
+    );
     // No secret is in it.
     let log = format!("{:?}", story.log(&story.home).await);
     for secret in ["ak_", "sk_test_", "sk_live_", "eyJ"] {
@@ -102,7 +106,37 @@ async fn every_act_has_one_entry_and_the_chain_is_whole() {
         ..story
     };
     let owner = story.actor(&story.home).await;
-    assert_eq!(story.authority.verify_audit(&owner).await.unwrap(), whole);
+    assert_eq!(
+        story.authority.verify_audit(&owner, None).await.unwrap(),
+        whole
+    );
+}
+
+#[tokio::test]
+async fn a_check_goes_on_where_the_last_one_ended() {
+    let story = Story::new().await;
+    let owner = story.actor(&story.home).await;
+    let whole = story.authority.verify_audit(&owner, None).await.unwrap();
+    for after in 1..=whole.verified {
+        let after = i64::try_from(after).unwrap();
+        let rest = story.authority.verify_audit(&owner, Some(after)).await;
+        assert_eq!(rest.unwrap(), whole);
+    }
+    // What goes on from a record is compared with that record.
+    story.store.alter("list_changes", |changes| {
+        if let Changes::Listed(changes) = changes {
+            for change in changes.iter_mut().filter(|change| change.sequence == 1) {
+                change.code = [0; 32];
+            }
+        }
+    });
+    let report = story.authority.verify_audit(&owner, Some(1)).await.unwrap();
+    assert_eq!((report.verified, report.first_broken), (1, Some(2)));
+    story.store.heal();
+    for after in [-1, i64::try_from(whole.verified).unwrap() + 1] {
+        let refused = story.authority.verify_audit(&owner, Some(after)).await;
+        assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+    }
 }
 
 /// Somebody changes the records of one instance; the other instance's records are at hand.
@@ -155,16 +189,21 @@ async fn whoever_touches_the_log_is_noticed() {
                 tampering(changes, &theirs);
             }
         });
-        let report = story.authority.verify_audit(&owner).await.unwrap();
+        let report = story.authority.verify_audit(&owner, None).await.unwrap();
         let expected = AuditReport {
             verified: first_broken - 1,
             first_broken: Some(first_broken),
+            is_complete: true,
         };
         assert_eq!(report, expected, "{what}");
-        let report = story.authority.verify_audit(&foreigner).await.unwrap();
+        let report = story
+            .authority
+            .verify_audit(&foreigner, None)
+            .await
+            .unwrap();
         assert_eq!(report.first_broken, None, "{what}");
         story.store.heal();
-        let report = story.authority.verify_audit(&owner).await.unwrap();
+        let report = story.authority.verify_audit(&owner, None).await.unwrap();
         assert_eq!(report.first_broken, None, "{what}");
     }
 }
@@ -248,7 +287,7 @@ async fn a_machine_does_not_read_the_log() {
         Err(Error::InstanceKeyInvalid)
     ));
     assert!(matches!(
-        story.authority.verify_audit(&sender).await,
+        story.authority.verify_audit(&sender, None).await,
         Err(Error::InstanceKeyInvalid)
     ));
 }

@@ -1,9 +1,11 @@
 //! `audit`: reading the change log, and proving that nobody touched it.
 
 use clap::{Args, Subcommand};
+use countersign_client::requests;
+use countersign_protocol::body::{Change, ChangeList, ChangeLogReport};
 use serde_json::json;
 
-use super::bodies::ChangeBody;
+use super::connection::Connection;
 use super::output;
 use super::selection::TargetArgs;
 use crate::exit::{Code, Failure};
@@ -31,20 +33,21 @@ enum AuditCommand {
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
     },
-    /// Follows the chain of the whole log and names the first entry that is missing, changed or planted; with --data only
-    #[command(after_help = "Example:\n  countersign audit verify --data /var/lib/countersign")]
+    /// Follows the chain of the whole log and names the first entry that is missing, changed or planted
+    #[command(after_help = "Example:\n  countersign audit verify")]
     Verify,
 }
 
 pub(crate) async fn run(args: AuditArgs) -> Result<(), Failure> {
     let json = args.target.json;
+    let target = args.target.open().await?;
     match args.command {
         AuditCommand::List { mut after, limit } => {
-            let target = args.target.open().await?;
             let wanted = limit.unwrap_or(usize::MAX);
-            let mut changes: Vec<ChangeBody> = Vec::new();
+            let mut changes: Vec<Change> = Vec::new();
             loop {
-                let page = target.changes(after).await?;
+                let ChangeList { data: page } =
+                    target.manage(requests::list_changes(after)).await?;
                 let is_last = page.len() < PAGE;
                 after = page.last().map_or(after, |last| last.sequence);
                 changes.extend(page);
@@ -54,36 +57,50 @@ pub(crate) async fn run(args: AuditArgs) -> Result<(), Failure> {
             }
             changes.truncate(wanted);
             if json {
-                output::print_json(&json!({ "data": changes }))
+                output::print_json(&ChangeList { data: changes })?;
             } else {
-                show_list(&changes)
+                show_list(&changes)?;
             }
         }
         AuditCommand::Verify => {
-            let report = args.target.local().await?.verify_audit().await?;
+            let report = verify(&target).await?;
+            let verified = report.verified;
             if json {
-                output::print_json(&report)?;
+                let first_broken = report.first_broken;
+                output::print_json(&json!({ "verified": verified, "first_broken": first_broken }))?;
             }
             match report.first_broken {
-                Some(number) => Err(Failure::new(
-                    Code::No,
-                    format!(
-                        "entry {number} of the change log is missing, changed or planted; the {} before it are whole",
-                        report.verified
-                    ),
-                    "somebody wrote to the database past this program: compare with a backup, and change the keys",
-                )),
-                None if json => Ok(()),
-                None => output::print(&format!(
-                    "The change log is whole: {} entries.",
-                    report.verified
-                )),
+                Some(number) => {
+                    return Err(Failure::new(
+                        Code::No,
+                        format!(
+                            "entry {number} of the change log is missing, changed or planted; the {verified} before it are whole"
+                        ),
+                        "somebody wrote to the database past this program: compare with a backup, and change the keys",
+                    ));
+                }
+                None if json => {}
+                None => output::print(&format!("The change log is whole: {verified} entries."))?,
             }
         }
     }
+    target.finish().await
 }
 
-fn show_list(changes: &[ChangeBody]) -> Result<(), Failure> {
+/// Checks the whole log, part by part.
+async fn verify(target: &Connection) -> Result<ChangeLogReport, Failure> {
+    let mut after = 0;
+    loop {
+        let report = target.manage(requests::verify_changes(after)).await?;
+        // A part without records would be asked for again and again.
+        if report.complete || report.verified <= after {
+            return Ok(report);
+        }
+        after = report.verified;
+    }
+}
+
+fn show_list(changes: &[Change]) -> Result<(), Failure> {
     let rows: Vec<_> = changes
         .iter()
         .map(|change| {
@@ -91,7 +108,7 @@ fn show_list(changes: &[ChangeBody]) -> Result<(), Failure> {
                 change.sequence.to_string(),
                 output::time(change.at),
                 change.actor.clone(),
-                change.kind.clone(),
+                change.kind.as_str().to_owned(),
                 change.subject.clone(),
                 change.detail.to_string(),
             ]

@@ -2,10 +2,13 @@
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Subcommand};
+use countersign_client::{InstanceId, KeyId, KeyKind, SettingsChange, requests};
 use countersign_protocol::body::ExposedSecret;
+use countersign_protocol::instance::Instance;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::bodies::{InstanceBody, NewInstanceBody};
+use super::connection::Connection;
 use super::output::{self, SecretOutput};
 use super::selection::TargetArgs;
 use crate::exit::Failure;
@@ -86,31 +89,52 @@ enum InstanceKeyCommand {
     Revoke {
         /// The key's id (not the key)
         #[arg(value_parser = parse_key_id)]
-        id: String,
+        id: KeyId,
         /// Does it without a question
         #[arg(long)]
         yes: bool,
     },
 }
 
+/// What `init` and `instance create` print as JSON.
+#[derive(Debug, Serialize)]
+pub(crate) struct NewInstanceBody {
+    pub(crate) instance_id: InstanceId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) secret_key: Option<ExposedSecret>,
+    pub(crate) publishable_key: String,
+}
+
 pub(crate) async fn run(args: InstanceArgs) -> Result<(), Failure> {
     let json = args.target.json;
     match args.command {
         InstanceCommand::List => {
-            let list = args.target.local().await?.instances().await?;
+            let door = args.target.door().await?;
+            let list = door.operate(requests::list_instances()).await?;
+            let target = Connection::Door(door);
             if json {
-                output::print_json(&list)
+                let shown = list
+                    .data
+                    .iter()
+                    .map(|instance| shown_body(&target, instance));
+                let (data, total_count) = (shown.collect::<Vec<_>>(), list.total_count);
+                output::print_json(&json!({ "data": data, "total_count": total_count }))?;
             } else {
-                show_list(&list.data)
+                show_list(&target, &list.data)?;
             }
+            target.finish().await
         }
         InstanceCommand::Create { name, test, output } => {
-            create(&args.target, &name, !test, &output).await
+            create(&args.target, &name, kind(test), &output).await
         }
-        InstanceCommand::Show => show(&args.target.open().await?.instance().await?, json),
+        InstanceCommand::Show => {
+            let target = args.target.open().await?;
+            let instance = target.manage(requests::instance()).await?;
+            show(&target, &instance, json)?;
+            target.finish().await
+        }
         InstanceCommand::Set { settings, yes } => {
-            let settings: Map<String, Value> = settings.into_iter().collect();
-            let erases = |name: &str| settings.get(name) == Some(&Value::Bool(false));
+            let erases = |name: &str| settings.contains(&(name.to_owned(), Value::Bool(false)));
             if erases("secret_reveal") || erases("token_pooling") {
                 output::confirm(
                     yes,
@@ -118,50 +142,65 @@ pub(crate) async fn run(args: InstanceArgs) -> Result<(), Failure> {
                 )?;
             }
             let target = args.target.open().await?;
-            show(&target.update_instance(settings).await?, json)?;
+            let change = settings
+                .into_iter()
+                .fold(SettingsChange::new(), |change, (name, value)| {
+                    change.set(&name, value)
+                });
+            let instance = target.manage(requests::update_instance(&change)).await?;
+            show(&target, &instance, json)?;
             target.finish().await
         }
         InstanceCommand::Key(command) => run_key(&args.target, command, json).await,
     }
 }
 
+fn kind(is_test: bool) -> KeyKind {
+    if is_test {
+        KeyKind::Test
+    } else {
+        KeyKind::Live
+    }
+}
+
 async fn create(
     target: &TargetArgs,
     name: &str,
-    is_live: bool,
+    kind: KeyKind,
     output: &SecretOutput,
 ) -> Result<(), Failure> {
-    let local = target.local().await?;
+    let door = target.door().await?;
     let prepared = output.prepare()?;
-    let created = local.create_instance(name, is_live).await?;
-    let shown = prepared
-        .path()
-        .is_none()
-        .then(|| ExposedSecret(created.key.expose().to_owned()));
-    prepared.write(created.key.expose()).map_err(|failure| {
+    let created = door.operate(requests::create_instance(name, kind)).await?;
+    let key = created
+        .secret_key
+        .unwrap_or_else(|| ExposedSecret(String::new()));
+    let is_shown = prepared.path().is_none();
+    prepared.write(&key.0).map_err(|failure| {
         let hint = format!(
             "`countersign instance key create --instance {}` makes another key",
-            created.instance.id
+            created.id
         );
         failure
-            .context(format!("{} was made", created.instance.id))
+            .context(format!("{} was made", created.id))
             .with_hint(hint)
     })?;
-    let publishable_key = publishable_key(local.public_url(), is_live);
+    let shown = is_shown.then_some(key);
+    // The issuer of a new instance is below the public URL, so both have the same host.
+    let publishable_key = publishable_key(&created.issuer, kind == KeyKind::Live);
     if target.json {
-        return output::print_json(&NewInstanceBody {
-            instance_id: created.instance.id,
+        output::print_json(&NewInstanceBody {
+            instance_id: created.id,
             secret_key: shown,
             publishable_key,
-        });
+        })?;
+    } else {
+        let mut fields = vec![("id", created.id.to_string()), ("name", created.name)];
+        fields.extend(shown.map(|key| ("secret key", key.0)));
+        fields.push(("publishable key", publishable_key));
+        output::print_fields(&fields)?;
     }
-    let mut fields = vec![
-        ("id", created.instance.id.to_string()),
-        ("name", created.instance.name.clone()),
-    ];
-    fields.extend(shown.map(|key| ("secret key", key.0)));
-    fields.push(("publishable key", publishable_key));
-    output::print_fields(&fields)
+    Connection::Door(door).finish().await
 }
 
 async fn run_key(
@@ -172,7 +211,7 @@ async fn run_key(
     let target = target.open().await?;
     match command {
         InstanceKeyCommand::List => {
-            let list = target.instance_keys().await?;
+            let list = target.manage(requests::list_instance_keys()).await?;
             if json {
                 output::print_json(&list)?;
             } else {
@@ -181,7 +220,7 @@ async fn run_key(
                     .iter()
                     .map(|key| {
                         [
-                            key.id.clone(),
+                            key.id.to_string(),
                             output::time(key.created_at),
                             output::time_or(key.revoked_at, ""),
                         ]
@@ -192,13 +231,15 @@ async fn run_key(
         }
         InstanceKeyCommand::Create { test, output } => {
             let prepared = output.prepare()?;
-            let mut created = target.create_instance_key(!test).await?;
+            let mut created = target
+                .manage(requests::create_instance_key(kind(test)))
+                .await?;
             let secret = created
                 .secret_key
                 .take()
                 .map(|key| key.0)
                 .unwrap_or_default();
-            let id = created.id.clone();
+            let id = created.id;
             let not_written = |failure: Failure| {
                 failure
                     .context(format!("{id} was made"))
@@ -226,7 +267,7 @@ async fn run_key(
                 yes,
                 &format!("Revoke {id}? What uses it is refused from then on."),
             )?;
-            let revoked = target.revoke_instance_key(&id).await?;
+            let revoked = target.manage(requests::revoke_instance_key(id)).await?;
             if json {
                 output::print_json(&revoked)?
             } else {
@@ -328,18 +369,25 @@ pub(crate) fn setting_hint(error: &clap::Error) -> Option<String> {
     ))
 }
 
-fn parse_key_id(text: &str) -> Result<String, &'static str> {
-    if text.starts_with("key_")
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-    {
-        return Ok(text.to_owned());
-    }
-    Err("the id of a key begins with key_; the key itself never goes on the command line")
+fn parse_key_id(text: &str) -> Result<KeyId, &'static str> {
+    text.parse().map_err(
+        |_| "the id of a key begins with key_; the key itself never goes on the command line",
+    )
 }
 
-fn show_list(instances: &[InstanceBody]) -> Result<(), Failure> {
+/// An instance as JSON, without an issuer that would be a guess.
+fn shown_body(target: &Connection, instance: &Instance) -> Value {
+    let mut body = json!(instance);
+    if let Some(members) = body
+        .as_object_mut()
+        .filter(|_| !target.knows_issuer(instance))
+    {
+        members.insert("issuer".to_owned(), Value::Null);
+    }
+    body
+}
+
+fn show_list(target: &Connection, instances: &[Instance]) -> Result<(), Failure> {
     let rows: Vec<_> = instances
         .iter()
         .map(|instance| {
@@ -347,39 +395,37 @@ fn show_list(instances: &[InstanceBody]) -> Result<(), Failure> {
                 instance.id.to_string(),
                 instance.name.clone(),
                 output::time(instance.created_at),
-                issuer(instance),
+                issuer(target, instance),
             ]
         })
         .collect();
     output::print_table(["ID", "NAME", "CREATED", "ISSUER"], &rows, "No instances.")
 }
 
-fn show(instance: &InstanceBody, json: bool) -> Result<(), Failure> {
+fn show(target: &Connection, instance: &Instance, json: bool) -> Result<(), Failure> {
     if json {
-        return output::print_json(instance);
+        return output::print_json(&shown_body(target, instance));
     }
     let mut fields = vec![
         ("id", instance.id.to_string()),
         ("name", instance.name.clone()),
         ("created", output::time(instance.created_at)),
-        ("issuer", issuer(instance)),
+        ("issuer", issuer(target, instance)),
     ];
     // The setting of the issuer has the same name as the result above it.
-    let settings = instance
-        .settings
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter(|(name, _)| *name != "issuer");
+    let settings: Map<String, Value> =
+        serde_json::from_value(json!(instance.settings)).unwrap_or_default();
+    let settings = settings.iter().filter(|(name, _)| *name != "issuer");
     fields.extend(settings.map(|(name, value)| (name.as_str(), shown(name, value))));
     output::print_fields(&fields)
 }
 
-fn issuer(instance: &InstanceBody) -> String {
-    instance
-        .issuer
-        .clone()
-        .unwrap_or_else(|| "made from the public URL (give --public-url to see it)".to_owned())
+fn issuer(target: &Connection, instance: &Instance) -> String {
+    if target.knows_issuer(instance) {
+        instance.issuer.clone()
+    } else {
+        "made from the public URL (give --public-url to see it)".to_owned()
+    }
 }
 
 fn shown(name: &str, value: &Value) -> String {

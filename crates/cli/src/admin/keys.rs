@@ -1,9 +1,10 @@
 //! `key`: the signing keys of JWTs.
 
 use clap::{Args, Subcommand};
+use countersign_client::requests;
 use countersign_protocol::ids::SigningKeyId;
+use countersign_protocol::instance::SigningKeyInfo;
 
-use super::bodies::SigningKeyBody;
 use super::output;
 use super::selection::TargetArgs;
 use crate::exit::Failure;
@@ -49,7 +50,7 @@ pub(crate) async fn run(args: KeyArgs) -> Result<(), Failure> {
     let target = args.target.open().await?;
     match args.command {
         KeyCommand::List => {
-            let list = target.signing_keys().await?;
+            let list = target.manage(requests::list_signing_keys()).await?;
             if json {
                 output::print_json(&list)?
             } else {
@@ -63,7 +64,7 @@ pub(crate) async fn run(args: KeyArgs) -> Result<(), Failure> {
                     "Sign with the next key at once? Receivers that keep the key set meet a key that they do not know.",
                 )?;
             }
-            let key = target.rotate_signing_key(now).await?;
+            let key = target.manage(requests::rotate_signing_key(now)).await?;
             if json {
                 output::print_json(&key)?;
             } else {
@@ -81,7 +82,7 @@ pub(crate) async fn run(args: KeyArgs) -> Result<(), Failure> {
                 yes,
                 &format!("Delete {kid}? Every JWT that it signed is refused from then on."),
             )?;
-            let deleted = target.delete_signing_key(kid).await?;
+            let deleted = target.manage(requests::delete_signing_key(kid)).await?;
             if json {
                 output::print_json(&deleted)?
             } else {
@@ -92,13 +93,13 @@ pub(crate) async fn run(args: KeyArgs) -> Result<(), Failure> {
     target.finish().await
 }
 
-fn show_list(keys: &[SigningKeyBody]) -> Result<(), Failure> {
+fn show_list(keys: &[SigningKeyInfo]) -> Result<(), Failure> {
     let rows: Vec<_> = keys
         .iter()
         .map(|key| {
             [
                 key.kid.to_string(),
-                key.state.clone(),
+                key.state.to_string(),
                 output::time(key.published_at),
                 output::time_or(key.active_at, ""),
                 output::time_or(key.retired_at, ""),

@@ -1,13 +1,15 @@
 //! `machine`: list, create, show, update, delete, and the keys.
 
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Subcommand};
+use countersign_client::{ListMachines, MachineChange, MachineOrder, NewMachine, requests};
 use countersign_protocol::body::{Machine, MachineList};
 use countersign_protocol::ids::MachineId;
 use countersign_protocol::limits::MAX_PREVIOUS_TOKEN_TTL_SECONDS;
 
+use super::connection::Connection;
 use super::output::{self, SecretOutput};
 use super::selection::TargetArgs;
-use super::target::{MachinePage, Target};
 use crate::exit::{Code, Failure};
 
 /// The largest page that the API gives.
@@ -32,9 +34,9 @@ enum MachineCommand {
         /// `name` or `created_at`, with `-` in front for the largest first
         #[arg(
             long, value_name = "FIELD", default_value = "-created_at", allow_hyphen_values = true, hide_possible_values = true,
-            value_parser = ["name", "+name", "-name", "created_at", "+created_at", "-created_at"]
+            value_parser = PossibleValuesParser::new(ORDERS.map(|(name, _)| name)).map(|name| order(&name))
         )]
-        order_by: String,
+        order_by: MachineOrder,
         #[command(flatten)]
         part: Part,
     },
@@ -107,6 +109,21 @@ enum MachineCommand {
     },
 }
 
+/// The orders of a list of machines, by the words of the API.
+const ORDERS: [(&str, MachineOrder); 6] = [
+    ("name", MachineOrder::Name),
+    ("+name", MachineOrder::Name),
+    ("-name", MachineOrder::NameDescending),
+    ("created_at", MachineOrder::CreatedAt),
+    ("+created_at", MachineOrder::CreatedAt),
+    ("-created_at", MachineOrder::CreatedAtDescending),
+];
+
+fn order(name: &str) -> MachineOrder {
+    let found = ORDERS.iter().find(|(known, _)| *known == name);
+    found.map_or(MachineOrder::CreatedAtDescending, |(_, order)| *order)
+}
+
 /// Which part of a list.
 #[derive(Args, Debug)]
 pub(crate) struct Part {
@@ -145,20 +162,17 @@ impl Part {
 pub(crate) async fn run(args: MachineArgs) -> Result<(), Failure> {
     let json = args.target.json;
     let target = args.target.open().await?;
-    let target = &*target;
     match args.command {
         MachineCommand::List {
             query,
             order_by,
             part,
         } => {
-            let page = MachinePage {
-                query,
-                order_by,
-                limit: PAGE,
-                offset: part.offset,
-            };
-            let list = list(target, page, part.wanted()).await?;
+            let mut page = ListMachines::new().order_by(order_by);
+            if let Some(query) = query.filter(|query| !query.is_empty()) {
+                page = page.matching(query);
+            }
+            let list = list(&target, &page, part.offset, part.wanted()).await?;
             if json {
                 output::print_json(&list)?;
             } else {
@@ -174,10 +188,14 @@ pub(crate) async fn run(args: MachineArgs) -> Result<(), Failure> {
         } => {
             let mut called = Vec::with_capacity(calls.len());
             for machine in &calls {
-                called.push(resolve(target, machine).await?);
+                called.push(resolve(&target, machine).await?);
             }
             let prepared = output.prepare()?;
-            let mut machine = target.create_machine(&name, &called, ttl).await?;
+            let mut new = NewMachine::named(name).calling(called);
+            if let Some(ttl) = ttl {
+                new = new.default_token_ttl(output::seconds(ttl));
+            }
+            let mut machine = target.manage(requests::create_machine(&new)).await?;
             let key = machine.secret_key.take();
             let secret = key.as_ref().map(|key| key.0.as_str()).unwrap_or_default();
             if prepared.path().is_none() {
@@ -190,19 +208,25 @@ pub(crate) async fn run(args: MachineArgs) -> Result<(), Failure> {
             })?;
             show(&machine, json)?;
         }
-        MachineCommand::Show { machine } => show(
-            &target.machine(resolve(target, &machine).await?).await?,
-            json,
-        )?,
+        MachineCommand::Show { machine } => {
+            let id = resolve(&target, &machine).await?;
+            show(&target.manage(requests::machine(id)).await?, json)?;
+        }
         MachineCommand::Update { machine, name, ttl } => {
-            let id = resolve(target, &machine).await?;
-            show(
-                &target.update_machine(id, name.as_deref(), ttl).await?,
-                json,
-            )?;
+            let id = resolve(&target, &machine).await?;
+            let mut change = MachineChange::new();
+            if let Some(name) = name {
+                change = change.name(name);
+            }
+            if let Some(ttl) = ttl {
+                change = change.default_token_ttl(output::seconds(ttl));
+            }
+            let update = requests::update_machine(id, &change);
+            show(&target.manage(update).await?, json)?;
         }
         MachineCommand::Delete { machine, yes } => {
-            let machine = target.machine(resolve(target, &machine).await?).await?;
+            let id = resolve(&target, &machine).await?;
+            let machine = target.manage(requests::machine(id)).await?;
             let (id, name) = (machine.id, &machine.name);
             output::confirm(
                 yes,
@@ -210,7 +234,7 @@ pub(crate) async fn run(args: MachineArgs) -> Result<(), Failure> {
                     "Delete the machine {id} ({name})? Its keys, scopes and tokens end at once."
                 ),
             )?;
-            let deleted = target.delete_machine(id).await?;
+            let deleted = target.manage(requests::delete_machine(id)).await?;
             if json {
                 output::print_json(&deleted)?
             } else {
@@ -218,9 +242,9 @@ pub(crate) async fn run(args: MachineArgs) -> Result<(), Failure> {
             }
         }
         MachineCommand::Secret { machine, output } => {
-            let id = resolve(target, &machine).await?;
+            let id = resolve(&target, &machine).await?;
             let prepared = output.prepare()?;
-            let key = target.machine_key(id).await?;
+            let key = target.manage(requests::machine_key(id)).await?;
             if json && prepared.path().is_none() {
                 output::print_json(&key)?
             } else {
@@ -240,7 +264,7 @@ pub(crate) async fn run(args: MachineArgs) -> Result<(), Failure> {
                     "give --previous-ttl 8h or less",
                 ));
             }
-            let id = resolve(target, &machine).await?;
+            let id = resolve(&target, &machine).await?;
             if previous_ttl == 0 {
                 output::confirm(
                     yes,
@@ -250,7 +274,8 @@ pub(crate) async fn run(args: MachineArgs) -> Result<(), Failure> {
                 )?;
             }
             let prepared = output.prepare()?;
-            let key = target.rotate_machine_key(id, previous_ttl).await?;
+            let rotate = requests::rotate_machine_key(id, output::seconds(previous_ttl));
+            let key = target.manage(rotate).await?;
             if json && prepared.path().is_none() {
                 output::print_json(&key)?;
             } else {
@@ -266,20 +291,20 @@ pub(crate) async fn run(args: MachineArgs) -> Result<(), Failure> {
 }
 
 /// As many machines as are wanted, page by page.
-pub(crate) async fn list(
-    target: &dyn Target,
-    mut page: MachinePage,
+async fn list(
+    target: &Connection,
+    list: &ListMachines,
+    mut offset: u64,
     wanted: usize,
 ) -> Result<MachineList, Failure> {
     let mut machines: Vec<Machine> = Vec::new();
     loop {
         let missing = u32::try_from(wanted.saturating_sub(machines.len())).unwrap_or(u32::MAX);
-        page.limit = missing.clamp(1, PAGE);
-        let next = target.machines(&page).await?;
-        page.offset = page
-            .offset
-            .saturating_add(u64::try_from(next.data.len()).unwrap_or_default());
-        let is_last = next.data.len() < usize::try_from(page.limit).unwrap_or(usize::MAX);
+        let limit = missing.clamp(1, PAGE);
+        let page = list.clone().limit(limit).offset(offset);
+        let next = target.manage(requests::list_machines(&page)).await?;
+        offset = offset.saturating_add(u64::try_from(next.data.len()).unwrap_or_default());
+        let is_last = next.data.len() < usize::try_from(limit).unwrap_or(usize::MAX);
         machines.extend(next.data);
         if is_last || machines.len() >= wanted {
             return Ok(MachineList {
@@ -291,18 +316,16 @@ pub(crate) async fn list(
 }
 
 /// All machines, oldest first.
-pub(crate) async fn all(target: &dyn Target, query: Option<&str>) -> Result<Vec<Machine>, Failure> {
-    let page = MachinePage {
-        query: query.map(str::to_owned),
-        order_by: "created_at".to_owned(),
-        limit: PAGE,
-        offset: 0,
-    };
-    Ok(list(target, page, usize::MAX).await?.data)
+pub(crate) async fn all(target: &Connection, query: Option<&str>) -> Result<Vec<Machine>, Failure> {
+    let mut page = ListMachines::new().order_by(MachineOrder::CreatedAt);
+    if let Some(query) = query.filter(|query| !query.is_empty()) {
+        page = page.matching(query);
+    }
+    Ok(list(target, &page, 0, usize::MAX).await?.data)
 }
 
 /// The machine that a person means: by its id, or by its name where only one has it.
-pub(crate) async fn resolve(target: &dyn Target, text: &str) -> Result<MachineId, Failure> {
+pub(crate) async fn resolve(target: &Connection, text: &str) -> Result<MachineId, Failure> {
     if let Ok(id) = text.parse() {
         return Ok(id);
     }

@@ -1,22 +1,19 @@
 //! Administration from a terminal: machines, scopes, tokens, signing keys, instances and the change log, over HTTP with a key
-//! or on a data folder in place.
+//! or through the operator's door of a data folder.
 
 mod audit;
-pub(crate) mod bodies;
+mod connection;
 mod instances;
 mod keys;
-mod local;
 mod machines;
 pub(crate) mod output;
 mod refusal;
-mod remote;
 mod scopes;
 mod selection;
-mod target;
 mod tokens;
 
 pub(crate) use audit::AuditArgs;
-pub(crate) use instances::{InstanceArgs, setting_hint};
+pub(crate) use instances::{InstanceArgs, NewInstanceBody, setting_hint};
 pub(crate) use keys::KeyArgs;
 pub(crate) use machines::MachineArgs;
 pub(crate) use refusal::hint as refusal_hint;

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use countersign_protocol::time::Timestamp;
@@ -148,6 +149,11 @@ pub(crate) fn time(at: Timestamp) -> String {
 /// The same, or a word for its absence.
 pub(crate) fn time_or(at: Option<Timestamp>, absent: &str) -> String {
     at.map_or_else(|| absent.to_owned(), time)
+}
+
+/// A whole number of seconds; none are negative, because [`parse_duration`] refuses those.
+pub(crate) fn seconds(seconds: i64) -> Duration {
+    Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
 }
 
 /// Year, month and day of a day since 1970-01-01 (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").

@@ -1,19 +1,28 @@
-//! What an authority over HTTP refused, or why none answered, in the words of the command line: the situation for the exit code,
+//! What an authority refused, or why none answered, in the words of the command line: the situation for the exit code,
 //! and what to do.
 
 use std::fmt;
 
 use countersign_client::{Error, Refusal, SettingsError};
+use countersign_protocol::door::SOCKET;
 use countersign_protocol::error::NO_SUCH_PATH;
 
 use super::output;
 use crate::exit::{Code, Failure, TOKEN_HINT};
 
 /// The path whose 404 is an answer.
-pub(super) const VERIFY: &str = "/m2m_tokens/verify";
+const VERIFY: &str = "/m2m_tokens/verify";
 
-/// What the authority at `address` said, for a person.
-pub(super) fn refused(address: &str, path: &str, refusal: &Refusal) -> Failure {
+/// What became of a request for `path` at `address`, for a person.
+pub(super) fn failure(address: &str, path: &str, error: Error) -> Failure {
+    match error {
+        Error::Refused(refusal) => refused(address, path, &refusal),
+        error => failed(error),
+    }
+}
+
+/// What the authority at `address` said.
+fn refused(address: &str, path: &str, refusal: &Refusal) -> Failure {
     let first = refusal.errors().first();
     let text = first.map_or("no reason was given", |error| &error.long_message);
     if text == NO_SUCH_PATH {
@@ -59,12 +68,14 @@ pub(super) fn refused(address: &str, path: &str, refusal: &Refusal) -> Failure {
 }
 
 /// What is wrong where there is no answer of an authority, and what to do.
-pub(super) fn failed(error: Error) -> Failure {
+fn failed(error: Error) -> Failure {
     match error {
         Error::Unreachable {
             address, reason, ..
         } => {
-            let hint = if reason.contains("does not speak TLS") {
+            let hint = if address.ends_with(SOCKET) {
+                "the operator's door answers the user that runs the authority, and root; did the server stop just now?".to_owned()
+            } else if reason.contains("does not speak TLS") {
                 let plain = address.replacen("https://", "http://", 1);
                 format!("plain HTTP may be spoken there: {plain}")
             } else if reason.contains("certificate") {
@@ -84,12 +95,17 @@ pub(super) fn failed(error: Error) -> Failure {
             "--url or CLERK_API_URL gives it; --insecure-http sends keys over plain HTTP, where the way there is safe",
         ),
         Error::Settings(error) => Failure::new(Code::Settings, error, ""),
+        Error::Malformed {
+            address, reason, ..
+        } => foreign(format!(
+            "what answers at {address} is no authority that this program knows: {reason}"
+        )),
         error => foreign(error),
     }
 }
 
 /// What to say of another server than an authority.
-pub(super) fn foreign(message: impl fmt::Display) -> Failure {
+fn foreign(message: impl fmt::Display) -> Failure {
     let hint =
         "check the address: it must be the authority's own, not a page or proxy in front of it";
     Failure::new(Code::Unreachable, message, hint)
@@ -119,8 +135,7 @@ fn no_such_path(address: &str, path: &str) -> Failure {
     )
 }
 
-/// What to type after a refusal, by what its text mentions; the texts are the same in place and over HTTP. The first that fits
-/// counts.
+/// What to type after a refusal, by what its text mentions. The first that fits counts.
 const HINTS: [(&str, &str); 10] = [
     ("not found", "`countersign machine list` shows the machines"),
     (

@@ -1,15 +1,14 @@
 //! `scope`: who may call whom; `why`: whether one may call another, and if not, why not.
 
 use clap::{Args, Subcommand};
+use countersign_client::{ListTokens, requests};
 use countersign_protocol::body::{M2mTokenList, MachineScope, MachineScopeTag};
 use countersign_protocol::ids::MachineId;
 use serde_json::json;
 
-use super::bodies::List;
 use super::machines::{all, resolve};
 use super::output;
 use super::selection::TargetArgs;
-use super::target::{ListedFormat, TokenPage};
 use crate::exit::{Code, Failure};
 
 #[derive(Args, Debug)]
@@ -49,14 +48,13 @@ enum ScopeCommand {
 pub(crate) async fn run(args: ScopeArgs) -> Result<(), Failure> {
     let json = args.target.json;
     let target = args.target.open().await?;
-    let target = &*target;
     match args.command {
         ScopeCommand::List { machine } => {
             let only = match machine {
-                Some(machine) => Some(resolve(target, &machine).await?),
+                Some(machine) => Some(resolve(&target, &machine).await?),
                 None => None,
             };
-            let machines = all(target, None).await?;
+            let machines = all(&target, None).await?;
             if let Some(only) =
                 only.filter(|only| machines.iter().all(|machine| machine.id != *only))
             {
@@ -82,15 +80,15 @@ pub(crate) async fn run(args: ScopeArgs) -> Result<(), Failure> {
                 }
             }
             if json {
-                output::print_json(&List::from(scopes))?;
+                output::print_json(&json!({ "data": scopes, "total_count": scopes.len() }))?;
             } else {
                 let empty = "No scopes: nobody may call anybody. `countersign scope add FROM TO` makes one.";
                 output::print_table(["FROM", "", "MAY CALL", ""], &rows, empty)?;
             }
         }
         ScopeCommand::Add { from, to } => {
-            let (from, to) = (resolve(target, &from).await?, resolve(target, &to).await?);
-            let scope = target.create_scope(from, to).await?;
+            let (from, to) = (resolve(&target, &from).await?, resolve(&target, &to).await?);
+            let scope = target.manage(requests::create_scope(from, to)).await?;
             let text = format!("{from} may call {to}, with tokens that are issued from now on.");
             if json {
                 output::print_json(&scope)?
@@ -99,8 +97,8 @@ pub(crate) async fn run(args: ScopeArgs) -> Result<(), Failure> {
             }
         }
         ScopeCommand::Remove { from, to } => {
-            let (from, to) = (resolve(target, &from).await?, resolve(target, &to).await?);
-            let scope = target.delete_scope(from, to).await?;
+            let (from, to) = (resolve(&target, &from).await?, resolve(&target, &to).await?);
+            let scope = target.manage(requests::delete_scope(from, to)).await?;
             let text = format!(
                 "{from} gets no more tokens for {to}. Those that it holds stay as they are: `countersign token revoke` ends them."
             );
@@ -146,22 +144,15 @@ pub(crate) struct WhyArgs {
 pub(crate) async fn why(args: WhyArgs) -> Result<(), Failure> {
     let json = args.target.json;
     let target = args.target.open().await?;
-    let target = &*target;
-    let caller = target.machine(resolve(target, &args.caller).await?).await?;
-    let receiver = target
-        .machine(resolve(target, &args.receiver).await?)
-        .await?;
-    let page = TokenPage {
-        revoked: false,
-        expired: false,
-        format: ListedFormat::All,
-        limit: 100,
-        offset: 0,
-    };
+    let caller = resolve(&target, &args.caller).await?;
+    let caller = target.manage(requests::machine(caller)).await?;
+    let receiver = resolve(&target, &args.receiver).await?;
+    let receiver = target.manage(requests::machine(receiver)).await?;
+    let live = ListTokens::of(caller.id).all_formats();
     let M2mTokenList {
         m2m_tokens: newest,
         total_count: live,
-    } = target.tokens(caller.id, &page).await?;
+    } = target.ask(requests::list_tokens(&live, 100, 0)).await?;
     let fitting = newest
         .iter()
         .filter(|token| token.scopes.contains(&receiver.id))

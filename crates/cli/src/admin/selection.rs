@@ -6,10 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use countersign_protocol::secret::Secret;
 
-use super::local::Local;
+use super::connection::{Connection, DoorConnection, Network};
 use super::output;
-use super::remote::Remote;
-use super::target::Target;
 use crate::exit::{Code, Failure};
 use crate::folder::refuse_loose_mode;
 use crate::settings::variable;
@@ -43,11 +41,11 @@ pub(crate) struct TargetArgs {
     #[arg(long, global = true, conflicts_with = "data")]
     insecure_http: bool,
 
-    /// Acts on this data folder in place, without a server [env: COUNTERSIGN_DATA]
+    /// Acts on this data folder as its operator, without a key, whether or not a server has it open [env: COUNTERSIGN_DATA]
     #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
 
-    /// The file with the master key of the data folder [env: COUNTERSIGN_MASTER_KEY_FILE]
+    /// The file with the master key of the data folder, where no server has it open [env: COUNTERSIGN_MASTER_KEY_FILE]
     #[arg(long, global = true, value_name = "FILE")]
     master_key_file: Option<PathBuf>,
 
@@ -55,7 +53,7 @@ pub(crate) struct TargetArgs {
     #[arg(long, global = true, value_name = "INSTANCE")]
     instance: Option<String>,
 
-    /// The issuer of JWTs that are made in place, as `serve` has it [env: COUNTERSIGN_PUBLIC_URL]
+    /// The issuer of JWTs, as `serve` has it [env: COUNTERSIGN_PUBLIC_URL]. A server that has the data folder open uses its own
     #[arg(long, global = true, value_name = "URL")]
     public_url: Option<String>,
 
@@ -66,9 +64,9 @@ pub(crate) struct TargetArgs {
 
 impl TargetArgs {
     /// Finds the authority. Flags override the environment. In the environment, an address overrides a data folder.
-    pub(crate) async fn open(&self) -> Result<Box<dyn Target>, Failure> {
+    pub(crate) async fn open(&self) -> Result<Connection, Failure> {
         if self.data.is_some() {
-            return Ok(Box::new(self.local().await?));
+            return Ok(Connection::Door(self.door().await?));
         }
         // The address and the keys come from one source, so that a file cannot send a key from the environment to
         // another address.
@@ -78,19 +76,19 @@ impl TargetArgs {
         };
         let is_address = |source: &Source| source.url().is_some();
         if self.url.is_some() || is_address(&source) {
-            return self.remote(&source);
+            return self.network(&source);
         }
         if variable("COUNTERSIGN_DATA").is_some() && self.env_file.is_none() {
-            return Ok(Box::new(self.local().await?));
+            return Ok(Connection::Door(self.door().await?));
         }
         let dev = Path::new(DEV_ENV_FILE);
         if self.env_file.is_none() && dev.exists() {
             self.refuse_key_without_address()?;
             let source = Source::read(dev)?;
             if let Some(url) = source.url() {
-                let remote = self.remote(&source)?;
+                let network = self.network(&source)?;
                 output::note(&format!("Using {url} and the key in {DEV_ENV_FILE}."));
-                return Ok(remote);
+                return Ok(network);
             }
         }
         Err(Failure::new(
@@ -122,8 +120,8 @@ impl TargetArgs {
         ))
     }
 
-    /// Opens the data folder, for commands that work only there.
-    pub(crate) async fn local(&self) -> Result<Local, Failure> {
+    /// Goes to the operator's door of the data folder, for commands that work only there.
+    pub(crate) async fn door(&self) -> Result<DoorConnection, Failure> {
         let Some(folder) = self
             .data
             .clone()
@@ -132,7 +130,7 @@ impl TargetArgs {
             return Err(Failure::new(
                 Code::Settings,
                 "this needs the data folder, because an instance key is not enough for it",
-                "give --data DIR on the machine of the authority, while the server is stopped",
+                "give --data DIR on the machine of the authority",
             ));
         };
         let master_key_file = self
@@ -143,16 +141,16 @@ impl TargetArgs {
             .public_url
             .clone()
             .or_else(|| variable("COUNTERSIGN_PUBLIC_URL"));
-        Local::open(
+        DoorConnection::open(
             &folder,
             master_key_file.as_deref(),
             self.instance.as_deref(),
-            public_url,
+            public_url.as_deref(),
         )
         .await
     }
 
-    fn remote(&self, source: &Source) -> Result<Box<dyn Target>, Failure> {
+    fn network(&self, source: &Source) -> Result<Connection, Failure> {
         let local_only = [
             ("--master-key-file", self.master_key_file.is_some()),
             ("--instance", self.instance.is_some()),
@@ -177,7 +175,7 @@ impl TargetArgs {
         };
         let instance_key = key(&self.secret_key_file, "CLERK_SECRET_KEY")?;
         let machine_key = key(&self.machine_key_file, "CLERK_MACHINE_SECRET_KEY")?;
-        Ok(Box::new(Remote::new(
+        Ok(Connection::Network(Network::new(
             &url,
             instance_key,
             machine_key,

@@ -4,21 +4,37 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use countersign_client::{ListTokens, NewToken, TokenFormat, requests};
 use countersign_protocol::body::{M2mToken, M2mTokenList};
 use countersign_protocol::claims::Claims;
 use countersign_protocol::ids::TokenId;
 use countersign_protocol::secret::Secret;
 use serde_json::value::RawValue;
 
+use super::connection::Connection;
 use super::machines::{Part, resolve};
 use super::output::{self, SecretOutput};
 use super::selection::{TargetArgs, read_secret};
-use super::target::{ListedFormat, NewFormat, NewToken, Target, TokenPage};
 use crate::exit::{Code, Failure};
 use crate::settings::variable;
 
 /// The largest page that the API gives.
-const PAGE: u32 = 100;
+const PAGE: i64 = 100;
+
+/// Which formats of tokens to list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum ListedFormat {
+    Opaque,
+    Jwt,
+    All,
+}
+
+/// What a new token's string is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum NewFormat {
+    Opaque,
+    Jwt,
+}
 
 #[derive(Args, Debug)]
 pub(crate) struct TokenArgs {
@@ -109,7 +125,6 @@ enum TokenCommand {
 pub(crate) async fn run(args: TokenArgs) -> Result<(), Failure> {
     let json = args.target.json;
     let target = args.target.open().await?;
-    let target = &*target;
     match args.command {
         TokenCommand::Create {
             machine,
@@ -120,23 +135,28 @@ pub(crate) async fn run(args: TokenArgs) -> Result<(), Failure> {
             min_remaining,
             output,
         } => {
-            let claims = claims.as_deref().map(parse_claims).transpose()?.flatten();
+            let mut new = NewToken::new();
+            if let Some(claims) = claims {
+                new = new.claims_text(parse_claims(&claims)?);
+            }
+            if let Some(ttl) = ttl {
+                new = new.lifetime(output::seconds(ttl));
+            }
+            if let Some(min_remaining) = min_remaining {
+                new = new.reuse(output::seconds(min_remaining));
+            }
+            if format == NewFormat::Jwt {
+                new = new.format(TokenFormat::Jwt);
+            }
             let machine = match machine.or(machine_flag) {
-                Some(machine) => Some(resolve(target, &machine).await?),
+                Some(machine) => Some(resolve(&target, &machine).await?),
                 None => None,
             };
+            if format == NewFormat::Jwt && machine.is_some() {
+                refuse_unknown_issuer(&target).await?;
+            }
             let prepared = output.prepare()?;
-            let mut token = target
-                .issue(
-                    machine,
-                    &NewToken {
-                        format,
-                        ttl,
-                        claims,
-                        min_remaining,
-                    },
-                )
-                .await?;
+            let mut token = target.act_as(machine, requests::create_token(&new)).await?;
             let secret = token
                 .token
                 .take()
@@ -171,7 +191,7 @@ pub(crate) async fn run(args: TokenArgs) -> Result<(), Failure> {
             part,
         } => {
             let subject = match machine {
-                Some(machine) => Some(resolve(target, &machine).await?),
+                Some(machine) => Some(resolve(&target, &machine).await?),
                 None => target.own_machine().await?,
             };
             let subject = subject.ok_or_else(|| {
@@ -181,14 +201,19 @@ pub(crate) async fn run(args: TokenArgs) -> Result<(), Failure> {
                     "name it by id or name: countersign token list MACHINE",
                 )
             })?;
-            let page = TokenPage {
-                revoked,
-                expired,
-                format,
-                limit: PAGE,
-                offset: part.offset,
+            let mut wanted = ListTokens::of(subject);
+            if revoked {
+                wanted = wanted.with_revoked();
+            }
+            if expired {
+                wanted = wanted.with_expired();
+            }
+            wanted = match format {
+                ListedFormat::Opaque => wanted,
+                ListedFormat::Jwt => wanted.jwts(),
+                ListedFormat::All => wanted.all_formats(),
             };
-            let list = list(target, subject, page, part.wanted()).await?;
+            let list = list(&target, &wanted, &part).await?;
             if json {
                 output::print_json(&list)?;
             } else {
@@ -203,10 +228,11 @@ pub(crate) async fn run(args: TokenArgs) -> Result<(), Failure> {
         } => {
             let token = read_token(token_file.as_deref(), token_env.as_deref())?;
             let machine = match machine {
-                Some(machine) => Some(resolve(target, &machine).await?),
+                Some(machine) => Some(resolve(&target, &machine).await?),
                 None => None,
             };
-            let verified = target.verify(machine, &token).await?;
+            let verify = requests::verify_token(token.expose());
+            let verified = target.ask_as(machine, verify).await?;
             if json {
                 output::print_json(&verified)?
             } else {
@@ -220,7 +246,9 @@ pub(crate) async fn run(args: TokenArgs) -> Result<(), Failure> {
                 Failure::new(Code::Usage, "that is no token's id: one is mt_ and 32 lower-case hexadecimal digits", hint)
             })?;
             output::confirm(yes, &format!("Revoke {id} for good?"))?;
-            let revoked = target.revoke_token(id, reason.as_deref()).await?;
+            let revoked = target
+                .ask(requests::revoke_token(id, reason.as_deref()))
+                .await?;
             if json {
                 output::print_json(&revoked)?
             } else {
@@ -231,21 +259,23 @@ pub(crate) async fn run(args: TokenArgs) -> Result<(), Failure> {
     target.finish().await
 }
 
+/// As many tokens as are wanted, page by page.
 async fn list(
-    target: &dyn Target,
-    subject: countersign_protocol::ids::MachineId,
-    mut page: TokenPage,
-    wanted: usize,
+    target: &Connection,
+    list: &ListTokens,
+    part: &Part,
 ) -> Result<M2mTokenList, Failure> {
+    let (wanted, mut offset) = (part.wanted(), part.offset);
     let mut m2m_tokens: Vec<M2mToken> = Vec::new();
     loop {
-        let missing = u32::try_from(wanted.saturating_sub(m2m_tokens.len())).unwrap_or(u32::MAX);
-        page.limit = missing.clamp(1, PAGE);
-        let next = target.tokens(subject, &page).await?;
-        page.offset = page
-            .offset
-            .saturating_add(u64::try_from(next.m2m_tokens.len()).unwrap_or_default());
-        let is_last = next.m2m_tokens.len() < usize::try_from(page.limit).unwrap_or(usize::MAX);
+        let missing = i64::try_from(wanted.saturating_sub(m2m_tokens.len())).unwrap_or(i64::MAX);
+        let limit = missing.clamp(1, PAGE);
+        let next = target
+            .ask(requests::list_tokens(list, limit, offset))
+            .await?;
+        let count = next.m2m_tokens.len();
+        offset = offset.saturating_add(u64::try_from(count).unwrap_or_default());
+        let is_last = i64::try_from(count).is_ok_and(|count| count < limit);
         m2m_tokens.extend(next.m2m_tokens);
         if is_last || m2m_tokens.len() >= wanted {
             return Ok(M2mTokenList {
@@ -256,7 +286,22 @@ async fn list(
     }
 }
 
-fn parse_claims(text: &str) -> Result<Option<Claims>, Failure> {
+/// Refuses to make a JWT whose issuer would be a guess.
+async fn refuse_unknown_issuer(target: &Connection) -> Result<(), Failure> {
+    let Connection::Door(_) = target else {
+        return Ok(());
+    };
+    if target.knows_issuer(&target.manage(requests::instance()).await?) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Code::Settings,
+        "a JWT names its issuer, and the data folder does not know it",
+        "give --public-url as `serve` has it, or set it for good: countersign instance set issuer=https://auth.example.com",
+    ))
+}
+
+fn parse_claims(text: &str) -> Result<Box<RawValue>, Failure> {
     let wrong = |error: String| {
         Failure::new(
             Code::Usage,
@@ -265,7 +310,8 @@ fn parse_claims(text: &str) -> Result<Option<Claims>, Failure> {
         )
     };
     let value: &RawValue = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
-    Claims::new(value).map_err(|error| wrong(error.to_string()))
+    Claims::new(value).map_err(|error| wrong(error.to_string()))?;
+    Ok(value.to_owned())
 }
 
 fn read_token(file: Option<&Path>, name: Option<&str>) -> Result<Secret, Failure> {

@@ -86,17 +86,17 @@ fn a_missing_and_an_empty_folder_end_with_3() {
 fn a_folder_that_is_open_elsewhere_ends_with_4() {
     let (place, _) = Place::with_authority();
     let server = place.start(&["serve", "--data", "data"]);
-    assert_snapshot!(place.run(&["machine", "list", "--data", "data"]).refusal(), @r#"
+    let serve = ["serve", "--data", "data", "--listen", "127.0.0.1:0"];
+    assert_snapshot!(place.run(&serve).refusal(), @r#"
     4
     error: data is in use by another process
     hint: stop the other process, or talk to it with `--url` and CLERK_SECRET_KEY
     "#);
-    assert_eq!(
-        place
-            .run(&["serve", "--data", "data", "--listen", "127.0.0.1:0"])
-            .code,
-        4
-    );
+    for command in ["init", "dev"] {
+        assert_eq!(place.run(&[command, "--data", "data"]).code, 4);
+    }
+    // A command uses the server's door.
+    assert_eq!(place.run(&["machine", "list", "--data", "data"]).code, 0);
     assert_eq!(server.stop().code, 0);
 }
 

@@ -7,6 +7,7 @@
 #![expect(clippy::indexing_slicing, reason = "a test may panic")]
 
 mod administration;
+mod door;
 mod endings;
 mod secrets;
 mod serving;

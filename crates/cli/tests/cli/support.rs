@@ -112,6 +112,11 @@ impl Place {
         }
     }
 
+    /// Starts a command and goes on at once.
+    pub(crate) fn spawn(&self, arguments: &[&str]) -> Child {
+        self.command(arguments).spawn().expect("starts")
+    }
+
     /// Starts `dev` or `serve` on a free port.
     pub(crate) fn start(&self, arguments: &[&str]) -> Server {
         let mut child = self
@@ -149,12 +154,13 @@ impl Place {
     }
 }
 
-/// All files of a folder with their content, without SQLite's index of its log, which every process makes anew.
+/// All files of a folder with their content, without SQLite's index of its log and without sockets, which every process makes
+/// anew.
 pub(crate) fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<_> = std::fs::read_dir(folder)
         .expect("a folder")
         .map(|entry| entry.expect("an entry").path())
-        .filter(|path| !path.to_string_lossy().ends_with("-shm"))
+        .filter(|path| path.is_file() && !path.to_string_lossy().ends_with("-shm"))
         .map(|path| {
             (
                 path.file_name()

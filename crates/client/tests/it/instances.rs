@@ -142,6 +142,8 @@ async fn the_change_log_is_read_in_order() {
     );
     assert_eq!(world.admin.list_changes(1).await.unwrap(), changes[1..]);
     assert!(world.admin.list_changes(2).await.unwrap().is_empty());
+    let report = world.admin.verify_changes().await.unwrap();
+    assert_eq!((report.verified, report.first_broken), (2, None));
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@
 
 mod administration;
 mod clerk;
+mod door;
 mod faults;
 mod instances;
 mod senders;

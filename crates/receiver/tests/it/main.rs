@@ -7,5 +7,6 @@
 
 mod authority;
 mod faults;
+#[expect(dead_code, reason = "nobody is the operator here")]
 #[path = "../../../client/tests/it/support/mod.rs"]
 mod support;

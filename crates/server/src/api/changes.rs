@@ -1,6 +1,6 @@
 //! `/countersign/changes`: the change log, for people who audit and programs that follow. Our extension.
 
-use countersign_protocol::body::ChangeList;
+use countersign_protocol::body::{ChangeList, ChangeLogReport, ChangeLogReportTag};
 
 use crate::call::Call;
 use crate::fields::Query;
@@ -17,4 +17,23 @@ pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
         .await
         .map_err(|error| call.refused(error))?;
     ok(&ChangeList { data: changes })
+}
+
+/// `GET /countersign/changes/verify`: whether the records with a sequence number above `after` are intact, for a part of the
+/// log that can be checked in a bounded time.
+pub(crate) async fn verify(call: &Call<'_>) -> Result<Answer, ApiError> {
+    let mut query = Query::parse(call.query, Habit::Parameters)?;
+    let after = query.integer("after")?;
+    let report = call
+        .app
+        .authority
+        .verify_audit(call.actor()?, after)
+        .await
+        .map_err(|error| call.refused(error))?;
+    ok(&ChangeLogReport {
+        complete: report.is_complete,
+        first_broken: report.first_broken,
+        object: ChangeLogReportTag::Tag,
+        verified: report.verified,
+    })
 }

@@ -5,5 +5,6 @@ pub(crate) mod docs;
 pub(crate) mod instances;
 pub(crate) mod jwks;
 pub(crate) mod machines;
+pub(crate) mod operator;
 pub(crate) mod state;
 pub(crate) mod tokens;

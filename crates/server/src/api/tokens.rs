@@ -42,7 +42,7 @@ pub(crate) async fn verify(call: &Call<'_>) -> Result<Answer, ApiError> {
     Ok(written(200, verified.to_json()))
 }
 
-fn token_to_verify(body: &[u8]) -> Result<Cow<'_, str>, ApiError> {
+pub(super) fn token_to_verify(body: &[u8]) -> Result<Cow<'_, str>, ApiError> {
     let mut body = Body::parse(body, HABIT, Presence::Required)?;
     // Older SDKs send `secret`; where both are given, `token` wins.
     let secret = body.text("secret")?;

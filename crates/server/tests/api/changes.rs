@@ -109,3 +109,30 @@ fn each_record_has_the_ids_and_values_that_a_reader_needs() {
     machine.deleted {"machine_id":"<sender>","name":"renamed"}
     "#);
 }
+
+#[test]
+fn the_log_is_checked_from_a_place_on() {
+    let api = Api::start();
+    api.pair();
+    let path = "/countersign/changes/verify";
+    assert_snapshot!(api.get(&format!("/v1{path}"), &api.sk), @r#"
+    200
+    cache-control: no-store
+    content-type: application/json
+
+    {"complete":true,"first_broken":null,"object":"change_log_report","verified":3}
+    "#);
+    assert_snapshot!(api.queries(path, &api.sk, &["after=1", "after=4", "after=-1", "after=x", "after=1&after=2"]), @r#"
+    after=1 → 200 {"complete":true,"first_broken":null,"object":"change_log_report","verified":3}
+    after=4 → 422 form_param_value_invalid: after must be the number of a record of the change log. {"param_name":"after"}
+    after=-1 → 422 form_param_value_invalid: after must be at least 0. {"param_name":"after"}
+    after=x → 422 form_param_type_invalid: `after` must be an integer. {"param_name":"after"}
+    after=1&after=2 → 422 form_param_duplicate: after must be included once. {"param_name":"after"}
+    "#);
+    let machine = api.machine("other", &[]);
+    assert_eq!(api.get(path, &machine.ak).status, 401);
+    assert_eq!(api.get(path, "garbage").status, 401);
+    // Each instance checks its own log.
+    let second = api.second_instance();
+    assert_eq!(api.get(path, &second).value()["verified"], 1);
+}

@@ -1,7 +1,10 @@
 //! A real authority, the issuer and the API in this process. The authority's clock can be set.
 
 #[path = "../../../../crates/client/tests/it/support/world.rs"]
-#[expect(dead_code, reason = "others have no clock of their own")]
+#[expect(
+    dead_code,
+    reason = "others have no clock of their own, and one is the operator"
+)]
 mod authority;
 #[path = "../../../../crates/client/tests/it/support/program.rs"]
 pub(crate) mod program;

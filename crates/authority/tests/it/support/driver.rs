@@ -771,7 +771,12 @@ impl Driver {
         self.world().store.rest(true);
         for instance in 0..2 {
             let owner = self.owner(instance).await.unwrap();
-            let report = self.world().authority.verify_audit(&owner).await.unwrap();
+            let report = self
+                .world()
+                .authority
+                .verify_audit(&owner, None)
+                .await
+                .unwrap();
             assert_eq!(report.first_broken, None);
         }
         self.world().store.rest(false);

@@ -1,12 +1,13 @@
 //! A real authority in this process. The examples' tests have it, too.
 
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
 use countersign_authority::{
     Authority, AuthorityOptions, Clock, MasterKey, SystemClock, SystemRandom,
 };
 use countersign_client::{Client, CreatedMachine, MachineId, NewMachine};
-use countersign_server::{Server, ServerOptions};
+use countersign_server::{Door, Server, ServerOptions};
 use countersign_store::{StoreChoice, StoreOptions};
 use tempfile::TempDir;
 
@@ -15,7 +16,10 @@ pub(crate) struct World {
     pub(crate) url: String,
     /// With the instance key.
     pub(crate) admin: Client,
+    /// As the operator.
+    pub(crate) operator: Client,
     _server: Server,
+    _door: Door,
     _folder: TempDir,
 }
 
@@ -51,12 +55,18 @@ impl World {
             trusted_proxies: Vec::new(),
             mounts: Vec::new(),
         };
-        let server = Server::start(Arc::clone(&authority), random, &options).unwrap();
+        let server = Server::start(Arc::clone(&authority), Arc::clone(&random) as _, &options);
+        let server = server.unwrap();
+        let path = folder.path().join("operator.sock");
+        let socket = UnixListener::bind(&path).unwrap();
+        let door = Door::open(socket, authority, operator, random).unwrap();
         let url = format!("http://{}", server.address());
         Self {
             admin: Client::new(&url, created.key.expose()).unwrap(),
             url,
+            operator: Client::at_door(&path).build().unwrap(),
             _server: server,
+            _door: door,
             _folder: folder,
         }
     }

@@ -1,6 +1,6 @@
 //! Who am I, and the caller's instance: settings, keys, change log. All extensions.
 
-use countersign_protocol::body::ChangeList;
+use countersign_protocol::body::{ChangeList, ChangeLogReport};
 use countersign_protocol::error::ErrorCode;
 use countersign_protocol::ids::KeyId;
 use countersign_protocol::instance::{
@@ -124,6 +124,29 @@ pub(crate) fn list_changes() -> Description {
     .refuses([
         Refusal::saying(ErrorCode::FormParamTypeInvalid, "`after` must be an integer.").about(after),
         Refusal::saying(ErrorCode::FormParamValueInvalid, "after must be at least 0.").about(after),
+        Refusal::saying(ErrorCode::FormParamValueTooLarge, "after must be at most 9007199254740991.").about(after),
+        Refusal::saying(ErrorCode::FormParamDuplicate, "after must be included once.").about(after),
+    ])
+}
+
+pub(crate) fn verify_changes() -> Description {
+    let after = "after";
+    Description::new(
+        "verifyChanges",
+        INSTANCE,
+        "Check the change log",
+        "Checks that no record of the change log is missing, altered or forged. One request checks at most 20,000 records. If \
+         `complete` is false, ask again with `after` set to `verified`.",
+    )
+    .query(
+        after,
+        "The last sequence number that was verified; the check begins behind it.",
+        whole_number(),
+    )
+    .answers::<ChangeLogReport>("The result.", "{}")
+    .refuses([
+        Refusal::saying(ErrorCode::FormParamTypeInvalid, "`after` must be an integer.").about(after),
+        Refusal::saying(ErrorCode::FormParamValueInvalid, "after must be the number of a record of the change log.").about(after),
         Refusal::saying(ErrorCode::FormParamValueTooLarge, "after must be at most 9007199254740991.").about(after),
         Refusal::saying(ErrorCode::FormParamDuplicate, "after must be included once.").about(after),
     ])
