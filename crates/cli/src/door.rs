@@ -1,13 +1,13 @@
 //! The sockets of a data folder: where the operator's door is, how it is opened, and how another process finds it.
 //!
-//! Only a process that holds the folder's lock makes a socket there, so it may replace what a crash left. A server's
-//! door has the name that every command looks for. A command that opened a closed folder itself uses a socket of
-//! another name: its settings, such as the public URL, are its own, so other commands wait for its end.
+//! Only a process that holds the folder's lock creates a socket there, so it may replace a socket that a crash left
+//! behind. A server's door has the name that every command looks for. A command that opened a closed folder itself uses
+//! another name: settings such as the public URL belong to that command, so other commands wait until it ends.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,23 +15,27 @@ use std::sync::Arc;
 use countersign_authority::{Authority, Operator, SystemRandom};
 use countersign_protocol::door::SOCKET;
 use countersign_server::Door;
+use rustix::fs::Mode;
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::exit::{Code, Failure};
 
 /// The socket of a command that opened the folder itself.
 pub(crate) const COMMAND_SOCKET: &str = "command.sock";
-/// Longest path of a socket, in bytes. Linux allows 107, others a few less.
+/// Maximum length of a socket's path, in bytes. Linux allows 107, other systems slightly less.
 const MAX_PATH: usize = 100;
+/// Maximum number of connections that wait to be accepted.
+const BACKLOG: i32 = 128;
 
-/// Returns whether a file in a data folder is a socket of ours.
+/// Returns whether a file in a data folder has the name of one of these sockets.
 pub(crate) fn is_socket(name: &str) -> bool {
     [SOCKET, COMMAND_SOCKET].contains(&name)
 }
 
-/// The path of a socket, short enough for the operating system.
+/// A path of a socket that is short enough for the operating system.
 pub(crate) struct SocketPath {
     path: PathBuf,
-    /// The folder that a path below `/proc/self/fd` leads through.
+    /// Keeps the descriptor open that a path below `/proc/self/fd` names.
     _folder: Option<File>,
 }
 
@@ -57,39 +61,54 @@ impl SocketPath {
     }
 }
 
-/// Finds the door of the server that has the folder open. `None` if there is no such server.
+/// Finds the door of the server that has the folder open. Returns `None` if there is no such server.
 pub(crate) fn find(folder: &Path) -> Result<Option<SocketPath>, Failure> {
-    // A folder that cannot be read is refused in better words when it is opened.
+    // A folder that cannot be read is refused with a better message when it is opened.
     let Ok(socket) = SocketPath::new(folder, SOCKET) else {
         return Ok(None);
     };
+    // A symbolic link is not followed: a server replaces it, so it would lead to another process.
+    let found = fs::symlink_metadata(socket.as_path()).ok();
+    let Some(found) = found.filter(|found| found.file_type().is_socket()) else {
+        return Ok(None);
+    };
+    let shown = folder.join(SOCKET);
+    // Whoever can only write to the folder must not receive what the operator sends.
+    let owner = fs::metadata(folder).map(|folder| folder.uid());
+    let own = rustix::process::geteuid().as_raw();
+    if ![Some(0), Some(own), owner.ok()].contains(&Some(found.uid())) {
+        return Err(Failure::new(
+            Code::Unreadable,
+            format!(
+                "{} belongs to uid {}, who owns neither the data folder nor this command",
+                shown.display(),
+                found.uid()
+            ),
+            "run this command as the user that runs the authority; if no server is running, delete the file",
+        ));
+    }
     match UnixStream::connect(socket.as_path()) {
         Ok(_) => Ok(Some(socket)),
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            if fs::symlink_metadata(socket.as_path()).is_err() {
-                return Ok(None);
-            }
-            Err(Failure::new(
-                Code::Unreadable,
-                format!(
-                    "{} can be used only by the user that runs the authority, and by root",
-                    folder.join(SOCKET).display()
-                ),
-                "run this command as that user, or talk to the authority with `--url` and CLERK_SECRET_KEY",
-            ))
-        }
-        // Nobody listens: there is no socket, or a crash left it.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(Failure::new(
+            Code::Unreadable,
+            format!(
+                "only the user that runs the authority, and root, can use {}",
+                shown.display()
+            ),
+            "run this command as that user, or use `--url` and CLERK_SECRET_KEY",
+        )),
+        // Nothing listens there: a crash left the socket behind.
         Err(_) => Ok(None),
     }
 }
 
-/// An open door, whose name goes when it is dropped.
+/// An open door. Its socket file is deleted when this is dropped.
 pub(crate) struct OpenDoor {
     name: SocketName,
     door: Door,
 }
 
-/// The name of a socket.
+/// A socket file, deleted when this is dropped.
 struct SocketName(SocketPath);
 
 impl Drop for SocketName {
@@ -99,7 +118,7 @@ impl Drop for SocketName {
 }
 
 impl OpenDoor {
-    /// Opens a door with this name. The caller holds the folder's lock, as long as it has the authority.
+    /// Opens a door with this name. The caller must hold the folder's lock, as it does while the authority is open.
     pub(crate) fn open(
         folder: &Path,
         name: &str,
@@ -116,10 +135,10 @@ impl OpenDoor {
             Failure::new(
                 Code::Failed,
                 format!(
-                    "the socket {} cannot be opened: {error}",
+                    "cannot open the socket {}: {error}",
                     folder.join(name).display()
                 ),
-                "the data folder must be on a file system that allows sockets",
+                "put the data folder on a file system that supports Unix sockets",
             )
         })
     }
@@ -129,23 +148,31 @@ impl OpenDoor {
         self.name.0.as_path()
     }
 
-    /// Lets nobody in any more, answers what was asked, and closes the door.
+    /// Accepts no more connections, answers the requests that were received, and closes the door.
     pub(crate) fn close(self) {
         drop(self.name);
         self.door.close();
     }
 }
 
-/// Makes a socket that only its owner can use. It replaces what is there. The process's umask lets nobody else in before the
-/// mode is set.
+/// Creates a socket that only its owner can use, and replaces what is there under that name. On Linux, the file gets the
+/// mode that the socket has when it is bound, so the file is never open to others, and no mode is set by a path that
+/// somebody could redirect.
 fn bind(folder: &Path, name: &str) -> io::Result<(SocketName, UnixListener)> {
     let path = SocketPath::new(folder, name)?;
     match fs::remove_file(path.as_path()) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let socket = UnixListener::bind(path.as_path())?;
+    let socket = net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    net::bind(&socket, &SocketAddrUnix::new(path.as_path())?)?;
     let name = SocketName(path);
-    fs::set_permissions(name.0.as_path(), fs::Permissions::from_mode(0o600))?;
-    Ok((name, socket))
+    net::listen(&socket, BACKLOG)?;
+    Ok((name, UnixListener::from(socket)))
 }

@@ -25,6 +25,7 @@ use crate::connection::{Phase, Watch};
 use crate::metrics::Stopwatch;
 use crate::mount::Mount;
 use crate::operation::Row;
+use crate::operator;
 use crate::pace::Pace;
 use crate::reply::{ApiError, Habit};
 use crate::route::{Found, find};
@@ -210,6 +211,9 @@ impl App {
             address: self.address_of(peer, &head.headers),
             actor: None,
         };
+        if self.operator.is_some() {
+            operator::refuse_credential(&head.headers)?;
+        }
         match row.accepts {
             // The handler decides about credential and body in one, which costs one look-up less.
             Some(_) if row.checks_credential && is_whole => {}

@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::task::{Context, Poll, ready};
 use std::thread::JoinHandle;
 
@@ -29,7 +29,6 @@ use crate::{MAX_LARGE_KIB, MAX_LISTED_MACHINES, docs};
 pub struct Door {
     stop: watch::Sender<bool>,
     thread: JoinHandle<()>,
-    connections: Arc<AtomicUsize>,
 }
 
 impl std::fmt::Debug for Door {
@@ -51,7 +50,6 @@ impl Door {
     ) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let (stop, stopping) = watch::channel(false);
-        let connections = Arc::new(AtomicUsize::new(0));
         let app = App {
             authority,
             metrics: Arc::new(Metrics::new()),
@@ -72,7 +70,7 @@ impl Door {
         let listener = Arc::new(Listener {
             app: Arc::new(app),
             tls: None,
-            connections: Arc::clone(&connections),
+            connections: Arc::new(AtomicUsize::new(0)),
             stop: stopping,
         });
         let runtime = runtime::Builder::new_current_thread()
@@ -89,17 +87,7 @@ impl Door {
         let thread = std::thread::Builder::new()
             .name("door".to_owned())
             .spawn(serve)?;
-        Ok(Self {
-            stop,
-            thread,
-            connections,
-        })
-    }
-
-    /// Returns the number of open connections.
-    #[must_use]
-    pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
+        Ok(Self { stop, thread })
     }
 
     /// Takes no new connection, answers what was asked, and ends. Blocks for that time, at most about 12 s.

@@ -5,10 +5,23 @@ use countersign_protocol::door::{INSTANCE_HEADER, MACHINE_HEADER};
 use countersign_protocol::error::ErrorCode;
 use countersign_protocol::ids::{InstanceId, MachineId};
 use http::HeaderMap;
+use http::header::AUTHORIZATION;
 
 use crate::reply::{ApiError, Habit};
 
-/// What a request names.
+/// Refuses a request that presents a credential. It would be ignored, so its sender is mistaken about who acts: for
+/// instance, a proxy sends requests from the network here.
+pub(crate) fn refuse_credential(headers: &HeaderMap) -> Result<(), ApiError> {
+    if !headers.contains_key(AUTHORIZATION) {
+        return Ok(());
+    }
+    Err(ApiError::saying(
+        ErrorCode::BadRequest,
+        "The operator's door takes no credential: leave out the Authorization header, or use the authority's URL",
+    ))
+}
+
+/// The instance and the machine that a request names.
 pub(crate) struct Named {
     instance: Option<InstanceId>,
     machine: Option<MachineId>,

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::connection::Connection;
 use super::output;
+use super::refusal::foreign;
 use super::selection::TargetArgs;
 use crate::exit::{Code, Failure};
 
@@ -87,14 +88,18 @@ pub(crate) async fn run(args: AuditArgs) -> Result<(), Failure> {
     target.finish().await
 }
 
-/// Checks the whole log, part by part.
+/// Checks the whole log, one part per request.
 async fn verify(target: &Connection) -> Result<ChangeLogReport, Failure> {
     let mut after = 0;
     loop {
         let report = target.manage(requests::verify_changes(after)).await?;
-        // A part without records would be asked for again and again.
-        if report.complete || report.verified <= after {
+        if report.complete {
             return Ok(report);
+        }
+        if report.verified <= after {
+            return Err(foreign(format!(
+                "the authority did not finish its check of the change log, which stopped at entry {after}"
+            )));
         }
         after = report.verified;
     }

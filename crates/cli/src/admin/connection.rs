@@ -11,6 +11,7 @@ use countersign_client::{Client, ClientBuilder, InstanceId, MachineId};
 use countersign_protocol::instance::{Instance, WhoAmI};
 use countersign_protocol::secret::Secret;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use super::output;
 use super::refusal::failure;
@@ -26,8 +27,11 @@ const ANSWER: Duration = Duration::from_secs(30);
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// The index of tokens of a folder that a command opens itself, in MiB: a command looks at few.
 const INDEX_MIB: u64 = 8;
-/// How long a command waits for another process to close the folder, and how often it looks.
+/// How long a command waits for another process to close the folder.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a command tries to reach a door that accepts connections and does not answer.
+const DOOR_PATIENCE: Duration = Duration::from_millis(500);
+/// The pause between two attempts.
 const LOOK: Duration = Duration::from_millis(25);
 
 /// An authority, and who asks it.
@@ -278,20 +282,19 @@ impl DoorConnection {
         instance: Option<&str>,
         public_url: Option<&str>,
     ) -> Result<Self, Failure> {
-        let mut patience = PATIENCE;
+        let started = Instant::now();
         loop {
             let opened = Self::try_open(data, master_key_file, instance, public_url).await;
-            let price = match &opened {
-                // Another command has the folder open, or a server that just starts or stops.
-                Err(failure) if failure.code == Code::InUse => LOOK,
-                // A server that stops closes its door at once, so the next look finds none.
-                Err(failure) if failure.code == Code::Unreachable => PATIENCE / 20,
+            let patience = match &opened {
+                // Another command has the folder open, or a server is starting or stopping.
+                Err(failure) if failure.code == Code::InUse => PATIENCE,
+                // A server that stops closes its door first, so the next attempt finds no door.
+                Err(failure) if failure.code == Code::Unreachable => DOOR_PATIENCE,
                 _ => return opened,
             };
-            let Some(rest) = patience.checked_sub(price) else {
+            if started.elapsed() >= patience {
                 return opened;
-            };
-            patience = rest;
+            }
             tokio::time::sleep(LOOK).await;
         }
     }
@@ -411,5 +414,24 @@ fn choose(instances: &[Instance], wanted: Option<&str>) -> Result<InstanceId, (S
         (Some(_), Some(_), Some(wanted)) => {
             Err((format!("several instances are named '{wanted}'"), hint))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_door_that_does_not_answer_is_given_up_after_one_time_out() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("operator.sock");
+        let _silent = UnixListener::bind(socket).expect("bound");
+        let started = Instant::now();
+        let opened = DoorConnection::open(folder.path(), None, None, None).await;
+        let failure = opened.err().expect("nobody answers");
+        assert_eq!(failure.code, Code::Unreachable);
+        assert!(started.elapsed() < ANSWER * 2, "{:?}", started.elapsed());
     }
 }

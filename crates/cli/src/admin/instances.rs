@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::connection::Connection;
 use super::output::{self, SecretOutput};
+use super::refusal::required;
 use super::selection::TargetArgs;
 use crate::exit::Failure;
 use crate::folder::publishable_key;
@@ -172,9 +173,7 @@ async fn create(
     let door = target.door().await?;
     let prepared = output.prepare()?;
     let created = door.operate(requests::create_instance(name, kind)).await?;
-    let key = created
-        .secret_key
-        .unwrap_or_else(|| ExposedSecret(String::new()));
+    let key = required(created.secret_key)?;
     let is_shown = prepared.path().is_none();
     prepared.write(&key.0).map_err(|failure| {
         let hint = format!(
@@ -234,11 +233,7 @@ async fn run_key(
             let mut created = target
                 .manage(requests::create_instance_key(kind(test)))
                 .await?;
-            let secret = created
-                .secret_key
-                .take()
-                .map(|key| key.0)
-                .unwrap_or_default();
+            let secret = required(created.secret_key.take())?.0;
             let id = created.id;
             let not_written = |failure: Failure| {
                 failure

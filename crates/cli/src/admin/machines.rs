@@ -9,6 +9,7 @@ use countersign_protocol::limits::MAX_PREVIOUS_TOKEN_TTL_SECONDS;
 
 use super::connection::Connection;
 use super::output::{self, SecretOutput};
+use super::refusal::required;
 use super::selection::TargetArgs;
 use crate::exit::{Code, Failure};
 
@@ -196,12 +197,11 @@ pub(crate) async fn run(args: MachineArgs) -> Result<(), Failure> {
                 new = new.default_token_ttl(output::seconds(ttl));
             }
             let mut machine = target.manage(requests::create_machine(&new)).await?;
-            let key = machine.secret_key.take();
-            let secret = key.as_ref().map(|key| key.0.as_str()).unwrap_or_default();
+            let key = required(machine.secret_key.take())?;
             if prepared.path().is_none() {
-                machine.secret_key = key.clone();
+                machine.secret_key = Some(key.clone());
             }
-            prepared.write(secret).map_err(|failure| {
+            prepared.write(&key.0).map_err(|failure| {
                 failure
                     .context(format!("{} was made", machine.id))
                     .with_hint("`countersign machine secret` shows its key")

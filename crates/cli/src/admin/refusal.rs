@@ -4,6 +4,7 @@
 use std::fmt;
 
 use countersign_client::{Error, Refusal, SettingsError};
+use countersign_protocol::body::ExposedSecret;
 use countersign_protocol::door::SOCKET;
 use countersign_protocol::error::NO_SUCH_PATH;
 
@@ -104,8 +105,13 @@ fn failed(error: Error) -> Failure {
     }
 }
 
+/// Returns the secret of a response to the creation of a key or token. It is shown only there.
+pub(super) fn required(secret: Option<ExposedSecret>) -> Result<ExposedSecret, Failure> {
+    secret.ok_or_else(|| foreign("the authority's response does not contain the new key or token"))
+}
+
 /// What to say of another server than an authority.
-fn foreign(message: impl fmt::Display) -> Failure {
+pub(super) fn foreign(message: impl fmt::Display) -> Failure {
     let hint =
         "check the address: it must be the authority's own, not a page or proxy in front of it";
     Failure::new(Code::Unreachable, message, hint)

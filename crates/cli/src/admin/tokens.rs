@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use countersign_client::{ListTokens, NewToken, TokenFormat, requests};
-use countersign_protocol::body::{M2mToken, M2mTokenList};
+use countersign_protocol::body::{ExposedSecret, M2mToken, M2mTokenList};
 use countersign_protocol::claims::Claims;
 use countersign_protocol::ids::TokenId;
 use countersign_protocol::secret::Secret;
@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use super::connection::Connection;
 use super::machines::{Part, resolve};
 use super::output::{self, SecretOutput};
+use super::refusal::required;
 use super::selection::{TargetArgs, read_secret};
 use crate::exit::{Code, Failure};
 use crate::settings::variable;
@@ -157,11 +158,7 @@ pub(crate) async fn run(args: TokenArgs) -> Result<(), Failure> {
             }
             let prepared = output.prepare()?;
             let mut token = target.act_as(machine, requests::create_token(&new)).await?;
-            let secret = token
-                .token
-                .take()
-                .map(|secret| secret.0)
-                .unwrap_or_default();
+            let secret = required(token.token.take())?.0;
             let id = token.id;
             let not_written = |failure: Failure| {
                 failure
@@ -170,7 +167,7 @@ pub(crate) async fn run(args: TokenArgs) -> Result<(), Failure> {
             };
             if json {
                 if prepared.path().is_none() {
-                    token.token = Some(countersign_protocol::body::ExposedSecret(secret.clone()));
+                    token.token = Some(ExposedSecret(secret.clone()));
                 }
                 prepared.write(&secret).map_err(not_written)?;
                 output::print_json(&token)?;

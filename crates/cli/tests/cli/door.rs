@@ -1,8 +1,12 @@
 //! The operator's door of a data folder: commands with `--data`, while a server runs and while none does.
 
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt};
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -134,7 +138,7 @@ fn another_user_is_refused() {
     set_mode(&place.path("data"), 0o755);
     let (code, said) = list(&place);
     assert_eq!(code, Some(9), "{said}");
-    assert!(said.contains("operator.sock can be used only by"), "{said}");
+    assert!(said.contains("only the user that runs the authority"), "{said}");
     // Even where somebody opened the file to all, the door asks who it is.
     set_mode(&place.path(DOOR), 0o666);
     let (code, said) = list(&place);
@@ -197,16 +201,126 @@ fn headers_of_the_door_mean_nothing_on_the_network() {
     let (place, server) = served();
     json(&place, &["machine", "create", "sender"]);
     let request = "GET /v1/countersign/instances HTTP/1.1\r\nhost: a\r\ncountersign-instance: ins_2GIoQhbUpy0hX7B2cVkuTMinXoD\r\nconnection: close\r\n\r\n";
-    let answer = exchange(server.port(), request);
+    let address = format!("127.0.0.1:{}", server.port());
+    let stream = TcpStream::connect(address).expect("listens");
+    let answer = exchange(stream, request);
     assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
 }
 
-fn exchange(port: &str, request: &str) -> String {
-    use std::io::{Read as _, Write as _};
-    let address = format!("127.0.0.1:{port}");
-    let mut stream = std::net::TcpStream::connect(address).expect("listens");
-    stream.write_all(request.as_bytes()).expect("sent");
+#[test]
+fn a_credential_at_the_door_is_refused() {
+    let (place, _server) = served();
+    for path in ["instances", "whoami", "instance", "changes"] {
+        let request = format!(
+            "GET /v1/countersign/{path} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer sk_test_x\r\nconnection: close\r\n\r\n"
+        );
+        let answer = exchange(connect(&place), &request);
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{path}: {answer}");
+        assert!(answer.contains("takes no credential"), "{answer}");
+    }
+}
+
+#[test]
+fn the_door_has_the_limits_of_the_network() {
+    let (place, _server) = served();
+    let long = "x".repeat(70 * 1024);
+    let create = format!(
+        "POST /v1/countersign/instances HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{{\"name\":\"{long}\"}}",
+        long.len() + 11
+    );
+    let answer = exchange(connect(&place), &create);
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    let list = format!(
+        "GET /v1/countersign/instances HTTP/1.1\r\nhost: a\r\nx-long: {}\r\nconnection: close\r\n\r\n",
+        "x".repeat(33 * 1024)
+    );
+    let answer = exchange(connect(&place), &list);
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    assert_eq!(json(&place, &["instance", "list"])["total_count"], 1);
+}
+
+#[test]
+fn a_request_at_the_door_is_answered_while_the_server_stops() {
+    let (place, server) = served();
+    let mut stream = connect(&place);
+    let head = "POST /v1/countersign/instances HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 15\r\nexpect: 100-continue\r\n\r\n";
+    stream.write_all(head.as_bytes()).expect("sent");
+    let mut goes_on = [0; 25];
+    stream.read_exact(&mut goes_on).expect("answered");
+    assert_eq!(&goes_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    let door = place.path(DOOR);
+    let client = std::thread::spawn(move || {
+        let until = Instant::now() + Duration::from_secs(10);
+        while door.exists() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(UnixStream::connect(&door).is_err());
+        exchange(stream, r#"{"name":"last"}"#)
+    });
+    assert_eq!(server.stop().code, 0);
+    let answer = client.join().expect("answered");
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    assert_eq!(json(&place, &["instance", "list"])["total_count"], 2);
+}
+
+#[test]
+fn a_link_in_place_of_the_door_is_not_followed() {
+    let (place, _) = Place::with_authority();
+    let elsewhere = place.path("elsewhere.sock");
+    let decoy = UnixListener::bind(&elsewhere).expect("bound");
+    decoy.set_nonblocking(true).expect("set");
+    set_mode(&elsewhere, 0o777);
+    let door = place.path(DOOR);
+    std::os::unix::fs::symlink(&elsewhere, &door).expect("linked");
+    assert_eq!(json(&place, &["machine", "list"])["total_count"], 0);
+    assert_eq!(
+        decoy.accept().map(drop).map_err(|error| error.kind()),
+        Err(ErrorKind::WouldBlock)
+    );
+    let server = place.start(&["serve", "--data", "data"]);
+    assert_eq!(mode(&door), 0o600);
+    assert_eq!(mode(&elsewhere), 0o777);
+    assert_eq!(json(&place, &["machine", "list"])["total_count"], 0);
+    assert_eq!(server.stop().code, 0);
+}
+
+#[test]
+fn a_door_of_another_user_is_not_used() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (place, _server) = served();
+    std::os::unix::fs::chown(place.path(DOOR), Some(65_534), None).expect("changed");
+    let refusal = place.run(&["machine", "list", "--data", "data"]).refusal();
+    assert!(
+        refusal.starts_with("9\nerror: data/operator.sock belongs to uid 65534"),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn a_second_server_leaves_the_door_of_the_first_alone() {
+    let (place, server) = served();
+    let found = || {
+        let metadata = std::fs::symlink_metadata(place.path(DOOR)).expect("there");
+        metadata.ino()
+    };
+    let before = found();
+    let second = ["serve", "--data", "data", "--listen", "127.0.0.1:0"];
+    assert_eq!(place.run(&second).code, 4);
+    assert_eq!(found(), before);
+    assert_eq!(json(&place, &["machine", "list"])["total_count"], 0);
+    assert_eq!(server.stop().code, 0);
+}
+
+fn connect(place: &Place) -> UnixStream {
+    UnixStream::connect(place.path(DOOR)).expect("listens")
+}
+
+fn exchange(mut stream: impl Read + Write, request: &str) -> String {
+    // A server that refuses early may have closed the connection.
+    let _ = stream.write_all(request.as_bytes());
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("answered");
+    let _ = stream.read_to_string(&mut answer);
     answer
 }

@@ -562,6 +562,49 @@ fn what_another_server_says_does_not_steer_the_terminal() {
 }
 
 #[test]
+fn a_response_without_the_new_secret_ends_with_14_and_writes_no_file() {
+    let mut place = Place::new();
+    place.set("CLERK_SECRET_KEY", "sk_test_0123456789abcdef");
+    let key = r#"{"created_at":1,"id":"key_0123456789ab","object":"instance_key"}"#;
+    let machine = r#"{"object":"machine","id":"mch_2GIoQhbUpy0hX7B2cVkuTMinXoD","instance_id":"ins_2GIoQhbUpy0hX7B2cVkuTMinXoD","name":"a","created_at":1,"updated_at":1,"default_token_ttl":3600,"scoped_machines":[]}"#;
+    for (body, arguments) in [
+        (key, &["instance", "key", "create"][..]),
+        (machine, &["machine", "create", "a"]),
+    ] {
+        let length = body.len();
+        let (url, server) = answering(format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        ));
+        let refusal = place.run(&[arguments, &["--output", "new.key", "--url", &url]].concat());
+        server.join().expect("served");
+        let refusal = refusal.refusal();
+        assert!(
+            refusal.starts_with("14\n") && refusal.contains("does not contain the new key"),
+            "{refusal}"
+        );
+        assert!(!place.path("new.key").exists());
+    }
+}
+
+#[test]
+fn a_check_of_the_log_that_does_not_get_to_the_end_ends_with_14() {
+    let mut place = Place::new();
+    place.set("CLERK_SECRET_KEY", "sk_test_0123456789abcdef");
+    let body =
+        r#"{"complete":false,"first_broken":null,"object":"change_log_report","verified":0}"#;
+    let length = body.len();
+    let (url, server) = answering(format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    ));
+    let refusal = place.run(&["audit", "verify", "--url", &url]).refusal();
+    server.join().expect("served");
+    assert!(
+        refusal.starts_with("14\n") && refusal.contains("did not finish its check"),
+        "{refusal}"
+    );
+}
+
+#[test]
 fn what_is_no_authority_ends_with_14_and_gets_no_second_request() {
     let mut place = Place::new();
     place.set("CLERK_SECRET_KEY", "sk_test_0123456789abcdef");
