@@ -13,7 +13,7 @@ use countersign_store::{
 };
 
 use crate::Authority;
-use crate::actor::{Actor, Operator};
+use crate::actor::{Actor, OPERATOR, Operator};
 use crate::error::{Error, Problem, instance_not_found, invalid};
 use crate::rules::check_name;
 
@@ -108,6 +108,7 @@ impl Authority {
         };
         let (inserted, caught_up) = self.change_keys(id, insert).await;
         let instance = inserted?;
+        tracing::info!(instance.id = %id, actor = OPERATOR, "instance created");
         // The instance exists, and only this answer shows its key, so an error here must not replace the answer.
         if let Err(error) = caught_up {
             tracing::warn!(instance.id = %id, %error, "signing keys of a new instance were not opened; trying again later");
