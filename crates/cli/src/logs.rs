@@ -48,8 +48,8 @@ pub(crate) fn start(settings: &Settings, default: &str) -> Result<Option<Telemet
     Ok(telemetry)
 }
 
-/// Begins to log for a command that opened a data folder itself: only the errors that its answers do not show. A second
-/// call changes nothing.
+/// Starts the log of a command that opened a data folder itself. It has only errors, whose cause the command's own message
+/// does not contain. A second call changes nothing.
 pub(crate) fn start_for_command() {
     let log = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)

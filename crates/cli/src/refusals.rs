@@ -1,5 +1,5 @@
-//! Converts errors of the store and the authority in this process, as it is opened and closed, to failures of the command
-//! line: the exit code and a hint. What an authority answers to a request is in `admin::refusal`.
+//! Converts errors of opening and closing the store and the authority in this process to failures of the command line:
+//! the exit code and a hint. Refused requests are converted in `admin::refusal`.
 
 use countersign_authority::Error;
 use countersign_store::OpenError;

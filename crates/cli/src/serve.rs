@@ -145,9 +145,10 @@ pub(crate) async fn serve(
             "look at the limits of this user: ulimit -a",
         )
     })?;
-    // The network is what a server is for; it goes on where a file system has no sockets.
+    // A server also works without a door, for instance on a file system without Unix sockets.
     let door = OpenDoor::open(folder, SOCKET, &authority, operator);
-    let door = door.inspect_err(|failure| tracing::warn!(%failure, "no operator's door"));
+    let door = door
+        .inspect_err(|failure| tracing::warn!(%failure, "the operator's door is not available"));
     if let Some(path) = &settings.port_file {
         folder::write_private(path, server.address().port().to_string().as_bytes())?;
     }
@@ -172,7 +173,7 @@ pub(crate) async fn serve(
         }
     }
     tracing::info!("stopping: open requests are answered first");
-    // Side by side, because each may take up to 12 s.
+    // Both at the same time, because each may take up to 12 s.
     let closing = door.map(|door| std::thread::spawn(move || door.close()));
     server.stop();
     if closing.is_ok_and(|closing| closing.join().is_err()) {

@@ -56,7 +56,7 @@ impl Address {
         })
     }
 
-    /// The operator's door. Its requests name a host because HTTP wants one; where they go is the socket's business.
+    /// The operator's door. HTTP requires a host, so requests name `localhost`; the socket determines where they go.
     #[cfg(unix)]
     pub(crate) fn door(socket: &std::path::Path) -> Self {
         Self {

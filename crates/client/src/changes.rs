@@ -75,7 +75,7 @@ impl Client {
                 });
             }
             if !is_further {
-                return Err(self.malformed("its check of the change log does not get any further"));
+                return Err(self.malformed("its check of the change log makes no progress"));
             }
             after = report.verified;
         }

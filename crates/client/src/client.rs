@@ -1,4 +1,4 @@
-//! One authority and one key, or its operator: how a request is sent and its answer read.
+//! One authority and one caller, by a key or as the operator: how a request is sent and its response read.
 //!
 //! No redirect is followed, because the key would go along. What was not sent, for want of a connection, is tried once more;
 //! what may have been received is not.
@@ -51,7 +51,7 @@ struct Inner {
     max_answer_bytes: usize,
 }
 
-/// In whose name requests are sent.
+/// The caller in whose name requests are sent.
 #[derive(Clone)]
 enum Caller {
     /// The holder of a key, which is in the `Authorization` header.
@@ -81,7 +81,7 @@ pub struct ClientBuilder {
     allows_plain_http: bool,
 }
 
-/// Where the authority is, and what opens it.
+/// Where the authority is, and the key to present there.
 enum Place {
     Network {
         address: String,
@@ -201,22 +201,22 @@ impl Client {
     /// folder. No key is needed: the operating system tells the authority which user connects.
     ///
     /// The path of a socket is limited to about 100 bytes by the operating system. On Linux, `/proc/self/fd/N/operator.sock`
-    /// stands for a longer one, while this process keeps descriptor `N` of the folder open.
+    /// can replace a longer path while this process keeps descriptor `N` of the folder open.
     #[cfg(unix)]
     #[must_use]
     pub fn at_door(socket: &Path) -> ClientBuilder {
         ClientBuilder::new(Place::Door(socket.to_owned()))
     }
 
-    /// Returns the same client for requests about one instance. Only the operator's door has a choice of instances; a
-    /// key belongs to one instance, so for a client with a key this changes nothing.
+    /// Returns the same client for requests about one instance. Only a client at the operator's door has a choice: a key
+    /// belongs to one instance, so this does not change a client with a key.
     #[must_use]
     pub fn for_instance(&self, id: InstanceId) -> Self {
         self.named(Some(id), None)
     }
 
     /// Returns the same client for requests in the role of a machine: to issue its tokens, and to verify tokens as that
-    /// machine. Only the operator can do this; for a client with a key this changes nothing.
+    /// machine. Only the operator can do this; it does not change a client with a key.
     #[must_use]
     pub fn as_machine(&self, id: MachineId) -> Self {
         self.named(None, Some(id))
@@ -321,7 +321,7 @@ impl Client {
         request.send().await
     }
 
-    /// Sends one of the [requests](crate::requests) and reads the body of its answer as the wire has it.
+    /// Sends one of the [requests](crate::requests) and returns the body of the response in the types of the wire.
     ///
     /// # Errors
     /// [`Error`], each kind of it.
@@ -330,7 +330,7 @@ impl Client {
         self.read(&answer)
     }
 
-    /// Sends a request, for callers that want the head of the answer, too.
+    /// Sends a request, for callers that also need the head of the response.
     pub(crate) async fn answer_to<T>(&self, request: Request<T>) -> Result<Response<Bytes>, Error> {
         let Request {
             method, path, body, ..

@@ -1,6 +1,6 @@
 //! Instances, their settings and their keys. Extensions of Countersign.
 //!
-//! An instance key manages its own instance. Listing and creating instances is the operator's, see
+//! An instance key manages its own instance. Only the operator lists and creates instances, see
 //! [`Client::at_door`](crate::Client::at_door).
 
 use std::time::{Duration, SystemTime};
@@ -273,7 +273,7 @@ impl Client {
 
     fn key_of(&self, key: Option<ExposedSecret>) -> Result<InstanceKey, Error> {
         key.map(|key| InstanceKey::new(key.0))
-            .ok_or_else(|| self.malformed("its answer to the creation of a key has no key in it"))
+            .ok_or_else(|| self.malformed("its response to the creation of a key contains no key"))
     }
 }
 

@@ -93,8 +93,8 @@ fn with_query(path: &str, query: &[(&str, String)]) -> String {
 
 /// The requests of the API, each with the type of its answer's body.
 ///
-/// The methods of [`Client`] send these and return types that are easier to work with. A program that passes bodies on as
-/// the wire has them, such as a command line that prints JSON, sends them with [`Client::send`].
+/// The methods of [`Client`] send these and return types that are easier to work with. A program that needs the types of
+/// the wire, such as a command line that prints JSON, sends these requests with [`Client::send`].
 pub mod requests {
     pub use crate::changes::{list_changes, verify_changes};
     pub use crate::instances::{

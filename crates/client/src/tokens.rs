@@ -159,7 +159,7 @@ impl NewToken {
         self
     }
 
-    /// The same as JSON text, which is sent as it is: numbers keep all their digits.
+    /// The same as JSON text, which is sent unchanged: numbers keep all their digits.
     #[must_use]
     pub fn claims_text(mut self, claims: Box<RawValue>) -> Self {
         self.claims = Some(Arc::from(claims));

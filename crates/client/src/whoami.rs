@@ -68,12 +68,13 @@ impl Client {
     /// [`Error`], each kind of it.
     pub async fn whoami(&self) -> Result<WhoAmI, Error> {
         let body = self.send(whoami()).await?;
-        from_body(body)
-            .ok_or_else(|| self.malformed("its answer does not say who this client's key is of"))
+        from_body(body).ok_or_else(|| {
+            self.malformed("its response does not say who this client's key belongs to")
+        })
     }
 }
 
-/// `None` for a token: a client has a key.
+/// Returns `None` for a token, because a client has a key.
 fn from_body(body: body::WhoAmI) -> Option<WhoAmI> {
     Some(match body {
         body::WhoAmI::Instance(found) => WhoAmI::Instance {

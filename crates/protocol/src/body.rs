@@ -340,7 +340,7 @@ pub struct ChangeList {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 pub struct ChangeLogReport {
-    /// Whether the check reached the end of the log, or a broken record. Otherwise it goes on after `verified`.
+    /// Whether the check reached the end of the log, or a broken record. If not, continue after `verified`.
     #[cfg_attr(feature = "schema", schemars(example = true))]
     pub complete: bool,
     /// The number of the first record that is missing, altered or forged; null if there is none.

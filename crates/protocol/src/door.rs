@@ -1,8 +1,8 @@
-//! The operator's door: names that the server and its clients on the same machine share.
+//! Names that the operator's door and its clients share.
 //!
-//! A process that has a data folder open answers the API on a Unix socket in that folder. The caller there is the
-//! operator, who presents no credential but may name an instance and a machine. On all other listeners, these headers
-//! mean nothing.
+//! A process that has a data folder open serves the API on a Unix socket in that folder. The caller there is the
+//! operator, who presents no credential but may name an instance and a machine. All other listeners ignore these
+//! headers.
 
 /// File name of the socket in the data folder.
 pub const SOCKET: &str = "operator.sock";

@@ -49,7 +49,7 @@ object_tag!(
     InstanceKeyTag = "instance_key"
 );
 
-/// What the presented credential is. At the operator's door nobody presents one.
+/// What the presented credential is, or the operator, who presents none.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum WhoAmI {
@@ -175,12 +175,12 @@ pub struct Instance {
     #[cfg_attr(feature = "schema", schemars(skip))]
     pub secret_key: Option<ExposedSecret>,
     /// Its settings.
-    // Readers ignore those that they do not know.
+    // Readers ignore unknown settings.
     #[serde(deserialize_with = "known_settings")]
     pub settings: InstanceSettings,
 }
 
-/// Reads settings from an authority that may be of a later version.
+/// Reads settings from an authority that may have a later version.
 fn known_settings<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<InstanceSettings, D::Error> {
@@ -332,7 +332,7 @@ impl JsonSchema for WhoAmI {
         "WhoAmI".into()
     }
 
-    /// One of three, which exclude each other. The operator's door is no part of the document.
+    /// One of three, which exclude each other. The operator's door is not part of the document.
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         let kinds = [
             generator.subschema_for::<WhoAmIInstance>(),

@@ -217,7 +217,7 @@ impl App {
         match row.accepts {
             // The handler decides about credential and body in one, which costs one look-up less.
             Some(_) if row.checks_credential && is_whole => {}
-            // Nobody presents a credential there.
+            // The handler for the door needs no credential.
             Some(_) if self.operator.is_some() && row.at_door.is_some() => {}
             Some(accepts) => call.actor = Some(call.authenticate(accepts).await?),
             None => {}

@@ -1,8 +1,8 @@
 //! The operator's door: the same API on a Unix socket, for the operator on the authority's own machine.
 //!
-//! Nobody presents a credential there. Who may connect is the operating system's answer: the user of this process, and
-//! root, who could read the data and the master key anyway (`docs/adr/0023-operators-door.md`). Requests name the
-//! instance and the machine that they are about in headers, see `operator`.
+//! Callers present no credential. The operating system reports the user of each peer, and the door admits the user of
+//! this process and root, who can read the data and the master key anyway (`docs/adr/0023-operators-door.md`). Requests
+//! name the instance and the machine that they are about in headers, see `operator`.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -38,10 +38,10 @@ impl std::fmt::Debug for Door {
 }
 
 impl Door {
-    /// Begins to answer on `socket`, on a thread of its own. All callers act as `operator`.
+    /// Serves `socket` on a new thread. All callers act as `operator`.
     ///
     /// # Errors
-    /// If the socket cannot be watched, or the thread cannot be started.
+    /// An error if the runtime or the thread cannot be started.
     pub fn open(
         socket: UnixListener,
         authority: Arc<Authority>,
@@ -80,7 +80,7 @@ impl Door {
             runtime.block_on(async move {
                 match Entrance::new(socket) {
                     Ok(entrance) => accept::run(listener, entrance).await,
-                    Err(error) => tracing::error!(%error, "cannot watch the operator's socket"),
+                    Err(error) => tracing::error!(%error, "the operator's door cannot be served"),
                 }
             });
         };
@@ -90,7 +90,8 @@ impl Door {
         Ok(Self { stop, thread })
     }
 
-    /// Takes no new connection, answers what was asked, and ends. Blocks for that time, at most about 12 s.
+    /// Accepts no more connections, answers the requests that were received, and ends. Blocks until then, for at most
+    /// about 12 s.
     pub fn close(self) {
         // The thread may have ended already.
         let _ = self.stop.send(true);
@@ -100,7 +101,7 @@ impl Door {
     }
 }
 
-/// The socket, and who may enter.
+/// The socket, and the user whose connections it admits.
 struct Entrance {
     socket: tokio::net::UnixListener,
     own_uid: u32,
@@ -118,11 +119,14 @@ impl Entrance {
         match stream.peer_cred() {
             Ok(peer) if peer.uid() == self.own_uid || peer.uid() == 0 => true,
             Ok(peer) => {
-                tracing::warn!(peer.uid = peer.uid(), "refused at the operator's door");
+                tracing::warn!(
+                    peer.uid = peer.uid(),
+                    "the operator's door refused a connection of another user"
+                );
                 false
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot tell who is at the operator's door");
+                tracing::warn!(%error, "the operator's door refused a connection of an unknown user");
                 false
             }
         }

@@ -266,7 +266,7 @@ impl Server {
     }
 }
 
-/// The documents about the API, made when they are first needed.
+/// Returns the documentation of the API, built on first use.
 fn docs() -> LazyLock<Docs> {
     LazyLock::new(|| Docs::new(openapi::document(route::ROWS)))
 }

@@ -16,7 +16,7 @@ pub(crate) type Handling<'a> = Pin<Box<dyn Future<Output = Result<Answer, ApiErr
 /// Answers a request.
 pub(crate) type Handler = for<'a> fn(&'a Call<'a>) -> Handling<'a>;
 
-/// Answers the operator, at the operator's door. It finds out itself which instance or machine the request is about.
+/// Answers a request at the operator's door. The handler itself finds the instance or machine that the request names.
 pub(crate) type DoorHandler = for<'a> fn(&'a Call<'a>, &'a Operator) -> Handling<'a>;
 
 /// The prefix under which an operation's path stands.
@@ -54,7 +54,7 @@ pub(crate) struct Row {
     pub(crate) pace: Pace,
     pub(crate) listeners: Listeners,
     pub(crate) handler: Handler,
-    /// Its handler at the operator's door. `None` if the same one answers there, for the actor that the request names.
+    /// The handler at the operator's door. If `None`, `handler` answers there too, for the actor that the request names.
     pub(crate) at_door: Option<DoorHandler>,
     /// Its part of the OpenAPI document. `None` for operations that are no part of the API.
     pub(crate) description: Option<fn() -> Description>,

@@ -1,4 +1,4 @@
-//! Whom the operator acts for: the instance and the machine that a request at the operator's door names in its headers.
+//! The instance and the machine for which the operator acts. A request at the operator's door names them in headers.
 
 use countersign_authority::{Accepts, Actor, Authority, Error, Operator};
 use countersign_protocol::door::{INSTANCE_HEADER, MACHINE_HEADER};
@@ -9,8 +9,8 @@ use http::header::AUTHORIZATION;
 
 use crate::reply::{ApiError, Habit};
 
-/// Refuses a request that presents a credential. It would be ignored, so its sender is mistaken about who acts: for
-/// instance, a proxy sends requests from the network here.
+/// Refuses a request that presents a credential. The door would ignore the credential, so the request was meant for the
+/// network: for instance, a proxy forwards requests to the wrong socket.
 pub(crate) fn refuse_credential(headers: &HeaderMap) -> Result<(), ApiError> {
     if !headers.contains_key(AUTHORIZATION) {
         return Ok(());
@@ -48,7 +48,7 @@ impl Named {
                 return Err(ApiError::saying(
                     ErrorCode::AuthorizationInvalid,
                     format!(
-                        "You are not authorized to perform this request: no machine may do this; leave out {MACHINE_HEADER}"
+                        "You are not authorized to perform this request: a machine may not do this; leave out the header {MACHINE_HEADER}"
                     ),
                 ));
             }
@@ -56,7 +56,7 @@ impl Named {
                 return Err(ApiError::saying(
                     ErrorCode::BadRequest,
                     format!(
-                        "Only a machine can do this; name it by its id in the header {MACHINE_HEADER}"
+                        "Only a machine can do this; name one by its id in the header {MACHINE_HEADER}"
                     ),
                 ));
             }
@@ -70,7 +70,7 @@ impl Named {
             }
         };
         found.map_err(|error| match error {
-            // It is a header that names something unknown, not the path: a token that is not found is answered by 404.
+            // A header, not the path, names something unknown. 404 would mean that a token is not found.
             Error::NotFound { noun, id } => ApiError::saying(
                 ErrorCode::FormResourceNotFound,
                 format!("Resource not found: no {noun} {id}"),
@@ -79,7 +79,7 @@ impl Named {
         })
     }
 
-    /// Returns the instance that is named, or the only one.
+    /// Returns the named instance, or the only instance.
     async fn instance(
         &self,
         authority: &Authority,
@@ -108,7 +108,7 @@ impl Named {
     }
 }
 
-/// Reads an id from a header that may be given once.
+/// Reads an id from a header. A repeated header is refused.
 fn id<T: std::str::FromStr>(
     headers: &HeaderMap,
     name: &'static str,
@@ -122,7 +122,7 @@ fn id<T: std::str::FromStr>(
     id.filter(|_| rest.is_none()).map(Some).ok_or_else(|| {
         ApiError::saying(
             ErrorCode::BadRequest,
-            format!("The header {name} must be the id of {noun}, once"),
+            format!("The header {name} must be given once, with the id of {noun}"),
         )
     })
 }

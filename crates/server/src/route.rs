@@ -237,8 +237,8 @@ pub(crate) const ROWS: &[Row] = &[
         |call| Box::pin(changes::verify(call)),
     )
     .described(operations::instance::verify_changes),
-    // The next two are the operator's. They are no part of the document, and on the network known only to be refused with a word
-    // about what would be right.
+    // The next two belong to the operator. They are not part of the document. On the network they are refused with a
+    // message that names the command to use.
     Row::api(
         "ListInstances",
         &Method::GET,

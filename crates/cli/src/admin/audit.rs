@@ -1,4 +1,4 @@
-//! `audit`: reading the change log, and proving that nobody touched it.
+//! `audit`: reading the change log, and checking that it is intact.
 
 use clap::{Args, Subcommand};
 use countersign_client::requests;
@@ -34,7 +34,7 @@ enum AuditCommand {
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
     },
-    /// Follows the chain of the whole log and names the first entry that is missing, changed or planted
+    /// Checks the chain of the whole log, and reports the first entry that is missing, altered or forged
     #[command(after_help = "Example:\n  countersign audit verify")]
     Verify,
 }
@@ -75,13 +75,13 @@ pub(crate) async fn run(args: AuditArgs) -> Result<(), Failure> {
                     return Err(Failure::new(
                         Code::No,
                         format!(
-                            "entry {number} of the change log is missing, changed or planted; the {verified} before it are whole"
+                            "entry {number} of the change log is missing, altered or forged; the {verified} entries before it are intact"
                         ),
-                        "somebody wrote to the database past this program: compare with a backup, and change the keys",
+                        "another program wrote to the database: compare it with a backup, and replace the keys",
                     ));
                 }
                 None if json => {}
-                None => output::print(&format!("The change log is whole: {verified} entries."))?,
+                None => output::print(&format!("The change log is intact: {verified} entries."))?,
             }
         }
     }

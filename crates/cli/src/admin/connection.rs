@@ -1,5 +1,5 @@
 //! The authority that a command talks to: over HTTP with a key, or through the operator's door of a data folder. Both
-//! answer the same requests; they differ only in who asks.
+//! answer the same requests and differ only in the caller.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,13 +19,13 @@ use crate::door::{self, COMMAND_SOCKET, OpenDoor, SocketPath};
 use crate::exit::{Code, Failure};
 use crate::{folder, logs};
 
-/// How long name, connection and TLS may take.
+/// Timeout for name resolution, connection and TLS handshake.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How long the whole answer may take.
+/// Timeout for the whole response.
 const ANSWER: Duration = Duration::from_secs(30);
-/// The largest answer: a thousand changes or five hundred machines with their scopes fit many times.
+/// Maximum size of a response. A thousand changes, or five hundred machines with their scopes, are much smaller.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
-/// The index of tokens of a folder that a command opens itself, in MiB: a command looks at few.
+/// Size of the token index in a folder that a command opens itself, in MiB. A command reads few tokens.
 const INDEX_MIB: u64 = 8;
 /// How long a command waits for another process to close the folder.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -34,22 +34,22 @@ const DOOR_PATIENCE: Duration = Duration::from_millis(500);
 /// The pause between two attempts.
 const LOOK: Duration = Duration::from_millis(25);
 
-/// An authority, and who asks it.
+/// A connection to an authority.
 pub(crate) enum Connection {
     Network(Network),
     Door(DoorConnection),
 }
 
-/// Who must ask.
+/// The caller that a request needs.
 #[derive(Clone, Copy)]
 enum Asker {
     /// An administrator of the instance.
     Administrator,
-    /// An administrator, or the machine whose key is at hand.
+    /// An administrator, or the machine whose key was given.
     Anyone,
-    /// This machine, or else anyone.
+    /// This machine. If no machine is named, anyone.
     MachineOrAnyone(Option<MachineId>),
-    /// This machine, or else the one whose key is at hand.
+    /// This machine. If no machine is named, the machine whose key was given.
     Machine(Option<MachineId>),
 }
 
@@ -62,12 +62,12 @@ impl Connection {
         self.send(Asker::Administrator, request).await
     }
 
-    /// Sends a request that a machine may send about itself, too.
+    /// Sends a request that a machine may also send about itself.
     pub(crate) async fn ask<T: DeserializeOwned>(&self, request: Request<T>) -> Result<T, Failure> {
         self.send(Asker::Anyone, request).await
     }
 
-    /// Sends a request as `machine`, or with the key that is at hand.
+    /// Sends a request as `machine`, or with the key that was given.
     pub(crate) async fn ask_as<T: DeserializeOwned>(
         &self,
         machine: Option<MachineId>,
@@ -76,7 +76,7 @@ impl Connection {
         self.send(Asker::MachineOrAnyone(machine), request).await
     }
 
-    /// Sends a request that only a machine may send: as `machine`, or as the one whose key is at hand.
+    /// Sends a request that only a machine may send: as `machine`, or as the machine whose key was given.
     pub(crate) async fn act_as<T: DeserializeOwned>(
         &self,
         machine: Option<MachineId>,
@@ -85,7 +85,7 @@ impl Connection {
         self.send(Asker::Machine(machine), request).await
     }
 
-    /// Returns the machine whose key is at hand, if there is no instance key.
+    /// Returns the machine whose key is used, or `None` if an administrator asks.
     pub(crate) async fn own_machine(&self) -> Result<Option<MachineId>, Failure> {
         Ok(match self.ask(requests::whoami()).await? {
             WhoAmI::Machine(machine) => Some(machine.machine_id),
@@ -93,8 +93,8 @@ impl Connection {
         })
     }
 
-    /// Returns whether the issuer that the authority names is the one that its tokens will have. A folder that a command
-    /// opened itself does not know its public URL unless the command does.
+    /// Returns whether the issuer that the authority reports is the one that its JWTs will have. A command that opened the
+    /// folder itself knows the public URL only if it was given one.
     pub(crate) fn knows_issuer(&self, instance: &Instance) -> bool {
         let knows_url = match self {
             Self::Network(_) => true,
@@ -103,7 +103,7 @@ impl Connection {
         knows_url || instance.settings.issuer.is_some()
     }
 
-    /// Writes what is still in memory.
+    /// Closes the connection, and writes what is still in memory.
     pub(crate) async fn finish(self) -> Result<(), Failure> {
         match self {
             Self::Network(_) => Ok(()),
@@ -137,13 +137,13 @@ fn patient(builder: ClientBuilder) -> ClientBuilder {
         .max_answer_bytes(MAX_ANSWER_BYTES)
 }
 
-/// An address and the keys at hand.
+/// An address and the keys that were given.
 pub(crate) struct Network {
     url: String,
     allows_plain: bool,
     instance_key: Option<Secret>,
     machine_key: Option<Secret>,
-    /// Whether the machine key was named on the command line and so is meant.
+    /// Whether the machine key was named on the command line, so it takes precedence.
     prefers_machine: bool,
 }
 
@@ -167,7 +167,7 @@ impl Network {
                 let hint = "instance keys begin with sk_ and go into CLERK_SECRET_KEY; machine keys begin with ak_ and go into CLERK_MACHINE_SECRET_KEY";
                 return Err(Failure::new(
                     Code::Settings,
-                    format!("what was given as {noun} is none"),
+                    format!("the value given as {noun} is not {noun}"),
                     hint,
                 ));
             }
@@ -179,7 +179,7 @@ impl Network {
             machine_key,
             prefers_machine,
         };
-        // A wrong address is told before anything is said of it.
+        // A wrong address is reported before any other problem.
         if let Some(key) = network
             .instance_key
             .as_ref()
@@ -211,7 +211,7 @@ impl Network {
                 let key = self.machine_key.as_ref().ok_or_else(|| {
                     Failure::new(
                         Code::Settings,
-                        "a token is issued to a machine, and no machine's key is at hand",
+                        "a token is issued to a machine, and neither a machine nor its key was given",
                         "put the key into CLERK_MACHINE_SECRET_KEY, name its file with --machine-key-file, or name the machine and give the instance key",
                     )
                 })?;
@@ -225,12 +225,12 @@ impl Network {
             Failure::new(
                 Code::Settings,
                 "this needs the instance key",
-                "put it into CLERK_SECRET_KEY, or name a file that holds it with --secret-key-file; it never goes on the command line",
+                "put it into CLERK_SECRET_KEY, or name its file with --secret-key-file; never put it on the command line",
             )
         })
     }
 
-    /// For what either key may do.
+    /// Returns the key for requests that either key may send.
     fn any_key(&self) -> Result<&Secret, Failure> {
         match &self.machine_key {
             Some(key) if self.prefers_machine || self.instance_key.is_none() => Ok(key),
@@ -238,18 +238,18 @@ impl Network {
         }
     }
 
-    /// The key of `machine`, which an instance key can read.
+    /// Returns the key of `machine`, read with the instance key.
     async fn key_of(&self, machine: MachineId) -> Result<Secret, Failure> {
         if self.prefers_machine {
-            let hint = "leave one of them out: the key says which machine it is";
+            let hint = "leave one of them out: the key already identifies the machine";
             return Err(Failure::new(
                 Code::Usage,
-                "a machine and --machine-key-file are given both",
+                "a machine and --machine-key-file were both given",
                 hint,
             ));
         }
         output::note(&format!(
-            "Using the key of {machine}; the change log notes that it was shown."
+            "Using the key of {machine}; the change log records that it was shown."
         ));
         let client = self.client_with(self.instance_key()?)?;
         let key = send(&client, requests::machine_key(machine)).await?;
@@ -260,7 +260,7 @@ impl Network {
 /// The operator's door of a data folder.
 pub(crate) struct DoorConnection {
     client: Client,
-    /// The instance that is meant, or why none could be chosen.
+    /// The instance to act on, or the message and the hint if none could be chosen.
     choice: Result<InstanceId, (String, String)>,
     knows_public_url: bool,
     host: Option<Host>,
@@ -274,8 +274,8 @@ struct Host {
 }
 
 impl DoorConnection {
-    /// Goes to the door of the server that has the folder open. If there is none, opens the folder, and a door of its own.
-    /// Waits for another command that has the folder open.
+    /// Connects to the door of the server that has the folder open. If no server has, opens the folder and a door for this
+    /// command. Waits while another command has the folder open.
     pub(crate) async fn open(
         data: &Path,
         master_key_file: Option<&Path>,
@@ -349,14 +349,14 @@ impl DoorConnection {
             }
             Asker::Machine(None) => Err(Failure::new(
                 Code::Usage,
-                "a token belongs to a machine, and none was named",
-                "name it by id or name: countersign token create MACHINE",
+                "a token belongs to a machine, and no machine was named",
+                "give its id or name: countersign token create MACHINE",
             )),
         }
     }
 
     async fn finish(self) -> Result<(), Failure> {
-        // Its connection ends, so that the door need not wait for it.
+        // Ends the client's connection, so that closing the door does not wait for it.
         drop(self.client);
         match self.host {
             Some(host) => host.finish().await,
@@ -390,7 +390,7 @@ impl Host {
     }
 }
 
-/// Chooses the instance that the user means. If there is none, returns the message and the hint.
+/// Chooses the instance to act on, by id or name. Returns a message and a hint if none or several match.
 fn choose(instances: &[Instance], wanted: Option<&str>) -> Result<InstanceId, (String, String)> {
     let names: Vec<String> = instances
         .iter()
@@ -405,7 +405,7 @@ fn choose(instances: &[Instance], wanted: Option<&str>) -> Result<InstanceId, (S
         (Some(instance), None, _) => Ok(instance.id),
         (None, _, _) => Err((
             format!(
-                "there is no instance '{}' in the data folder",
+                "the data folder has no instance '{}'",
                 wanted.unwrap_or_default()
             ),
             hint,
@@ -430,7 +430,7 @@ mod tests {
         let _silent = UnixListener::bind(socket).expect("bound");
         let started = Instant::now();
         let opened = DoorConnection::open(folder.path(), None, None, None).await;
-        let failure = opened.err().expect("nobody answers");
+        let failure = opened.err().expect("no answer comes");
         assert_eq!(failure.code, Code::Unreachable);
         assert!(started.elapsed() < ANSWER * 2, "{:?}", started.elapsed());
     }

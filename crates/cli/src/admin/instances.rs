@@ -370,7 +370,7 @@ fn parse_key_id(text: &str) -> Result<KeyId, &'static str> {
     )
 }
 
-/// An instance as JSON, without an issuer that would be a guess.
+/// Returns an instance as JSON, without an issuer if it is unknown.
 fn shown_body(target: &Connection, instance: &Instance) -> Value {
     let mut body = json!(instance);
     if let Some(members) = body
@@ -419,7 +419,7 @@ fn issuer(target: &Connection, instance: &Instance) -> String {
     if target.knows_issuer(instance) {
         instance.issuer.clone()
     } else {
-        "made from the public URL (give --public-url to see it)".to_owned()
+        "derived from the public URL (give --public-url to see it)".to_owned()
     }
 }
 

@@ -1,5 +1,5 @@
-//! What an authority refused, or why none answered, in the words of the command line: the situation for the exit code,
-//! and what to do.
+//! Converts a refusal of an authority, or a failure to reach one, to a failure of the command line: the exit code, a
+//! message, and what to do.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use crate::exit::{Code, Failure, TOKEN_HINT};
 /// The path whose 404 is an answer.
 const VERIFY: &str = "/m2m_tokens/verify";
 
-/// What became of a request for `path` at `address`, for a person.
+/// Converts the error of a request for `path` at `address`.
 pub(super) fn failure(address: &str, path: &str, error: Error) -> Failure {
     match error {
         Error::Refused(refusal) => refused(address, path, &refusal),
@@ -22,7 +22,7 @@ pub(super) fn failure(address: &str, path: &str, error: Error) -> Failure {
     }
 }
 
-/// What the authority at `address` said.
+/// Converts a refusal of the authority at `address`.
 fn refused(address: &str, path: &str, refusal: &Refusal) -> Failure {
     let first = refusal.errors().first();
     let text = first.map_or("no reason was given", |error| &error.long_message);
@@ -68,14 +68,14 @@ fn refused(address: &str, path: &str, refusal: &Refusal) -> Failure {
     Failure::new(situation, message, hint)
 }
 
-/// What is wrong where there is no answer of an authority, and what to do.
+/// Converts an error other than a refusal.
 fn failed(error: Error) -> Failure {
     match error {
         Error::Unreachable {
             address, reason, ..
         } => {
             let hint = if address.ends_with(SOCKET) {
-                "the operator's door answers the user that runs the authority, and root; did the server stop just now?".to_owned()
+                "did the server just stop? Only the user that runs the authority, and root, can use the operator's door".to_owned()
             } else if reason.contains("does not speak TLS") {
                 let plain = address.replacen("https://", "http://", 1);
                 format!("plain HTTP may be spoken there: {plain}")
@@ -99,7 +99,7 @@ fn failed(error: Error) -> Failure {
         Error::Malformed {
             address, reason, ..
         } => foreign(format!(
-            "what answers at {address} is no authority that this program knows: {reason}"
+            "the server at {address} is not an authority that this program knows: {reason}"
         )),
         error => foreign(error),
     }

@@ -41,19 +41,22 @@ pub(crate) struct TargetArgs {
     #[arg(long, global = true, conflicts_with = "data")]
     insecure_http: bool,
 
-    /// Acts on this data folder as its operator, without a key, whether or not a server has it open [env: COUNTERSIGN_DATA]
+    /// Acts on this data folder as the operator, without a key, whether or not a server is running on it [env:
+    /// COUNTERSIGN_DATA]
     #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
 
-    /// The file with the master key of the data folder, where no server has it open [env: COUNTERSIGN_MASTER_KEY_FILE]
+    /// The file with the master key of the data folder; not needed while a server is running on the folder [env:
+    /// COUNTERSIGN_MASTER_KEY_FILE]
     #[arg(long, global = true, value_name = "FILE")]
     master_key_file: Option<PathBuf>,
 
-    /// The instance to act on, by id or name, where the data folder has several
+    /// The instance to act on, by id or name; required if the data folder has several
     #[arg(long, global = true, value_name = "INSTANCE")]
     instance: Option<String>,
 
-    /// The issuer of JWTs, as `serve` has it [env: COUNTERSIGN_PUBLIC_URL]. A server that has the data folder open uses its own
+    /// The public URL of the authority, which is the issuer of JWTs; ignored while a server is running on the data folder
+    /// [env: COUNTERSIGN_PUBLIC_URL]
     #[arg(long, global = true, value_name = "URL")]
     public_url: Option<String>,
 
@@ -94,7 +97,7 @@ impl TargetArgs {
         Err(Failure::new(
             Code::Settings,
             "no authority was named",
-            "give --url URL (or CLERK_API_URL) with the key in CLERK_SECRET_KEY, or --data DIR to act on a data folder in place",
+            "give --url URL (or CLERK_API_URL) with the key in CLERK_SECRET_KEY, or --data DIR to act on a data folder",
         ))
     }
 
@@ -120,7 +123,7 @@ impl TargetArgs {
         ))
     }
 
-    /// Goes to the operator's door of the data folder, for commands that work only there.
+    /// Connects to the operator's door of the data folder, for commands that work only there.
     pub(crate) async fn door(&self) -> Result<DoorConnection, Failure> {
         let Some(folder) = self
             .data
@@ -129,8 +132,8 @@ impl TargetArgs {
         else {
             return Err(Failure::new(
                 Code::Settings,
-                "this needs the data folder, because an instance key is not enough for it",
-                "give --data DIR on the machine of the authority",
+                "this command needs the data folder: an instance key is not sufficient",
+                "give --data DIR on the authority's machine",
             ));
         };
         let master_key_file = self
@@ -157,10 +160,11 @@ impl TargetArgs {
             ("--public-url", self.public_url.is_some()),
         ];
         if let Some((flag, _)) = local_only.iter().find(|(_, is_given)| *is_given) {
-            let hint = "give --data DIR as well, or leave it out: a key belongs to one instance";
+            let hint =
+                "give --data DIR as well, or leave this flag out: a key belongs to one instance";
             return Err(Failure::new(
                 Code::Usage,
-                format!("{flag} goes with a data folder only"),
+                format!("{flag} requires a data folder"),
                 hint,
             ));
         }

@@ -283,7 +283,7 @@ async fn list(
     }
 }
 
-/// Refuses to make a JWT whose issuer would be a guess.
+/// Refuses to issue a JWT if its issuer is unknown.
 async fn refuse_unknown_issuer(target: &Connection) -> Result<(), Failure> {
     let Connection::Door(_) = target else {
         return Ok(());
@@ -293,8 +293,8 @@ async fn refuse_unknown_issuer(target: &Connection) -> Result<(), Failure> {
     }
     Err(Failure::new(
         Code::Settings,
-        "a JWT names its issuer, and the data folder does not know it",
-        "give --public-url as `serve` has it, or set it for good: countersign instance set issuer=https://auth.example.com",
+        "a JWT needs an issuer, and the data folder does not record the public URL",
+        "give --public-url with the value that `serve` uses, or set the issuer: countersign instance set issuer=https://auth.example.com",
     ))
 }
 

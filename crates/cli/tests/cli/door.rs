@@ -99,6 +99,9 @@ fn instances_are_made_and_listed_while_the_server_runs() {
     assert_eq!(place.run(&list).json()["total_count"], 1);
     let refusal = place.run(&["instance", "list", "--url", &server.url]);
     assert_eq!(refusal.code, 11);
+    let log = server.stop().stderr;
+    assert!(log.contains("instance created"), "{log}");
+    assert!(log.contains(text(&made, "instance_id")), "{log}");
 }
 
 #[test]
@@ -138,14 +141,20 @@ fn another_user_is_refused() {
     set_mode(&place.path("data"), 0o755);
     let (code, said) = list(&place);
     assert_eq!(code, Some(9), "{said}");
-    assert!(said.contains("only the user that runs the authority"), "{said}");
-    // Even where somebody opened the file to all, the door asks who it is.
+    assert!(
+        said.contains("only the user that runs the authority"),
+        "{said}"
+    );
+    // Even if the mode of the file is changed, the door checks the user.
     set_mode(&place.path(DOOR), 0o666);
     let (code, said) = list(&place);
     assert_eq!(code, Some(14), "{said}");
     assert_eq!(json(&place, &["machine", "list"])["total_count"], 0);
     let log = server.stop().stderr;
-    assert!(log.contains("refused at the operator's door"), "{log}");
+    assert!(
+        log.contains("the operator's door refused a connection"),
+        "{log}"
+    );
     assert!(log.contains("65534"), "{log}");
 }
 

@@ -400,12 +400,12 @@ fn a_wrong_setting_ends_with_11_and_is_named() {
     assert_snapshot!(place.run(&["machine", "list"]).refusal(), @r#"
     11
     error: no authority was named
-    hint: give --url URL (or CLERK_API_URL) with the key in CLERK_SECRET_KEY, or --data DIR to act on a data folder in place
+    hint: give --url URL (or CLERK_API_URL) with the key in CLERK_SECRET_KEY, or --data DIR to act on a data folder
     "#);
     assert_snapshot!(place.run(&["machine", "list", "--url", "https://a.example"]).refusal(), @r#"
     11
     error: this needs the instance key
-    hint: put it into CLERK_SECRET_KEY, or name a file that holds it with --secret-key-file; it never goes on the command line
+    hint: put it into CLERK_SECRET_KEY, or name its file with --secret-key-file; never put it on the command line
     "#);
     place.set("CLERK_SECRET_KEY", "sk_test_0123456789abcdef");
     assert_snapshot!(place.run(&["machine", "list", "--url", "http://a.example"]).refusal(), @"
@@ -416,7 +416,7 @@ fn a_wrong_setting_ends_with_11_and_is_named() {
     place.set("CLERK_SECRET_KEY", "ak_0123456789abcdef");
     assert_snapshot!(place.run(&["machine", "list", "--url", "https://a.example"]).refusal(), @r#"
     11
-    error: what was given as an instance key is none
+    error: the value given as an instance key is not an instance key
     hint: instance keys begin with sk_ and go into CLERK_SECRET_KEY; machine keys begin with ak_ and go into CLERK_MACHINE_SECRET_KEY
     "#);
 }
@@ -615,7 +615,7 @@ fn what_is_no_authority_ends_with_14_and_gets_no_second_request() {
         ),
         (
             "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 4\r\n\r\n<ht>",
-            "is no authority that this program knows",
+            "is not an authority that this program knows",
         ),
         (
             "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n",

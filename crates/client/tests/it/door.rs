@@ -30,7 +30,7 @@ async fn the_operator_needs_no_key() {
     assert_eq!(verified.unwrap().subject, sender.id);
     let verified = world.operator.verify_token(issued.string.expose()).await;
     assert_eq!(verified.unwrap().id, issued.token.id);
-    // Whoever a token is not for learns nothing about it, the operator in that role included.
+    // A machine that a token is not for learns nothing about it, even if the operator acts as that machine.
     let refusal = as_sender.verify_token(issued.string.expose()).await;
     assert_eq!(refused(&refusal.unwrap_err()).0, 404);
 
@@ -50,7 +50,7 @@ async fn the_operator_names_what_a_request_is_about() {
         refused(&nobody),
         (
             400,
-            "Only a machine can do this; name it by its id in the header countersign-machine"
+            "Only a machine can do this; name one by its id in the header countersign-machine"
         )
     );
     let as_machine = world.operator.as_machine(machine.id);
@@ -102,7 +102,7 @@ async fn an_instance_key_does_not_open_what_is_the_operators() {
 }
 
 #[tokio::test]
-async fn a_door_that_nobody_opened_is_unreachable() {
+async fn a_door_that_is_not_open_is_unreachable() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("operator.sock");
     let client = Client::at_door(&path).build().unwrap();

@@ -7,6 +7,6 @@
 
 mod authority;
 mod faults;
-#[expect(dead_code, reason = "nobody is the operator here")]
+#[expect(dead_code, reason = "these tests do not act as the operator")]
 #[path = "../../../client/tests/it/support/mod.rs"]
 mod support;

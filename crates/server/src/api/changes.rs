@@ -19,8 +19,8 @@ pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
     ok(&ChangeList { data: changes })
 }
 
-/// `GET /countersign/changes/verify`: whether the records with a sequence number above `after` are intact, for a part of the
-/// log that can be checked in a bounded time.
+/// `GET /countersign/changes/verify`: whether the records with a sequence number above `after` are intact. One request
+/// checks a bounded number of records.
 pub(crate) async fn verify(call: &Call<'_>) -> Result<Answer, ApiError> {
     let mut query = Query::parse(call.query, Habit::Parameters)?;
     let after = query.integer("after")?;

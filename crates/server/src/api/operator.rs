@@ -1,4 +1,5 @@
-//! What only the operator's door answers, and what it answers in another way: nobody presents a credential there.
+//! Operations that exist only at the operator's door, and operations that differ there because callers present no
+//! credential.
 
 use countersign_authority::{Accepts, CreatedInstance, Operator, Problem};
 use countersign_protocol::body::ExposedSecret;
@@ -14,7 +15,7 @@ use crate::call::Call;
 use crate::fields::{Body, Presence};
 use crate::reply::{self, Answer, ApiError, Habit, ok, written};
 
-/// `/countersign/instances` on the network, whoever asks.
+/// `/countersign/instances` on the network, for all callers.
 pub(crate) fn refuse() -> Result<Answer, ApiError> {
     Err(ApiError::saying(
         ErrorCode::AuthorizationInvalid,

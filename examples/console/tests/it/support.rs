@@ -1,7 +1,7 @@
 //! A real authority with the three machines of the console, and its services on ports of their own.
 
 #[path = "../../../../crates/client/tests/it/support/world.rs"]
-#[expect(dead_code, reason = "nobody is the operator here")]
+#[expect(dead_code, reason = "these tests do not act as the operator")]
 mod authority;
 #[path = "../../../../crates/client/tests/it/support/program.rs"]
 pub(crate) mod program;

@@ -3,7 +3,7 @@
 #[path = "../../../../crates/client/tests/it/support/world.rs"]
 #[expect(
     dead_code,
-    reason = "others have no clock of their own, and one is the operator"
+    reason = "other tests use the default clock, and some act as the operator"
 )]
 mod authority;
 #[path = "../../../../crates/client/tests/it/support/program.rs"]

@@ -140,7 +140,7 @@ pub(crate) fn verify_changes() -> Description {
     )
     .query(
         after,
-        "The last sequence number that was verified; the check begins behind it.",
+        "The last sequence number that was verified; the check begins after it.",
         whole_number(),
     )
     .answers::<ChangeLogReport>("The result.", "{}")
