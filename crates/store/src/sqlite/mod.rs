@@ -141,7 +141,7 @@ impl SqliteStore {
     }
 
     /// Returns the index entry of a token of any instance.
-    fn token_entry(&self, locator: Locator) -> Result<Option<Arc<TokenEntry>>> {
+    fn token_entry(&self, locator: Locator) -> Result<Option<TokenEntry>> {
         let Shared { readers, index, .. } = &*self.shared;
         index.token(locator, || {
             readers.read(|connection| tokens::by_locator(connection, &index.texts, locator))

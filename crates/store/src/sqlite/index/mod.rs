@@ -64,7 +64,7 @@ impl Effect {
 /// All data that is kept in memory.
 #[derive(Debug)]
 pub(super) struct Index {
-    pub(super) tokens: GuardedCache<Locator, Arc<TokenEntry>, Bytes>,
+    pub(super) tokens: GuardedCache<Locator, TokenEntry, Bytes>,
     pub(super) directory: Directory,
     pub(super) texts: Texts,
     pub(super) hits: AtomicU64,
@@ -89,7 +89,7 @@ impl Index {
         &self,
         locator: Locator,
         read: impl FnOnce() -> Result<Option<RawToken>, E>,
-    ) -> Result<Option<Arc<TokenEntry>>, E> {
+    ) -> Result<Option<TokenEntry>, E> {
         if let Some(entry) = self.tokens.get(&locator) {
             self.hits.fetch_add(1, Ordering::Relaxed);
             return Ok(Some(entry));
@@ -98,15 +98,15 @@ impl Index {
         let watch = self.tokens.watch(&locator);
         let entry = read()?.and_then(|raw| self.entry(raw));
         if let Some(entry) = &entry {
-            self.tokens.fill(watch, locator, Arc::clone(entry));
+            self.tokens.fill(watch, locator, entry.clone());
         }
         Ok(entry)
     }
 
     /// Builds the entry of a token that was read; `None` if its machine is deleted.
-    pub(super) fn entry(&self, raw: RawToken) -> Option<Arc<TokenEntry>> {
+    pub(super) fn entry(&self, raw: RawToken) -> Option<TokenEntry> {
         let machine: Arc<MachineSlot> = self.directory.machine_slot(raw.machine)?;
-        Some(Arc::new(TokenEntry::new(raw, machine)))
+        Some(TokenEntry::new(raw, machine))
     }
 
     /// Applies an effect. The writer calls it after each commit, in the order of commits, before any answer.
