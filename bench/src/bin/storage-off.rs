@@ -29,6 +29,9 @@ use countersign_store::{
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 enum Arguments {
     /// Takes what a measurement gives to `countersign serve`.

@@ -34,6 +34,9 @@ use crate::admin::{Admin, NewInstanceBody};
 use crate::exit::{Code, Failure};
 use crate::settings::Settings;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A self-hosted authority for machine-to-machine tokens that speaks Clerk's wire protocol.
 #[derive(Debug, Parser)]
 #[command(
