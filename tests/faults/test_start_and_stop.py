@@ -146,7 +146,8 @@ class Situation:
 
     def copy(self, name: str) -> Path:
         place = self.folder / name
-        shutil.copytree(self.good, place)
+        # A server that was killed leaves its socket, which cannot be copied.
+        shutil.copytree(self.good, place, ignore=shutil.ignore_patterns("*.sock"))
         return place
 
     def database(self, place: Path) -> Path:
