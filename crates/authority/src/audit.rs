@@ -1,4 +1,4 @@
-//! Reading the change log, and proving that nobody touched it.
+//! Reading the change log, and checking its chain.
 
 use countersign_protocol::body;
 use countersign_protocol::change::Log;

@@ -235,7 +235,7 @@ pub(crate) const TOKEN_HINT: &str =
 pub(crate) fn exit_code_reference() -> String {
     let mut page = String::from(
         "# Exit codes\n\nEvery command ends with one of these. A failure writes one line `error: …` to standard error and, where there is \
-         something to do about it, one line `hint: …`; nothing to standard output.\n\nThis page is generated from `crates/cli/src/exit.rs`.\n\n| Code | When |\n|---|---|\n| 0 | Done. |\n",
+         something to do about it, one line `hint: …`; nothing to standard output, except that `audit verify --json` reports a broken chain there.\n\nThis page is generated from `crates/cli/src/exit.rs`.\n\n| Code | When |\n|---|---|\n| 0 | Done. |\n",
     );
     for (_, number, when) in CODES {
         page.push_str(&format!("| {number} | {when} |\n"));

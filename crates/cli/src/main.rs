@@ -58,7 +58,7 @@ enum Command {
     Dev(Settings),
     /// Makes a data folder with a master key, a signing key, a first instance and its key, which is printed once
     #[command(
-        after_help = "Example:\n  countersign init --data /var/lib/countersign --json > keys.json"
+        after_help = "Example:\n  countersign init --data /var/lib/countersign --output instance.key"
     )]
     Init(Init),
     /// Serves an authority that `init` made

@@ -24,7 +24,7 @@ impl From<OpenError> for Failure {
             }
             OpenError::InUse(_) => (
                 Code::InUse,
-                "stop the other process, or talk to it with `--url` and CLERK_SECRET_KEY",
+                "stop the other process; if it is a server, administer it with `--data` or `--url`",
             ),
             OpenError::Foreign(_) => (
                 Code::Foreign,

@@ -83,7 +83,7 @@ pub(crate) struct Settings {
     #[arg(long, env = "COUNTERSIGN_THREADS", value_name = "N")]
     pub(crate) threads: Option<usize>,
 
-    /// How much memory the index of tokens may take, in MiB; it takes what the stored tokens need, 230 MiB a million, and with 0 each look-up reads the database [default: a quarter of the memory, at most 2048]
+    /// How much memory the index of tokens may take, in MiB; it takes what the stored tokens need, about 200 MiB a million, and with 0 each look-up reads the database [default: a quarter of the memory, at most 2048]
     #[arg(long, env = "COUNTERSIGN_TOKEN_INDEX_MIB", value_name = "MIB")]
     pub(crate) token_index_mib: Option<u64>,
 
@@ -246,7 +246,7 @@ impl Settings {
         self.data.clone().ok_or_else(|| {
             Failure::new(
                 Code::Settings,
-                "no store was named",
+                "no data folder was named",
                 "give --data DIR or COUNTERSIGN_DATA, the folder that `countersign init` made",
             )
         })

@@ -34,7 +34,7 @@ enum AuditCommand {
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
     },
-    /// Checks the chain of the whole log, and reports the first entry that is missing, altered or forged
+    /// Checks the chain of the whole log, and reports the first entry that was altered, forged, or taken out before others
     #[command(after_help = "Example:\n  countersign audit verify")]
     Verify,
 }

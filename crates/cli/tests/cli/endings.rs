@@ -90,7 +90,7 @@ fn a_folder_that_is_open_elsewhere_ends_with_4() {
     assert_snapshot!(place.run(&serve).refusal(), @r#"
     4
     error: data is in use by another process
-    hint: stop the other process, or talk to it with `--url` and CLERK_SECRET_KEY
+    hint: stop the other process; if it is a server, administer it with `--data` or `--url`
     "#);
     for command in ["init", "dev"] {
         assert_eq!(place.run(&[command, "--data", "data"]).code, 4);
@@ -394,7 +394,7 @@ fn a_wrong_setting_ends_with_11_and_is_named() {
     "#);
     assert_snapshot!(place.run(&["serve"]).refusal(), @r#"
     11
-    error: no store was named
+    error: no data folder was named
     hint: give --data DIR or COUNTERSIGN_DATA, the folder that `countersign init` made
     "#);
     assert_snapshot!(place.run(&["machine", "list"]).refusal(), @r#"
