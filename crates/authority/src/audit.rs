@@ -2,14 +2,14 @@
 
 use countersign_protocol::body;
 use countersign_protocol::change::Log;
-use countersign_protocol::limits::MAX_SAFE_INTEGER;
+use countersign_protocol::request::{ListChanges, VerifyChanges};
 use countersign_store::{After, Change, Changes};
 use serde_json::Value;
 
 use crate::Authority;
 use crate::actor::Actor;
 use crate::error::{Error, Problem, invalid_query};
-use crate::rules::check_range;
+use crate::rules::count;
 
 /// Number of records that are read at a time.
 const PAGE: u32 = 1000;
@@ -29,24 +29,22 @@ pub struct AuditReport {
 }
 
 impl Authority {
-    /// Lists up to 1000 records of the change log after the number `after`, in order.
+    /// Lists up to 1000 records of the change log after the number that is known, in order.
     ///
     /// # Errors
     /// [`Error::Invalid`], a refusal if the actor is a machine, or the store's error.
     pub async fn list_changes(
         &self,
         actor: &Actor,
-        after: Option<i64>,
+        list: ListChanges,
     ) -> Result<Vec<body::Change>, Error> {
         actor.require_instance()?;
-        let after = after.unwrap_or(0);
-        check_range("after", after, 0, MAX_SAFE_INTEGER)?;
-        let after = u64::try_from(after).unwrap_or_default();
+        let after = count("after", list.after)?;
         let changes = self.changes_after(actor, after).await?;
         Ok(changes.into_iter().map(change_body).collect())
     }
 
-    /// Follows the chain of the log, beginning with the record after the number `after`, for 20,000 records at most. If
+    /// Follows the chain of the log, beginning with the record after a number, for 20,000 records at most. If
     /// the report is not complete, the next check begins after the number that this one verified.
     ///
     /// # Errors
@@ -55,13 +53,11 @@ impl Authority {
     pub async fn verify_audit(
         &self,
         actor: &Actor,
-        after: Option<i64>,
+        part: VerifyChanges,
     ) -> Result<AuditReport, Error> {
         actor.require_instance()?;
-        let after = after.unwrap_or(0);
-        check_range("after", after, 0, MAX_SAFE_INTEGER)?;
+        let mut verified = count("after", part.after)?;
         let log = Log::Instance(actor.instance_id());
-        let mut verified = u64::try_from(after).unwrap_or_default();
         let mut previous = self.code_of(actor, verified).await?;
         for _ in 0..MAX_PAGES {
             let changes = self.changes_after(actor, verified).await?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use countersign_protocol::bounds::Name;
 use countersign_protocol::ids::{InstanceId, KeyId};
 use countersign_protocol::instance::InstanceKeyInfo;
 use countersign_protocol::limits::{MAX_INSTANCE_KEYS, MAX_ISSUER_LENGTH, MAX_TOKEN_TTL_SECONDS};
@@ -14,8 +15,7 @@ use countersign_store::{
 
 use crate::Authority;
 use crate::actor::{Actor, OPERATOR, Operator};
-use crate::error::{Error, Problem, instance_not_found, invalid};
-use crate::rules::check_name;
+use crate::error::{Error, Problem, about, instance_not_found, invalid};
 
 /// How often a change of settings starts again because somebody else changed them meanwhile.
 const MAX_ATTEMPTS: usize = 64;
@@ -72,10 +72,10 @@ impl Authority {
     pub async fn create_instance(
         &self,
         _operator: &Operator,
-        name: &str,
+        name: Name,
         is_live: bool,
     ) -> Result<CreatedInstance, Error> {
-        check_name(name)?;
+        let name = name.checked().map_err(about("name"))?;
         let now = self.now();
         let id = InstanceId::generate(now, &*self.random);
         let key = InstanceKey::generate(is_live, &*self.random);
@@ -86,7 +86,7 @@ impl Authority {
         let change = self.operator_change();
         let new = NewInstance {
             id,
-            name: name.to_owned(),
+            name,
             is_default: self.store.list_instances().await?.is_empty(),
             settings: InstanceSettings::default(),
             created_at: now,

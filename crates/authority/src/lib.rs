@@ -42,7 +42,8 @@ use countersign_store::{DataKey, NewChange, OpenStore, Store, StoreError};
 // What callers ask for is what stands in their requests.
 pub use countersign_protocol::instance::{InstanceKeyInfo, SigningKeyInfo};
 pub use countersign_protocol::request::{
-    IssueRequest, MachineRequest, MachineUpdate, UpdateRequest,
+    IssueRequest, KeyRotation, ListChanges, ListMachines, ListTokens, MachineRequest,
+    MachineUpdate, RevokeRequest, UpdateRequest, VerifyChanges,
 };
 
 pub use actor::{Accepts, Actor, Operator};
@@ -52,10 +53,10 @@ pub use counters::Counters;
 pub use error::{Error, Invalid, Place, Problem, Refusal};
 pub use instances::{CreatedInstance, CreatedInstanceKey, InstanceInfo};
 pub use keys::Discovery;
-pub use machines::{ListMachines, MachinePage};
+pub use machines::MachinePage;
 pub use maintenance::FLUSH_INTERVAL;
 pub use random::SystemRandom;
-pub use tokens::{IssuedToken, ListTokens};
+pub use tokens::IssuedToken;
 pub use vault::{MasterKey, MasterKeyError};
 pub use whoami::WhoAmI;
 

@@ -3,16 +3,14 @@
 mod bodies;
 
 use countersign_protocol::body::{
-    DeletedMachine, ExposedSecret, Machine, MachineScope, MachineScopeTag, MachineSecretKey,
-    MachineSecretKeyTag, MachineTag,
+    DeletedMachine, DeletedMachineScope, ExposedSecret, Machine, MachineScope, MachineScopeTag,
+    MachineSecretKey, MachineSecretKeyTag, MachineTag,
 };
+use countersign_protocol::bounds::{Seconds, Text};
 use countersign_protocol::ids::{InstanceId, KeyId, MachineId};
-use countersign_protocol::limits::{
-    DEFAULT_TOKEN_TTL_SECONDS, MAX_MACHINE_KEYS, MAX_MACHINES_PAGE, MAX_PREVIOUS_TOKEN_TTL_SECONDS,
-    MAX_SCOPES, MAX_TOKEN_TTL_SECONDS,
-};
+use countersign_protocol::limits::{DEFAULT_TOKEN_TTL_SECONDS, MAX_MACHINE_KEYS, MAX_SCOPES};
 use countersign_protocol::page::MachineOrder;
-use countersign_protocol::request::{MachineRequest, MachineUpdate};
+use countersign_protocol::request::{KeyRotation, ListMachines, MachineRequest, MachineUpdate};
 use countersign_protocol::secret::MachineKey;
 use countersign_protocol::time::Timestamp;
 use countersign_store::{
@@ -21,26 +19,13 @@ use countersign_store::{
 
 use crate::Authority;
 use crate::actor::Actor;
-use crate::error::{Error, Problem, invalid, invalid_query, machine_not_found};
-use crate::rules::{check_name, page};
+use crate::error::{Error, Problem, about, invalid, invalid_query, machine_not_found};
+use crate::rules::page;
 use crate::vault::SealContext;
 
 pub use bodies::MachinePage;
 
 use bodies::{created_machine_body, machine_body};
-
-/// The machines to list.
-#[derive(Clone, Debug, Default)]
-pub struct ListMachines {
-    /// Selects the machine with exactly this id, and machines whose name contains this text, ignoring case.
-    pub query: Option<String>,
-    /// `name` or `created_at`, optionally with `+` or `-` in front; `None` for newest first.
-    pub order_by: Option<String>,
-    /// Maximum number of machines.
-    pub limit: Option<i64>,
-    /// Number of machines to skip.
-    pub offset: Option<i64>,
-}
 
 impl Authority {
     /// Creates a machine with its first key, which the answer contains.
@@ -54,11 +39,11 @@ impl Authority {
     ) -> Result<Machine, Error> {
         actor.require_instance()?;
         let scopes = read_scopes(&request.scoped_machines)?;
-        check_name(&request.name)?;
-        let default_token_ttl = request
-            .default_token_ttl
-            .unwrap_or(DEFAULT_TOKEN_TTL_SECONDS);
-        check_ttl(default_token_ttl)?;
+        let name = request.name.checked().map_err(about("name"))?;
+        let default_token_ttl = match request.default_token_ttl {
+            Some(ttl) => ttl.checked().map_err(about("default_token_ttl"))?,
+            None => DEFAULT_TOKEN_TTL_SECONDS,
+        };
         let change = self.change(actor);
         let now = change.at;
         let id = MachineId::generate(now, &*self.random);
@@ -66,7 +51,7 @@ impl Authority {
         let new = NewMachine {
             id,
             instance: actor.instance_id(),
-            name: request.name,
+            name,
             default_token_ttl,
             scopes,
             key: self.new_machine_key(actor, id, &key, now),
@@ -101,7 +86,7 @@ impl Authority {
         let query = MachineQuery {
             text: list.query.filter(|text| !text.is_empty()),
             order,
-            page: page(list.limit, list.offset, MAX_MACHINES_PAGE)?,
+            page: page(list.limit, list.offset)?,
         };
         let (machines, total) = self.store.list_machines(actor.instance_id(), query).await?;
         Ok(MachinePage::new(machines, total))
@@ -132,15 +117,11 @@ impl Authority {
         update: MachineUpdate,
     ) -> Result<Machine, Error> {
         actor.require_instance()?;
-        if let Some(name) = &update.name {
-            check_name(name)?;
-        }
-        if let Some(ttl) = update.default_token_ttl {
-            check_ttl(ttl)?;
-        }
+        let name = update.name.map(Text::checked).transpose();
+        let ttl = update.default_token_ttl.map(Seconds::checked).transpose();
         let update = countersign_store::MachineUpdate {
-            name: update.name,
-            default_token_ttl: update.default_token_ttl,
+            name: name.map_err(about("name"))?,
+            default_token_ttl: ttl.map_err(about("default_token_ttl"))?,
         };
         let machine = if update.is_empty() {
             self.machine(actor, id).await?
@@ -228,26 +209,16 @@ impl Authority {
     /// Gives a machine a new key. The older ones go on working for `previous_token_ttl` seconds at most.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Invalid`] where the time is not between 0 and 28800.
+    /// [`Error::NotFound`]; [`Error::Invalid`] if the time is out of bounds.
     pub async fn rotate_machine_key(
         &self,
         actor: &Actor,
         id: MachineId,
-        previous_token_ttl: i64,
+        rotation: KeyRotation,
     ) -> Result<MachineSecretKey, Error> {
         actor.require_instance()?;
-        if previous_token_ttl < 0 {
-            return Err(invalid(
-                "previous_token_ttl",
-                Problem::NotAllowed("must be at least 0 seconds".into()),
-            ));
-        }
-        if previous_token_ttl > MAX_PREVIOUS_TOKEN_TTL_SECONDS {
-            return Err(invalid(
-                "previous_token_ttl",
-                Problem::TooLarge(MAX_PREVIOUS_TOKEN_TTL_SECONDS),
-            ));
-        }
+        let previous_token_ttl = rotation.previous_token_ttl.checked();
+        let previous_token_ttl = previous_token_ttl.map_err(about("previous_token_ttl"))?;
         let change = self.change(actor);
         let now = change.at;
         let older_expire_at = now.plus_millis(previous_token_ttl * 1000).unwrap_or(now);
@@ -303,7 +274,6 @@ impl Authority {
                     from_machine_id: from,
                     to_machine_id: to,
                     created_at: Some(created_at),
-                    deleted: None,
                 })
             }
             InsertScope::FromNotFound => Err(machine_not_found(from)),
@@ -322,7 +292,7 @@ impl Authority {
         actor: &Actor,
         from: MachineId,
         to: MachineId,
-    ) -> Result<MachineScope, Error> {
+    ) -> Result<DeletedMachineScope, Error> {
         actor.require_instance()?;
         let change = self.change(actor);
         if !self
@@ -336,12 +306,11 @@ impl Authority {
             });
         }
         tracing::info!(%from, %to, actor = actor.name(), "scope deleted");
-        Ok(MachineScope {
+        Ok(DeletedMachineScope {
             object: MachineScopeTag::Tag,
             from_machine_id: from,
             to_machine_id: to,
-            created_at: None,
-            deleted: Some(true),
+            deleted: true,
         })
     }
 
@@ -408,20 +377,4 @@ fn secret_key_body(key: &str) -> MachineSecretKey {
         object: MachineSecretKeyTag::Tag,
         secret: ExposedSecret(key.to_owned()),
     }
-}
-
-fn check_ttl(seconds: i64) -> Result<(), Error> {
-    if seconds < 1 {
-        return Err(invalid(
-            "default_token_ttl",
-            Problem::NotAllowed("must be at least 1 second".into()),
-        ));
-    }
-    if seconds > MAX_TOKEN_TTL_SECONDS {
-        return Err(invalid(
-            "default_token_ttl",
-            Problem::TooLarge(MAX_TOKEN_TTL_SECONDS),
-        ));
-    }
-    Ok(())
 }

@@ -11,9 +11,9 @@ mod verify;
 use std::sync::Arc;
 
 use countersign_protocol::body::{M2mToken, M2mTokenList};
+use countersign_protocol::bounds::{Reason, Text};
 use countersign_protocol::ids::{MachineId, TokenId};
-use countersign_protocol::limits::{MAX_REASON_LENGTH, MAX_TOKENS_PAGE};
-use countersign_protocol::request::UpdateRequest;
+use countersign_protocol::request::{ListTokens, RevokeRequest, UpdateRequest};
 use countersign_protocol::time::Timestamp;
 use countersign_protocol::token::TokenFormats;
 use countersign_store::{
@@ -22,31 +22,16 @@ use countersign_store::{
 
 use crate::Authority;
 use crate::actor::Actor;
-use crate::error::{Error, Problem, instance_not_found, invalid, invalid_query, machine_not_found};
-use crate::rules::{check_text, page, total};
+use crate::error::{
+    Error, Problem, about, instance_not_found, invalid, invalid_query, machine_not_found,
+};
+use crate::rules::{page, total};
 
 pub use issue::IssuedToken;
 pub(crate) use locators::Locators;
 
 use bodies::token_body;
 use lifetime::{later, opaque_lifetime_millis};
-
-/// The tokens to list.
-#[derive(Clone, Debug, Default)]
-pub struct ListTokens {
-    /// The id of the machine whose tokens are listed. Required.
-    pub subject: Option<String>,
-    /// Whether to include revoked tokens.
-    pub revoked: bool,
-    /// Whether to include expired tokens.
-    pub expired: bool,
-    /// `opaque`, `jwt` or `all`; `None` for `opaque`.
-    pub format: Option<String>,
-    /// Maximum number of tokens.
-    pub limit: Option<i64>,
-    /// Number of tokens to skip.
-    pub offset: Option<i64>,
-}
 
 impl Authority {
     /// Returns a page of a machine's tokens, newest first.
@@ -73,7 +58,7 @@ impl Authority {
                 invalid_query("format", Problem::NotAllowed(rule.into()))
             })?,
         };
-        let page = page(list.limit, list.offset, MAX_TOKENS_PAGE)?;
+        let page = page(list.limit, list.offset)?;
         if actor.machine_id().is_some_and(|own| own != machine) {
             return Err(Error::Forbidden("a machine can list its own tokens only"));
         }
@@ -104,9 +89,9 @@ impl Authority {
         &self,
         actor: &Actor,
         id: TokenId,
-        reason: Option<String>,
+        request: RevokeRequest,
     ) -> Result<M2mToken, Error> {
-        let reason = checked_reason(reason)?;
+        let reason = checked_reason(request.revocation_reason)?;
         let change = self.change(actor);
         self.take_change(actor)?;
         let outcome = self
@@ -251,11 +236,9 @@ impl Authority {
     }
 }
 
-fn checked_reason(reason: Option<String>) -> Result<Option<Arc<str>>, Error> {
-    if let Some(reason) = &reason {
-        check_text("revocation_reason", reason, MAX_REASON_LENGTH)?;
-    }
-    Ok(reason.map(Arc::from))
+fn checked_reason(reason: Option<Reason>) -> Result<Option<Arc<str>>, Error> {
+    let reason = reason.map(Text::checked).transpose();
+    Ok(reason.map_err(about("revocation_reason"))?.map(Arc::from))
 }
 
 fn token_not_found(id: TokenId) -> Error {

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use countersign_protocol::body::ExposedSecret;
+use countersign_protocol::body::{ExposedSecret, List};
 use countersign_protocol::ids::{InstanceId, KeyId};
 use countersign_protocol::instance as body;
 use countersign_protocol::request::{InstanceKeyRequest, InstanceRequest};
@@ -162,7 +162,7 @@ pub fn update_instance(change: &SettingsChange) -> Request<body::Instance> {
 
 /// Lists the keys of the caller's instance.
 #[must_use]
-pub fn list_instance_keys() -> Request<body::InstanceKeyList> {
+pub fn list_instance_keys() -> Request<List<body::InstanceKeyInfo>> {
     Request::get("/countersign/instance_keys")
 }
 
@@ -183,7 +183,7 @@ pub fn revoke_instance_key(id: KeyId) -> Request<body::DeletedInstanceKey> {
 
 /// Lists all instances; only at the operator's door.
 #[must_use]
-pub fn list_instances() -> Request<body::InstanceList> {
+pub fn list_instances() -> Request<List<body::Instance>> {
     Request::get("/countersign/instances")
 }
 
@@ -191,7 +191,7 @@ pub fn list_instances() -> Request<body::InstanceList> {
 #[must_use]
 pub fn create_instance(name: &str, kind: KeyKind) -> Request<body::Instance> {
     let body = InstanceRequest {
-        name: name.to_owned(),
+        name: name.into(),
         live: Some(kind == KeyKind::Live),
     };
     Request::post("/countersign/instances", &body)

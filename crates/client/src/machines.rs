@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use countersign_protocol::body;
+use countersign_protocol::bounds::Name;
 use countersign_protocol::ids::{InstanceId, MachineId};
 use countersign_protocol::request::{KeyRotation, MachineRequest, MachineUpdate, ScopeRequest};
 use countersign_protocol::secret::MachineKey;
@@ -89,7 +90,7 @@ impl NewMachine {
     /// The life of its tokens where a request names none, in whole seconds. Default: one hour.
     #[must_use]
     pub fn default_token_ttl(mut self, ttl: Duration) -> Self {
-        self.0.default_token_ttl = Some(whole_seconds(ttl));
+        self.0.default_token_ttl = Some(whole_seconds(ttl).into());
         self
     }
 }
@@ -109,14 +110,14 @@ impl MachineChange {
     /// Another name.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.0.name = Some(name.into());
+        self.0.name = Some(Name::from(name));
         self
     }
 
     /// Another life of its tokens where a request names none, in whole seconds.
     #[must_use]
     pub fn default_token_ttl(mut self, ttl: Duration) -> Self {
-        self.0.default_token_ttl = Some(whole_seconds(ttl));
+        self.0.default_token_ttl = Some(whole_seconds(ttl).into());
         self
     }
 }
@@ -192,7 +193,7 @@ impl ListMachines {
 
 /// Lists machines.
 #[must_use]
-pub fn list_machines(list: &ListMachines) -> Request<body::MachineList> {
+pub fn list_machines(list: &ListMachines) -> Request<body::List<body::Machine>> {
     Request::get(crate::with_query("/machines", &list.query))
 }
 
@@ -230,7 +231,7 @@ pub fn machine_key(id: MachineId) -> Request<body::MachineSecretKey> {
 #[must_use]
 pub fn rotate_machine_key(id: MachineId, overlap: Duration) -> Request<body::MachineSecretKey> {
     let body = KeyRotation {
-        previous_token_ttl: whole_seconds(overlap),
+        previous_token_ttl: whole_seconds(overlap).into(),
     };
     Request::post(format!("/machines/{id}/secret_key/rotate"), &body)
 }
@@ -246,7 +247,7 @@ pub fn create_scope(from: MachineId, to: MachineId) -> Request<body::MachineScop
 
 /// Deletes a scope.
 #[must_use]
-pub fn delete_scope(from: MachineId, to: MachineId) -> Request<body::MachineScope> {
+pub fn delete_scope(from: MachineId, to: MachineId) -> Request<body::DeletedMachineScope> {
     Request::delete(format!("/machines/{from}/scopes/{to}"))
 }
 

@@ -2,8 +2,9 @@
 
 use std::time::SystemTime;
 
+use countersign_protocol::body::List;
 use countersign_protocol::ids::SigningKeyId;
-use countersign_protocol::instance::{DeletedSigningKey, SigningKeyInfo, SigningKeyList};
+use countersign_protocol::instance::{DeletedSigningKey, SigningKeyInfo};
 use countersign_protocol::request::SigningKeyRotation;
 
 use crate::client::Client;
@@ -44,7 +45,7 @@ pub struct SigningKey {
 
 /// Lists the signing keys of the caller's instance.
 #[must_use]
-pub fn list_signing_keys() -> Request<SigningKeyList> {
+pub fn list_signing_keys() -> Request<List<SigningKeyInfo>> {
     Request::get("/countersign/signing_keys")
 }
 

@@ -340,7 +340,7 @@ pub fn update_token(id: TokenId, change: &TokenChange) -> Request<body::M2mToken
 #[must_use]
 pub fn revoke_token(id: TokenId, reason: Option<&str>) -> Request<body::M2mToken> {
     let body = RevokeRequest {
-        revocation_reason: reason.map(str::to_owned),
+        revocation_reason: reason.map(Into::into),
     };
     Request::post(format!("/m2m_tokens/{id}/revoke"), &body)
 }
@@ -349,7 +349,7 @@ pub fn revoke_token(id: TokenId, reason: Option<&str>) -> Request<body::M2mToken
 #[must_use]
 pub fn verify_token(token: &str) -> Request<body::M2mToken> {
     let body = VerifyRequest {
-        token: Some(token),
+        token: Some(token.into()),
         secret: None,
     };
     Request::post("/m2m_tokens/verify", &body)

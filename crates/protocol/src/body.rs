@@ -102,8 +102,10 @@ pub struct NestedMachine {
     /// The instance it belongs to.
     pub instance_id: InstanceId,
     /// When it was made, in milliseconds since 1970.
+    #[cfg_attr(feature = "schema", schemars(example = EXAMPLE_TIME - 100_000))]
     pub created_at: Timestamp,
     /// When its name, token lifetime or scopes last changed, in milliseconds since 1970.
+    #[cfg_attr(feature = "schema", schemars(example = EXAMPLE_TIME - 100_000))]
     pub updated_at: Timestamp,
     /// How many seconds its tokens live where the request names no time.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_TOKEN_TTL_SECONDS), example = 3600))]
@@ -111,8 +113,9 @@ pub struct NestedMachine {
 }
 
 /// A machine.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(extend("x-others" = [{"id": LEDGER, "name": "ledger", "created_at": EXAMPLE_TIME - 100_000, "updated_at": EXAMPLE_TIME - 100_000, "scoped_machines": []}])))]
 pub struct Machine {
     /// Always `machine`.
     pub object: MachineTag,
@@ -134,22 +137,44 @@ pub struct Machine {
     pub scoped_machines: Vec<NestedMachine>,
     /// The machine's key, in the answer to its creation only. Hand it to the machine, and to nobody else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(with = "ExposedSecret", regex(pattern = MACHINE_KEY), example = EXAMPLE_KEY, extend("x-only-in" = "MachineCreated")))]
+    #[cfg_attr(feature = "schema", schemars(skip))]
     pub secret_key: Option<ExposedSecret>,
 }
 
-/// A page of machines.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+/// A new machine, with its key, for the description: a [`Machine`] has it as an `Option`.
+#[cfg(feature = "schema")]
+#[derive(Debug, JsonSchema)]
+pub struct MachineCreated {
+    /// The machine.
+    #[schemars(flatten)]
+    pub machine: Machine,
+    /// The machine's key. Hand it to the machine, and to nobody else.
+    #[schemars(regex(pattern = MACHINE_KEY), example = EXAMPLE_KEY)]
+    pub secret_key: ExposedSecret,
+}
+
+/// A list of items, or a page of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
-pub struct MachineList {
+#[cfg_attr(feature = "schema", schemars(rename = "{T}List"))]
+pub struct List<T> {
     /// This page.
-    pub data: Vec<Machine>,
+    pub data: Vec<T>,
     /// How many there are on all pages together.
     #[cfg_attr(feature = "schema", schemars(range(min = 0), example = 1))]
     pub total_count: i64,
 }
 
-/// The answer to a deletion.
+impl<T> List<T> {
+    /// Returns a list that stands on one page.
+    #[must_use]
+    pub fn whole(data: Vec<T>) -> Self {
+        let total_count = i64::try_from(data.len()).unwrap_or(i64::MAX);
+        Self { data, total_count }
+    }
+}
+
+/// The answer to the deletion of a machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 pub struct DeletedMachine {
@@ -157,7 +182,7 @@ pub struct DeletedMachine {
     pub object: MachineTag,
     /// The machine's id.
     pub id: MachineId,
-    /// Always `true`.
+    /// Always `true`: the machine is gone.
     #[cfg_attr(feature = "schema", schemars(extend("const" = true)))]
     pub deleted: bool,
 }
@@ -186,12 +211,24 @@ pub struct MachineScope {
     pub to_machine_id: MachineId,
     /// When the scope was made, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(with = "Timestamp", extend("x-only-in" = "MachineScope")))]
+    #[cfg_attr(feature = "schema", schemars(required))]
     pub created_at: Option<Timestamp>,
-    /// `true` in the answer to its deletion.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(with = "bool", extend("const" = true, "x-only-in" = "DeletedMachineScope")))]
-    pub deleted: Option<bool>,
+}
+
+/// The answer to the deletion of a scope.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+pub struct DeletedMachineScope {
+    /// Always `machine_scope`.
+    pub object: MachineScopeTag,
+    /// The machine that calls.
+    pub from_machine_id: MachineId,
+    /// The machine that is called.
+    #[cfg_attr(feature = "schema", schemars(example = LEDGER))]
+    pub to_machine_id: MachineId,
+    /// Always `true`: the scope is gone.
+    #[cfg_attr(feature = "schema", schemars(extend("const" = true)))]
+    pub deleted: bool,
 }
 
 /// A token, opaque or JWT.
@@ -215,23 +252,36 @@ pub struct M2mToken {
     /// The reason that the first revocation gave.
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>", length(max = MAX_REASON_LENGTH)))]
     pub revocation_reason: Option<Arc<str>>,
-    /// Whether its time is over.
+    /// Whether it has expired.
     pub expired: bool,
-    /// When its time is over, in milliseconds since 1970; null for never.
+    /// When it expires, in milliseconds since 1970; null for never.
     #[cfg_attr(feature = "schema", schemars(example = EXAMPLE_TIME + 3_600_000))]
     pub expiration: Option<Timestamp>,
     /// When it last verified, at most a few seconds late; null for never and for a JWT that is being verified.
     #[cfg_attr(feature = "schema", schemars(example = None::<i64>))]
     pub last_used_at: Option<Timestamp>,
-    /// When it was made.
+    /// When it was made, in milliseconds since 1970.
     pub created_at: Timestamp,
     /// When it was made, last verified or revoked, whichever is latest.
     pub updated_at: Timestamp,
     /// The token itself, which the machine sends as `Authorization: Bearer …`: `mt_` and 43 characters, or a JWT. In the
     /// answer to its creation only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(with = "ExposedSecret", example = EXAMPLE_TOKEN, extend("x-only-in" = "M2MTokenCreated")))]
+    #[cfg_attr(feature = "schema", schemars(skip))]
     pub token: Option<ExposedSecret>,
+}
+
+/// A new token, with its string, for the description: an [`M2mToken`] has it as an `Option`.
+#[cfg(feature = "schema")]
+#[derive(Debug, JsonSchema)]
+#[schemars(rename = "M2MTokenCreated")]
+pub struct M2mTokenCreated {
+    /// The token.
+    #[schemars(flatten)]
+    pub body: M2mToken,
+    /// The token itself, which the machine sends as `Authorization: Bearer …`: `mt_` and 43 characters, or a JWT.
+    #[schemars(example = EXAMPLE_TOKEN)]
+    pub token: ExposedSecret,
 }
 
 impl M2mToken {

@@ -206,31 +206,34 @@ impl ErrorCode {
     }
 }
 
-/// The body of every answer that is no success.
+/// Every error response has this body.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "Errors"))]
 pub struct ErrorEnvelope {
-    /// At least one error.
+    /// What went wrong: at least one error.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub errors: Vec<ErrorItem>,
     /// The id under which the log has this request; also in the header `Clerk-Trace-Id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(with = "String", regex(pattern = "^[0-9a-f]{32}$"), extend("x-only-in" = "Errors")))]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(required, regex(pattern = "^[0-9a-f]{32}$"))
+    )]
     pub clerk_trace_id: Option<String>,
 }
 
-/// One error of an envelope.
+/// An error.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "Error"))]
 pub struct ErrorItem {
-    /// The short text.
+    /// A short text.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub message: Cow<'static, str>,
-    /// The long text.
+    /// What is wrong, and what would be right.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub long_message: Cow<'static, str>,
     /// The code, for programs.
@@ -290,8 +293,8 @@ impl ErrorItem {
 
     /// Says why a token does not verify.
     #[must_use]
-    pub fn with_reason(mut self, reason: &'static str) -> Self {
-        self.meta.get_or_insert_default().reason = Some(Cow::Borrowed(reason));
+    pub fn with_reason(mut self, reason: impl Into<Cow<'static, str>>) -> Self {
+        self.meta.get_or_insert_default().reason = Some(reason.into());
         self
     }
 }

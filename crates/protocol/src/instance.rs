@@ -15,7 +15,7 @@ use crate::ids::{InstanceId, KeyId, MachineId, SigningKeyId};
 #[cfg(feature = "schema")]
 use crate::limits::MAX_NAME_LENGTH;
 #[cfg(feature = "schema")]
-use crate::schema::{EXAMPLE_INSTANCE_KEY, INSTANCE_KEY, NO_NUL};
+use crate::schema::{EXAMPLE_INSTANCE_KEY, EXAMPLE_TIME, INSTANCE_KEY, NEXT_KEY, NO_NUL};
 use crate::scopes::Scopes;
 use crate::settings::{InstanceSettings, SettingsUpdate};
 use crate::time::Timestamp;
@@ -189,19 +189,10 @@ fn known_settings<'de, D: Deserializer<'de>>(
     serde_json::from_value(Value::Object(members)).map_err(D::Error::custom)
 }
 
-/// The instances of the authority, at the operator's door only.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct InstanceList {
-    /// The instances, oldest first.
-    pub data: Vec<Instance>,
-    /// How many there are.
-    pub total_count: usize,
-}
-
 /// The public facts about a key of an instance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[cfg_attr(feature = "schema", schemars(rename = "InstanceKey"))]
+#[cfg_attr(feature = "schema", schemars(rename = "InstanceKey", extend("x-others" = [{"id": "key_0d9e8c7b6a51", "created_at": EXAMPLE_TIME - 3_600_000, "revoked_at": EXAMPLE_TIME + 3_600_000}])))]
 pub struct InstanceKeyInfo {
     /// The key's id.
     pub id: KeyId,
@@ -210,20 +201,6 @@ pub struct InstanceKeyInfo {
     /// When it was revoked; null while it works.
     #[cfg_attr(feature = "schema", schemars(example = None::<i64>))]
     pub revoked_at: Option<Timestamp>,
-}
-
-/// The keys of an instance.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(JsonSchema))]
-pub struct InstanceKeyList {
-    /// The keys, oldest first.
-    pub data: Vec<InstanceKeyInfo>,
-    /// How many there are on all pages together.
-    #[cfg_attr(
-        feature = "schema",
-        schemars(with = "i64", range(min = 0), example = 1)
-    )]
-    pub total_count: usize,
 }
 
 /// A new key of an instance.
@@ -239,7 +216,7 @@ pub struct CreatedInstanceKey {
     pub object: InstanceKeyTag,
     /// The key. It is shown this once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(with = "ExposedSecret", regex(pattern = INSTANCE_KEY), example = EXAMPLE_INSTANCE_KEY, extend("x-only-in" = "InstanceKeyCreated")))]
+    #[cfg_attr(feature = "schema", schemars(required, regex(pattern = INSTANCE_KEY), example = EXAMPLE_INSTANCE_KEY))]
     pub secret_key: Option<ExposedSecret>,
 }
 
@@ -247,7 +224,7 @@ pub struct CreatedInstanceKey {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 pub struct DeletedInstanceKey {
-    /// Always `true`: the key works no longer.
+    /// Always `true`: the key no longer works.
     #[cfg_attr(feature = "schema", schemars(extend("const" = true)))]
     pub deleted: bool,
     /// The key's id.
@@ -259,7 +236,7 @@ pub struct DeletedInstanceKey {
 /// The public facts about a signing key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[cfg_attr(feature = "schema", schemars(rename = "SigningKey"))]
+#[cfg_attr(feature = "schema", schemars(rename = "SigningKey", extend("x-others" = [{"kid": NEXT_KEY, "state": "published", "published_at": EXAMPLE_TIME + 86_400_000, "active_at": EXAMPLE_TIME + 90_000_000, "last_expires_at": null}])))]
 pub struct SigningKeyInfo {
     /// The key's id, in the head of each JWT that it signed.
     pub kid: SigningKeyId,
@@ -273,22 +250,9 @@ pub struct SigningKeyInfo {
     /// When it ceased to sign.
     #[cfg_attr(feature = "schema", schemars(example = None::<i64>))]
     pub retired_at: Option<Timestamp>,
-    /// When the last JWT that it signed is over.
+    /// When the last JWT that it signed expires.
+    #[cfg_attr(feature = "schema", schemars(example = EXAMPLE_TIME + 3_600_000))]
     pub last_expires_at: Option<Timestamp>,
-}
-
-/// The signing keys of an instance.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(JsonSchema))]
-pub struct SigningKeyList {
-    /// The keys, oldest first.
-    pub data: Vec<SigningKeyInfo>,
-    /// How many there are on all pages together.
-    #[cfg_attr(
-        feature = "schema",
-        schemars(with = "i64", range(min = 0), example = 1)
-    )]
-    pub total_count: usize,
 }
 
 /// The answer to the deletion of a signing key.

@@ -7,6 +7,7 @@
 
 mod base62;
 pub mod body;
+pub mod bounds;
 pub mod change;
 pub mod claims;
 pub mod door;
@@ -17,6 +18,7 @@ pub mod json;
 pub mod jwt;
 pub mod limits;
 pub mod page;
+pub mod problem;
 pub mod random;
 pub mod request;
 #[cfg(feature = "schema")]

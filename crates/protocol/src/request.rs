@@ -1,72 +1,77 @@
-//! The bodies of requests, as the contract writes them, and those of the extensions.
+//! The requests, as the contract writes them, and those of the extensions: their bodies and the parameters of their queries.
 //!
-//! Clients write them, the description of the API is derived from them, and the server reads their members with a word about
-//! each mistake. A member that is an `Option` may be absent; in an `Option` of an `Option`, `Some(None)` is `null`.
+//! A request is declared here only. Clients write these types, the server reads requests into them, and the description of the API
+//! is derived from them. Members are read in the order in which they stand. A member that is an `Option` may be absent; in an
+//! `Option` of an `Option`, `Some(None)` is `null`.
+
+use std::borrow::Cow;
 
 #[cfg(feature = "schema")]
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 #[cfg(feature = "schema")]
 use serde_json::json;
+use serde_json::value::RawValue;
 
+use crate::bounds::{Count, Lifetime, Name, PreviousTtl, Reason, TokenTtl, Whole};
 use crate::claims::Claims;
 #[cfg(feature = "schema")]
-use crate::limits::{
-    DEFAULT_TOKEN_TTL_SECONDS, MAX_NAME_LENGTH, MAX_PREVIOUS_TOKEN_TTL_SECONDS, MAX_REASON_LENGTH,
-    MAX_SCOPES, MAX_TOKEN_TTL_SECONDS,
-};
+use crate::ids::{InstanceId, KeyId, MachineId, SigningKeyId, TokenId};
+use crate::json::Text;
 #[cfg(feature = "schema")]
-use crate::schema::{MACHINE_ID, NO_NUL};
+use crate::limits::{DEFAULT_PAGE, DEFAULT_TOKEN_TTL_SECONDS, MAX_SCOPES};
+use crate::limits::{MAX_MACHINES_PAGE, MAX_TOKENS_PAGE};
+#[cfg(feature = "schema")]
+use crate::schema::{EXAMPLE_TOKEN, LEDGER, MACHINE_ID, NEXT_KEY};
 use crate::settings::SettingsUpdate;
 use crate::token::TokenFormat;
 
 /// A new machine.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[cfg_attr(feature = "schema", schemars(rename = "CreateMachine"))]
+#[cfg_attr(feature = "schema", schemars(rename = "CreateMachine", extend("x-examples" = [["plain", "A machine", {"name": "billing"}], ["scoped", "A machine that may call another", {"name": "billing", "scoped_machines": [LEDGER], "default_token_ttl": 3600}]])))]
 pub struct MachineRequest {
     /// A name for people.
-    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_NAME_LENGTH), regex(pattern = NO_NUL)))]
-    pub name: String,
+    pub name: Name,
     /// The machines that it may call. Repetitions are ignored.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = MAX_SCOPES), inner(regex(pattern = MACHINE_ID))))]
     pub scoped_machines: Vec<String>,
     /// How many seconds its tokens live where the request names no time.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(with = "i64", range(min = 1, max = MAX_TOKEN_TTL_SECONDS), extend("default" = DEFAULT_TOKEN_TTL_SECONDS)))]
-    pub default_token_ttl: Option<i64>,
+    #[cfg_attr(feature = "schema", schemars(with = "TokenTtl", extend("default" = DEFAULT_TOKEN_TTL_SECONDS)))]
+    pub default_token_ttl: Option<TokenTtl>,
 }
 
 /// New values of a machine; what is absent stays.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[cfg_attr(feature = "schema", schemars(rename = "UpdateMachine", extend("type" = ["object", "null"])))]
+#[cfg_attr(feature = "schema", schemars(rename = "UpdateMachine", extend("x-examples" = [["both", "Both", {"name": "billing (EU)", "default_token_ttl": 900}]])))]
 pub struct MachineUpdate {
     /// Its new name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(with = "String", length(min = 1, max = MAX_NAME_LENGTH), regex(pattern = NO_NUL)))]
-    pub name: Option<String>,
+    #[cfg_attr(feature = "schema", schemars(with = "Name"))]
+    pub name: Option<Name>,
     /// How many seconds its future tokens live where the request names no time.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(with = "i64", range(min = 1, max = MAX_TOKEN_TTL_SECONDS)))]
-    pub default_token_ttl: Option<i64>,
+    #[cfg_attr(feature = "schema", schemars(with = "TokenTtl"))]
+    pub default_token_ttl: Option<TokenTtl>,
 }
 
 /// A new key for a machine.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[cfg_attr(feature = "schema", schemars(rename = "RotateMachineSecretKey"))]
+#[cfg_attr(feature = "schema", schemars(rename = "RotateMachineSecretKey", extend("x-examples" = [["gently", "The old key works for an hour", {"previous_token_ttl": 3600}], ["at_once", "The old key ends at once", {"previous_token_ttl": 0}]])))]
 pub struct KeyRotation {
     /// For how many seconds the older keys go on working; 0 ends them at once. (The name is Clerk's; tokens are not concerned.)
-    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = MAX_PREVIOUS_TOKEN_TTL_SECONDS)))]
-    pub previous_token_ttl: i64,
+    pub previous_token_ttl: PreviousTtl,
 }
 
 /// A new scope of the machine in the path.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[cfg_attr(feature = "schema", schemars(rename = "CreateMachineScope"))]
+#[cfg_attr(feature = "schema", schemars(rename = "CreateMachineScope", extend("x-examples" = [["scope", "A scope", {"to_machine_id": LEDGER}]])))]
 pub struct ScopeRequest {
     /// The machine that shall be called.
     #[cfg_attr(feature = "schema", schemars(regex(pattern = MACHINE_ID)))]
@@ -74,78 +79,90 @@ pub struct ScopeRequest {
 }
 
 /// A new token.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[cfg_attr(feature = "schema", schemars(rename = "CreateM2MToken", transform = object_claims_in_jwts))]
+#[cfg_attr(feature = "schema", schemars(rename = "CreateM2MToken", extend("x-examples" = [["defaults", "A token that lives as long as the machine says", {}], ["minutes", "Ten minutes, with claims", {"seconds_until_expiration": 600, "claims": {"tenant": "acme"}}], ["jwt", "A JWT", {"token_format": "jwt", "seconds_until_expiration": 600, "claims": {"tenant": "acme"}}], ["reuse", "A live equal token if there is one", {"seconds_until_expiration": 3600, "min_remaining_ttl_seconds": 300}]]), transform = object_claims_in_jwts))]
 pub struct IssueRequest {
     /// `opaque`: a short string that receivers verify here. `jwt`: one that they can also check by themselves.
-    #[serde(rename = "token_format", default, skip_serializing_if = "is_opaque")]
+    #[serde(
+        rename = "token_format",
+        deserialize_with = "or_default",
+        skip_serializing_if = "is_opaque"
+    )]
     #[cfg_attr(feature = "schema", schemars(extend("default" = "opaque")))]
     pub format: TokenFormat,
     /// How long the token lives, in seconds; fractions are allowed. Null or absent: the machine's `default_token_ttl`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(range(max = MAX_TOKEN_TTL_SECONDS), extend("exclusiveMinimum" = 0)))]
-    pub seconds_until_expiration: Option<f64>,
+    #[serde(deserialize_with = "or_null", skip_serializing_if = "Option::is_none")]
+    pub seconds_until_expiration: Option<Lifetime>,
     /// Any JSON value, answered by verification as it came: at most 8192 bytes and 32 levels, with no member twice. For a JWT an
     /// object, whose members become claims of the JWT, or null.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "claims", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(with = "Claims"))]
     pub claims: Option<Claims>,
     /// Asks for a live token of this machine with equal claims and scopes that still has at least so many seconds, and for a new
     /// one only where there is none. Less than the lifetime. Ignored for JWTs, which are always new.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(with = "i64", range(min = 0)))]
-    pub min_remaining_ttl_seconds: Option<i64>,
+    #[cfg_attr(feature = "schema", schemars(with = "Whole<0, { i64::MAX }>"))]
+    pub min_remaining_ttl_seconds: Option<Whole<0, { i64::MAX }>>,
 }
 
 /// A token to verify. Where both members are given, `token` wins.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[cfg_attr(feature = "schema", schemars(rename = "VerifyM2MToken", extend("anyOf" = [{"required": ["token"]}, {"required": ["secret"]}])))]
+#[cfg_attr(feature = "schema", schemars(rename = "VerifyM2MToken", extend("x-examples" = [["token", "A token", {"token": EXAMPLE_TOKEN}]]), extend("anyOf" = [{"required": ["token"]}, {"required": ["secret"]}])))]
 pub struct VerifyRequest<'a> {
-    /// The token that a caller presented: opaque or JWT.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(with = "String"))]
-    pub token: Option<&'a str>,
     /// The same, as older SDKs send it. Where both are given, `token` wins.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        borrow,
+        deserialize_with = "borrowed",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
-    pub secret: Option<&'a str>,
+    pub secret: Option<Cow<'a, str>>,
+    /// The token that a caller presented: opaque or JWT.
+    #[serde(
+        borrow,
+        deserialize_with = "borrowed",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub token: Option<Cow<'a, str>>,
 }
 
 /// The revocation of the token in the path.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[cfg_attr(feature = "schema", schemars(rename = "RevokeM2MToken", extend("type" = ["object", "null"])))]
+#[cfg_attr(feature = "schema", schemars(rename = "RevokeM2MToken", extend("x-examples" = [["reason", "With a reason", {"revocation_reason": "laptop stolen"}], ["none", "Without one", {}]])))]
 pub struct RevokeRequest {
     /// Why, for the change log and whoever looks the token up. The first reason stays.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(length(max = MAX_REASON_LENGTH), regex(pattern = NO_NUL)))]
-    pub revocation_reason: Option<String>,
+    #[serde(deserialize_with = "or_null", skip_serializing_if = "Option::is_none")]
+    pub revocation_reason: Option<Reason>,
 }
 
 /// New values of a token; what is absent stays.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[cfg_attr(feature = "schema", schemars(rename = "UpdateM2MToken", extend("type" = ["object", "null"]), extend("anyOf" = [{"required": ["revoked"]}, {"properties": {"revocation_reason": {"type": "null"}}}])))]
+#[cfg_attr(feature = "schema", schemars(rename = "UpdateM2MToken", extend("x-examples" = [["extend", "Another two hours, other claims", {"seconds_until_expiration": 7200, "claims": {"tenant": "acme"}}], ["revoke", "Revoke", {"revoked": true, "revocation_reason": "no longer needed"}]]), extend("anyOf" = [{"required": ["revoked"]}, {"properties": {"revocation_reason": {"type": "null"}}}])))]
 pub struct UpdateRequest {
     /// Any JSON value, answered by verification as it came: at most 8192 bytes and 32 levels, with no member twice. For a JWT an
     /// object, whose members become claims of the JWT, or null.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "given_claims",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[cfg_attr(feature = "schema", schemars(with = "Option<Claims>"))]
     pub claims: Option<Option<Claims>>,
     /// The new rest of its life in seconds, counted from now. Null: the machine's `default_token_ttl`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(with = "Option<f64>", range(max = MAX_TOKEN_TTL_SECONDS), extend("exclusiveMinimum" = 0)))]
-    pub seconds_until_expiration: Option<Option<f64>>,
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Lifetime>"))]
+    pub seconds_until_expiration: Option<Option<Lifetime>>,
     /// Revokes the token in the same step. A revoked token stays revoked, so `false` is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(with = "bool", extend("const" = true)))]
     pub revoked: Option<bool>,
     /// Why, for the change log and whoever looks the token up. The first reason stays.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(length(max = MAX_REASON_LENGTH), regex(pattern = NO_NUL)))]
-    pub revocation_reason: Option<String>,
+    #[serde(deserialize_with = "or_null", skip_serializing_if = "Option::is_none")]
+    pub revocation_reason: Option<Reason>,
 }
 
 impl UpdateRequest {
@@ -160,28 +177,29 @@ impl UpdateRequest {
 }
 
 /// New settings of an instance.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[cfg_attr(feature = "schema", schemars(rename = "UpdateInstance"))]
+#[cfg_attr(feature = "schema", schemars(rename = "UpdateInstance", extend("x-examples" = [["strict", "JWTs of a day at most, keys shown once only", {"settings": {"max_jwt_ttl": 86400, "secret_reveal": false}}]])))]
 pub struct InstanceUpdate {
     /// The settings that change; the others stay.
     pub settings: SettingsUpdate,
 }
 
 /// A new instance, at the operator's door only.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 pub struct InstanceRequest {
     /// A name for people.
-    pub name: String,
+    pub name: Name,
     /// Whether its first key begins with `sk_live_` instead of `sk_test_`. Both work alike.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub live: Option<bool>,
 }
 
 /// Another key of the instance.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[cfg_attr(feature = "schema", schemars(rename = "CreateInstanceKey", extend("type" = ["object", "null"])))]
+#[cfg_attr(feature = "schema", schemars(rename = "CreateInstanceKey", extend("x-examples" = [["live", "A key that begins with sk_live_", {"live": true}]])))]
 pub struct InstanceKeyRequest {
     /// Whether the key begins with `sk_live_` instead of `sk_test_`. Both work alike.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -190,9 +208,9 @@ pub struct InstanceKeyRequest {
 }
 
 /// Another signing key.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[cfg_attr(feature = "schema", schemars(rename = "RotateSigningKey", extend("type" = ["object", "null"])))]
+#[cfg_attr(feature = "schema", schemars(rename = "RotateSigningKey", extend("x-examples" = [["gently", "Signs after an hour", {}], ["at_once", "Signs at once, because the old key leaked", {"immediate": true}]])))]
 pub struct SigningKeyRotation {
     /// Whether the new key signs at once. Without it, it signs after an hour, when every receiver's cache knows it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -201,9 +219,9 @@ pub struct SigningKeyRotation {
 }
 
 /// A question about an API key. This authority has none and reads nothing of it.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[cfg_attr(feature = "schema", schemars(rename = "NeighbourSecret", extend("additionalProperties" = true)))]
+#[cfg_attr(feature = "schema", schemars(rename = "NeighbourSecret", extend("x-examples" = [["any", "Any", {"secret": "ak_…"}]]), extend("additionalProperties" = true)))]
 pub struct ApiKeyQuestion {
     /// An API key.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -212,14 +230,130 @@ pub struct ApiKeyQuestion {
 }
 
 /// A question about an OAuth token. This authority has none and reads nothing of it.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[cfg_attr(feature = "schema", schemars(rename = "NeighbourAccessToken", extend("additionalProperties" = true)))]
+#[cfg_attr(feature = "schema", schemars(rename = "NeighbourAccessToken", extend("x-examples" = [["any", "Any", {"access_token": "oat_…"}]]), extend("additionalProperties" = true)))]
 pub struct OauthTokenQuestion {
     /// An OAuth token.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub access_token: Option<String>,
+}
+
+/// The machines to list.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+pub struct ListMachines {
+    /// A machine's whole id, or a part of a name.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub query: Option<String>,
+    /// What to sort by: `-` for descending, `+` or nothing for ascending.
+    #[cfg_attr(feature = "schema", schemars(with = "String", extend("enum" = ["-created_at", "+created_at", "created_at", "-name", "+name", "name"], "default" = "-created_at")))]
+    pub order_by: Option<String>,
+    /// How many at most.
+    #[cfg_attr(feature = "schema", schemars(with = "Whole<1, MAX_MACHINES_PAGE>", extend("default" = DEFAULT_PAGE)))]
+    pub limit: Option<Whole<1, MAX_MACHINES_PAGE>>,
+    /// How many to skip.
+    #[cfg_attr(feature = "schema", schemars(with = "Count", extend("default" = 0)))]
+    pub offset: Option<Count>,
+}
+
+/// The tokens to list.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+pub struct ListTokens {
+    /// The machine whose tokens are wanted.
+    #[cfg_attr(feature = "schema", schemars(with = "MachineId", required))]
+    pub subject: Option<String>,
+    /// Whether to list revoked tokens as well.
+    #[serde(deserialize_with = "or_default")]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = false)))]
+    pub revoked: bool,
+    /// Whether to list expired tokens as well.
+    #[serde(deserialize_with = "or_default")]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = false)))]
+    pub expired: bool,
+    /// Which kinds to list. Clerk has no such parameter; without it the list is as there.
+    #[cfg_attr(feature = "schema", schemars(with = "String", extend("enum" = ["opaque", "jwt", "all"], "default" = "opaque")))]
+    pub format: Option<String>,
+    /// How many at most.
+    #[cfg_attr(feature = "schema", schemars(with = "Whole<1, MAX_TOKENS_PAGE>", extend("default" = DEFAULT_PAGE)))]
+    pub limit: Option<Whole<1, MAX_TOKENS_PAGE>>,
+    /// How many to skip.
+    #[cfg_attr(feature = "schema", schemars(with = "Count", extend("default" = 0)))]
+    pub offset: Option<Count>,
+}
+
+/// The records of the change log to list.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+pub struct ListChanges {
+    /// The last sequence number that is known; the answer begins behind it.
+    #[cfg_attr(feature = "schema", schemars(with = "Count", extend("default" = 0)))]
+    pub after: Option<Count>,
+}
+
+/// The records of the change log to check.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+pub struct VerifyChanges {
+    /// The last sequence number that was verified; the check begins behind it.
+    #[cfg_attr(feature = "schema", schemars(with = "Count", extend("default" = 0)))]
+    pub after: Option<Count>,
+}
+
+/// What stands in paths, for the description.
+#[cfg(feature = "schema")]
+#[derive(Debug, JsonSchema)]
+pub struct PathParameters {
+    /// The instance's id.
+    pub instance_id: InstanceId,
+    /// The key's id, as the list shows it.
+    pub key_id: KeyId,
+    /// The key's id.
+    #[schemars(example = NEXT_KEY)]
+    pub kid: SigningKeyId,
+    /// The token's id: not the token itself.
+    // The contract takes upper-case digits as well, and finds nothing under them.
+    #[schemars(regex(pattern = "^mt_[0-9A-Fa-f]{32}$"))]
+    pub m2m_token_id: TokenId,
+    /// The machine's id.
+    pub machine_id: MachineId,
+    /// The machine that is called.
+    #[schemars(example = LEDGER)]
+    pub other_machine_id: MachineId,
+}
+
+/// An absent member is the default.
+fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// `null` is an absent member.
+fn or_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    Option::<Option<T>>::deserialize(deserializer).map(Option::flatten)
+}
+
+/// A text that is copied only where it has escapes.
+fn borrowed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Cow<'de, str>>, D::Error> {
+    let text = Option::<Text<'de>>::deserialize(deserializer)?;
+    Ok(text.map(|Text(text)| text))
+}
+
+fn claims<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Claims>, D::Error> {
+    given_claims(deserializer).map(Option::flatten)
+}
+
+/// The outer `None` is for an absent member.
+fn given_claims<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<Claims>>, D::Error> {
+    let value = Option::<&RawValue>::deserialize(deserializer)?;
+    value.map(Claims::new).transpose().map_err(D::Error::custom)
 }
 
 #[expect(

@@ -1,8 +1,11 @@
 //! Helps the types of this crate to describe themselves for the OpenAPI document: those that are more than their members do it in
 //! place, so that each member keeps its own description.
+//!
+//! Three keywords are for those who read the schemas, and do not reach the document: `x-examples` has examples of a request by name,
+//! summary and value; `x-others` has what differs in further items of a list; `x-unit` stands behind a bound in texts.
 
 /// Texts that go to people and databases contain no NUL.
-pub(crate) const NO_NUL: &str = "^[^\\u0000]*$";
+pub const NO_NUL: &str = "^[^\\u0000]*$";
 /// A key of a machine.
 pub(crate) const MACHINE_KEY: &str = "^ak_[0-9A-Za-z_-]+$";
 /// A key of an instance.
@@ -14,15 +17,14 @@ pub(crate) const MACHINE_ID: &str = "^mch_[0-9A-Za-z_]{27}$";
 
 /// The machine that is called in examples.
 pub(crate) const LEDGER: &str = "mch_2yGkLpQ7Y3rXSwtU24CzTk9I7Em";
+/// The next signing key in examples.
+pub(crate) const NEXT_KEY: &str = "ins_36sCAr6gS5M5C4x9CxLYQXDhIF1";
 pub(crate) const EXAMPLE_TIME: i64 = 1_767_225_600_000;
 pub(crate) const EXAMPLE_TOKEN: &str = "mt_EXAMPLE0TOKEN0EXAMPLE0TOKEN0EXAMPLE0TOKEN0E";
 pub(crate) const EXAMPLE_KEY: &str = "ak_EXAMPLE0KEY0EXAMPLE0KEY0EXAMPLE0KEY0EXAMPLE0KEY0";
 pub(crate) const EXAMPLE_INSTANCE_KEY: &str =
     "sk_live_EXAMPLE0KEY0EXAMPLE0KEY0EXAMPLE0KEY0EXAMPLE0KEY0";
 pub(crate) const EXAMPLE_MODULUS: &str = "wB1oxLQ3TTxUAW4rxE7mIrb5nC0ZHcDdcnT9mYfDqYhdfUeQnUnhrn3I5Ft6kvXcVjYvOY_kLr0iCnCRvRzUQpXsX8cMjQ";
-
-/// The member of a schema that names the one body in which its property stands. The document makes a schema for each.
-pub const ONLY_IN: &str = "x-only-in";
 
 /// Describes a type in place.
 macro_rules! in_place {

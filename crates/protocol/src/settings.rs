@@ -2,8 +2,9 @@
 
 #[cfg(feature = "schema")]
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::de::{Error as _, Unexpected};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 use thiserror::Error;
 
 #[cfg(feature = "schema")]
@@ -182,6 +183,25 @@ impl SettingsUpdate {
             rate_limit: new.rate_limit.unwrap_or(old.rate_limit),
             machine_rate_limit: new.machine_rate_limit.unwrap_or(old.machine_rate_limit),
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for SettingsUpdate {
+    /// Reads an object. An error names the setting.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut update = Self::default();
+        for (name, value) in Map::deserialize(deserializer)? {
+            update.set(&name, value).map_err(|error| match error {
+                SettingError::WrongType { name, right } if name == "null_expiration" => {
+                    D::Error::invalid_value(Unexpected::Other(name), &right)
+                }
+                SettingError::WrongType { name, right } => {
+                    D::Error::invalid_type(Unexpected::Other(name), &right)
+                }
+                unknown @ SettingError::Unknown(_) => D::Error::custom(unknown),
+            })?;
+        }
+        Ok(update)
     }
 }
 

@@ -203,7 +203,7 @@ impl App {
         check_api_version(&head.headers, head.uri.query())?;
         let mut call = Call {
             app: self,
-            habit: row.habit,
+            row,
             captures,
             query: head.uri.query(),
             headers: &head.headers,

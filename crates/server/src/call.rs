@@ -9,13 +9,16 @@ use countersign_protocol::error::ErrorCode;
 use countersign_protocol::random::Random;
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, USER_AGENT};
+use serde::Deserialize;
 use tokio::sync::watch;
 
 use crate::body::BodyProblem;
 use crate::budget::Budget;
 use crate::docs::Docs;
+use crate::fields::Members;
 use crate::metrics::Metrics;
 use crate::mount::Mount;
+use crate::operation::Row;
 use crate::operator::Named;
 use crate::pace::Turns;
 use crate::reply::{ApiError, Habit};
@@ -58,8 +61,7 @@ pub(crate) type Captures<'a> = [&'a str; 2];
 /// A handler's view of a request. Its credential is already checked, unless the handler itself checks it.
 pub(crate) struct Call<'a> {
     pub(crate) app: &'a App,
-    /// How errors are worded.
-    pub(crate) habit: Habit,
+    pub(crate) row: &'static Row,
     pub(crate) captures: Captures<'a>,
     pub(crate) query: Option<&'a str>,
     pub(crate) headers: &'a HeaderMap,
@@ -80,8 +82,26 @@ impl Call<'_> {
 
     /// Returns the body, which is complete and has a JSON content type.
     pub(crate) fn body(&self) -> Result<&Bytes, ApiError> {
-        let worded = |problem: &BodyProblem| problem.worded(self.habit);
+        let worded = |problem: &BodyProblem| problem.worded(self.row.habit);
         self.body.as_ref().map_err(worded)
+    }
+
+    /// Returns the members of the body.
+    pub(crate) fn members(&self) -> Result<Members<'_>, ApiError> {
+        Members::of_body(self.body()?, self.row.habit, self.row.presence)
+    }
+
+    /// Reads the body, which holds nothing else than a `T`.
+    pub(crate) fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, ApiError> {
+        let mut members = self.members()?;
+        let request = members.read()?;
+        members.finish()?;
+        Ok(request)
+    }
+
+    /// Reads the query. Parameters that nobody asked for are ignored.
+    pub(crate) fn query<'a, T: Deserialize<'a>>(&'a self) -> Result<T, ApiError> {
+        Members::of_query(self.query, self.row.habit)?.read()
     }
 
     /// Returns the credential of the only `Authorization` header, which must use the Bearer scheme (RFC 6750 section
@@ -113,14 +133,14 @@ impl Call<'_> {
                 }
                 Habit::Parameters
             }
-            _ => self.habit,
+            _ => self.row.habit,
         };
         ApiError::from_authority(habit, error)
     }
 
     /// Converts a refusal for the API, in the wording of the route's service.
     pub(crate) fn refused(&self, error: Error) -> ApiError {
-        ApiError::from_authority(self.habit, error)
+        ApiError::from_authority(self.row.habit, error)
     }
 
     pub(crate) fn user_agent(&self) -> &str {

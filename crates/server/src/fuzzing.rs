@@ -1,10 +1,11 @@
 //! What a request's head says, for the fuzz target `head`. No part of the product.
 
 use http::{HeaderMap, Method};
+use serde::Deserialize;
 
 use crate::app::check_api_version;
 use crate::call::only_credential;
-use crate::fields::Query;
+use crate::fields::Members;
 use crate::reply::Habit;
 use crate::route::{Found, find};
 
@@ -34,11 +35,22 @@ pub fn is_version_accepted(headers: &HeaderMap, query: &str) -> bool {
 #[must_use]
 #[expect(clippy::type_complexity, reason = "read in one place")]
 pub fn query(query: &str) -> Option<(Option<Option<String>>, Option<Option<i64>>, Option<bool>)> {
-    let mut query = Query::parse(Some(query), Habit::Parameters).ok()?;
-    let text = query.text("query").map(|text| text.map(Into::into));
-    Some((
-        text.ok(),
-        query.integer("limit").ok(),
-        query.boolean("revoked").ok(),
-    ))
+    #[derive(Deserialize)]
+    struct Text {
+        query: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Number {
+        limit: Option<i64>,
+    }
+    #[derive(Deserialize)]
+    struct Boolean {
+        revoked: Option<bool>,
+    }
+    let mut members = Members::of_query(Some(query), Habit::Parameters).ok()?;
+    let text = members.read().map(|Text { query }| query);
+    let number = members.read().map(|Number { limit }| limit);
+    let boolean = members.read();
+    let boolean = boolean.map(|Boolean { revoked }| revoked.unwrap_or_default());
+    Some((text.ok(), number.ok(), boolean.ok()))
 }

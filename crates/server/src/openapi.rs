@@ -1,26 +1,27 @@
-//! The OpenAPI document, made from the code: operations, methods, paths and credentials from the table in `route`, bounds from
-//! `countersign_protocol::limits`, errors from its table, examples from its bodies.
-//!
-//! What people read beside that, one description per operation, is in `operations`; the row of an operation names its
-//! description.
+//! The OpenAPI document, made from the code: operations, methods, paths, credentials and types from the table in `route`, schemas and
+//! examples from the types, errors from their table. What people read beside that stands in `openapi/operations.md`.
 
-pub(crate) mod operations;
 mod refusals;
-mod schemas;
+pub(crate) mod schemas;
 #[cfg(test)]
 mod tests;
+mod texts;
+
+use std::borrow::Cow;
 
 use bytes::Bytes;
-use countersign_authority::Accepts;
-use countersign_protocol::error::{ErrorCode, ErrorEnvelope};
-use schemars::SchemaGenerator;
+use countersign_authority::Place;
+use countersign_protocol::error::{ERROR_TABLE, ErrorEnvelope};
+use countersign_protocol::request::PathParameters;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
+use crate::fields::Presence;
 use crate::operation::{Prefix, Row};
-use crate::reply::Habit;
-use operations::{Description, TAGS};
-use refusals::{Refusal, named, responses};
+use refusals::Refusal;
+use schemas::{example, parameter, resolved, set};
+use texts::{Item, Operation};
 
 /// The document as JSON.
 pub(crate) fn document(rows: &[Row]) -> Bytes {
@@ -41,29 +42,13 @@ struct Document {
     openapi: &'static str,
     info: Value,
     servers: Value,
-    tags: Value,
+    tags: Vec<Value>,
     paths: Ordered<Ordered<Value>>,
     components: Value,
 }
 
 /// An object whose members stand in this order: `serde_json` sorts those of a `Value`.
-#[derive(Default)]
 struct Ordered<T>(Vec<(String, T)>);
-
-impl<T> Ordered<T> {
-    /// Returns the member with this name, and makes it if it is missing.
-    fn entry(&mut self, name: &str, make: impl FnOnce() -> T) -> &mut T {
-        let place = self.0.iter().position(|(known, _)| known == name);
-        let place = place.unwrap_or_else(|| {
-            self.0.push((name.to_owned(), make()));
-            self.0.len() - 1
-        });
-        self.0
-            .get_mut(place)
-            .map(|(_, value)| value)
-            .expect("it was found or pushed")
-    }
-}
 
 impl<T: Serialize> Serialize for Ordered<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -72,32 +57,35 @@ impl<T: Serialize> Serialize for Ordered<T> {
 }
 
 fn tree(rows: &[Row]) -> Document {
-    let described: Vec<(&Row, Description)> = rows
+    let groups = texts::groups();
+    let texts = groups.iter().flat_map(|group| {
+        let operations = group.operations.iter();
+        operations.map(move |text| (group.name, text))
+    });
+    let described: Vec<_> = rows
         .iter()
-        .filter_map(|row| row.description.map(|description| (row, description())))
+        .filter_map(|row| {
+            let mut texts = texts.clone();
+            let (tag, text) = texts.find(|(_, text)| Some(text.id) == row.id)?;
+            Some((row, tag, text))
+        })
         .collect();
-    let mut generator = schemas::generator();
-    generator.subschema_for::<ErrorEnvelope>();
-    for (_, description) in &described {
-        if let Some((_, schema, _)) = description.body {
-            schema(&mut generator);
-        }
-        for success in &description.successes {
-            (success.schema)(&mut generator);
-        }
-    }
-    let components = schemas::components(generator.clone());
-    let mut paths = Ordered::default();
-    for (row, description) in described {
-        let item: &mut Ordered<Value> = paths.entry(row.path, || path_item(row));
+    let mut components = components(described.iter().map(|(row, ..)| *row));
+    let mut paths: Ordered<Ordered<Value>> = Ordered(Vec::new());
+    for (row, tag, text) in described {
         let method = row.method.as_str().to_ascii_lowercase();
-        let operation = operation(row, description, &mut generator, &components);
-        item.0.push((method, operation));
+        let operation = (method, operation(row, tag, text, &components));
+        match paths.0.iter_mut().find(|(path, _)| path == row.path) {
+            Some((_, item)) => item.0.push(operation),
+            None => {
+                let mut item = path_item(row);
+                item.0.push(operation);
+                paths.0.push((row.path.to_owned(), item));
+            }
+        }
     }
-    let tags: Vec<Value> = TAGS
-        .iter()
-        .map(|(name, description)| json!({ "name": name, "description": description }))
-        .collect();
+    schemas::plain(&mut components);
+    let tag = |group: &texts::Group| json!({ "name": group.name, "description": group.text });
     Document {
         openapi: "3.1.0",
         info: json!({
@@ -108,7 +96,7 @@ fn tree(rows: &[Row]) -> Document {
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         }),
         servers: servers("/v1", "This authority"),
-        tags: tags.into(),
+        tags: groups.iter().map(tag).collect(),
         paths,
         components: json!({
             "schemas": components,
@@ -118,6 +106,30 @@ fn tree(rows: &[Row]) -> Document {
     }
 }
 
+/// The schemas of the bodies.
+fn components<'a>(rows: impl Iterator<Item = &'a Row>) -> Map<String, Value> {
+    let mut generator = schemas::generator(false);
+    generator.subschema_for::<ErrorEnvelope>();
+    let mut optional = Vec::new();
+    for row in rows {
+        if let Some(answer) = row.answer {
+            answer(&mut generator);
+        }
+        if let Some(request) = row.request {
+            let reference = request(&mut generator).to_value();
+            optional.extend((row.presence == Presence::Optional).then_some(reference));
+        }
+    }
+    let mut components = generator.take_definitions(true);
+    for reference in optional {
+        let schema = schemas::referred(&reference).and_then(|name| components.get_mut(name));
+        if let Some(schema) = schema {
+            set(schema, "type", json!(["object", "null"]));
+        }
+    }
+    components
+}
+
 /// Relative, so that the document is right wherever it is served.
 fn servers(url: &str, description: &str) -> Value {
     json!([{ "url": url, "description": description }])
@@ -125,7 +137,7 @@ fn servers(url: &str, description: &str) -> Value {
 
 fn path_item(row: &Row) -> Ordered<Value> {
     match row.prefix {
-        Prefix::Optional => Ordered::default(),
+        Prefix::Optional => Ordered(Vec::new()),
         Prefix::None => {
             let servers = servers("/", "This authority, without a version");
             Ordered(vec![("servers".to_owned(), servers)])
@@ -133,134 +145,107 @@ fn path_item(row: &Row) -> Ordered<Value> {
     }
 }
 
-fn operation(
-    row: &Row,
-    description: Description,
-    generator: &mut SchemaGenerator,
-    components: &Map<String, Value>,
-) -> Value {
-    let takes = Takes {
-        query: description
-            .parameters
-            .iter()
-            .any(|parameter| parameter["in"] == "query"),
-        body: description.body.is_some(),
-    };
-    let mut refusals = description.refusals;
-    refusals.extend(common(row, takes));
-    let mut responses = Map::from_iter(responses(&refusals));
-    for success in description.successes {
-        let schema = match success.shape {
-            Some(shape) => schemas::reference(shape),
-            None => (success.schema)(generator).to_value(),
-        };
-        let examples = named(success.examples.iter().map(|(name, summary, changes)| {
-            let value = schemas::example(&schema, components, &written(changes));
-            (*name, json!({ "summary": summary, "value": value }))
-        }));
-        let content = json!({ "application/json": { "schema": schema, "examples": examples } });
-        let answer = json!({ "description": success.description, "content": content });
-        responses.insert(success.status.to_owned(), answer);
-    }
-    for (status, text, content) in description.others {
-        // `/readyz` says 503 in two ways.
-        let refusal = responses.remove(status).unwrap_or_default();
-        let mut contents = refusal
-            .get("content")
-            .and_then(Value::as_object)
-            .cloned()
-            .unwrap_or_default();
-        contents.extend(content.as_object().cloned().unwrap_or_default());
-        let answer = json!({ "description": text, "content": contents });
-        responses.insert(status.to_owned(), answer);
-    }
+fn operation(row: &Row, tag: &str, text: &Operation, components: &Map<String, Value>) -> Value {
+    let (schemes, mut refusals) = refusals::of_row(row);
+    let security: Value = schemes.iter().map(|name| json!({ *name: [] })).collect();
     let mut operation = json!({
-        "operationId": description.id,
-        "tags": [description.tag],
-        "summary": description.summary,
-        "description": description.text,
-        "security": security(row),
-        "responses": responses,
+        "operationId": text.id, "tags": [tag], "summary": text.summary, "description": text.text, "security": security,
     });
-    if !description.parameters.is_empty() {
-        schemas::set(&mut operation, "parameters", description.parameters.into());
+    let mut parameters = Vec::new();
+    let in_path = schemas::inline(SchemaGenerator::subschema_for::<PathParameters>);
+    for (name, schema) in schemas::members(&in_path) {
+        if row.path.contains(&format!("{{{name}}}")) {
+            parameters.push(parameter("path", name, true, schema));
+            refusals.extend(refusals::of_id(row, name, &schema["examples"][0]));
+        }
     }
-    if let Some((is_required, schema, examples)) = description.body {
-        let examples = named(examples.iter().map(|(name, summary, value)| {
-            (
-                *name,
-                json!({ "summary": summary, "value": written(value) }),
+    if let Some(query) = row.query.map(schemas::inline) {
+        refusals.extend(refusals::of_schema(row, Place::Query, &query));
+        parameters.extend(schemas::members(&query).map(|(name, schema)| {
+            let required = query["required"].as_array().into_iter().flatten();
+            parameter(
+                "query",
+                name,
+                required.into_iter().any(|known| known == name),
+                schema,
             )
         }));
-        let content = json!({ "schema": schema(generator), "examples": examples });
-        let body = json!({
-            "required": is_required, "content": { "application/json": content },
-        });
-        schemas::set(&mut operation, "requestBody", body);
     }
+    if !parameters.is_empty() {
+        set(&mut operation, "parameters", parameters.into());
+    }
+    if let Some(request) = row.request {
+        let reference = request(&mut schemas::generator(false)).to_value();
+        let schema = resolved(&reference, components);
+        refusals.extend(refusals::of_schema(row, Place::Body, schema));
+        let examples = schema["x-examples"].as_array().into_iter().flatten();
+        let examples = examples.map(|example| {
+            let name = example[0].as_str().unwrap_or_default().to_owned();
+            (name, json!({ "summary": example[1], "value": example[2] }))
+        });
+        let content = json!({ "schema": reference, "examples": examples.collect::<Value>() });
+        let is_required = row.presence == Presence::Required;
+        let body = json!({ "required": is_required, "content": { "application/json": content } });
+        set(&mut operation, "requestBody", body);
+    }
+    for item in &text.items {
+        let mut words = item.name.split(' ');
+        let code = words.next().unwrap_or_default();
+        if let Some(error) = ERROR_TABLE.iter().find(|error| error.name == code) {
+            refusals.push(Refusal::written(error.code, words.next(), &item.text));
+        }
+    }
+    let mut responses = refusals::responses(refusals);
+    for item in text
+        .items
+        .iter()
+        .filter(|item| item.name.parse::<u16>().is_ok())
+    {
+        let mut response = json!({ "description": item.text });
+        // `/readyz` says 503 in two ways.
+        let refusal = responses.get(item.name);
+        let mut content = refusal
+            .and_then(|refusal| refusal["content"].as_object().cloned())
+            .unwrap_or_default();
+        content.extend([success(row, item, components)]);
+        set(&mut response, "content", content.into());
+        responses.insert(item.name.to_owned(), response);
+    }
+    set(&mut operation, "responses", responses.into());
     operation
 }
 
-/// JSON of this crate's source.
-fn written(text: &str) -> Value {
-    serde_json::from_str(text).expect("the examples are JSON")
-}
-
-/// What an operation takes, as far as it decides which errors there are.
-#[derive(Clone, Copy, Debug)]
-struct Takes {
-    query: bool,
-    body: bool,
-}
-
-/// The errors that follow from the row of the table, beside those of the operation itself.
-fn common(row: &Row, takes: Takes) -> Vec<Refusal> {
-    use ErrorCode as Code;
-    let mut codes = vec![Code::ApiVersionInvalid];
-    match row.accepts {
-        None => {}
-        Some(Accepts::Instance | Accepts::AnyForKeySet) => codes.extend([
-            Code::AuthorizationHeaderFormatInvalid,
-            Code::ClerkKeyInvalid,
-        ]),
-        Some(Accepts::Machine) => codes.extend([
-            Code::AuthorizationHeaderFormatInvalid,
-            Code::MachineSecretKeyInvalid,
-        ]),
-        Some(Accepts::Any) => {
-            codes.extend([
-                Code::AuthorizationHeaderFormatInvalid,
-                Code::ClerkKeyInvalid,
-                Code::MachineSecretKeyInvalid,
-            ]);
-        }
-    }
-    if row.accepts.is_some() {
-        codes.push(Code::TooManyRequests);
-    }
-    if takes.query {
-        codes.push(Code::MalformedRequestParameters);
-    }
-    if takes.body {
-        codes.push(Code::RequestBodyInvalid);
-        if row.habit == Habit::Parameters {
-            codes.extend([Code::RequestBodyTooLarge, Code::UnsupportedContentType]);
-        }
-    }
-    codes.extend([Code::InternalClerkError, Code::ServiceUnavailable]);
-    codes.into_iter().map(Refusal::new).collect()
-}
-
-fn security(row: &Row) -> Value {
-    let names: &[&'static str] = match row.accepts {
-        // The handler takes a token as well.
-        None if row.checks_credential => &["instanceKey", "machineKey", "token"],
-        None => &[],
-        Some(Accepts::Instance) => &["instanceKey"],
-        Some(Accepts::Machine) => &["machineKey"],
-        Some(Accepts::Any | Accepts::AnyForKeySet) => &["instanceKey", "machineKey"],
+/// The content of an answer that is no error of the table: JSON of the row's type, or the text in the example.
+fn success(row: &Row, item: &Item, components: &Map<String, Value>) -> (String, Value) {
+    let Some(answer) = row.answer else {
+        let text = format!("{}\n", item.example);
+        let schema = json!({ "type": "string", "enum": [text], "description": "The state." });
+        return (
+            "text/plain".to_owned(),
+            json!({ "schema": schema, "example": text }),
+        );
     };
-    names.iter().map(|name| json!({ *name: [] })).collect()
+    let schema = answer(&mut schemas::generator(false)).to_value();
+    let named = |name: &str, item: &Item| {
+        let changes = serde_json::from_str(&item.example).unwrap_or_default();
+        let value = example(&schema, components, &changes);
+        (
+            name.to_owned(),
+            json!({ "summary": item.text, "value": value }),
+        )
+    };
+    let examples: Value = if item.items.is_empty() {
+        [named("success", item)].into_iter().collect()
+    } else {
+        item.items
+            .iter()
+            .map(|item| named(item.name, item))
+            .collect()
+    };
+    (
+        "application/json".to_owned(),
+        json!({ "schema": schema, "examples": examples }),
+    )
 }
 
 fn security_schemes() -> Value {
@@ -270,4 +255,21 @@ fn security_schemes() -> Value {
         "machineKey": bearer("ak_…", "The key of one machine, for creating, verifying, listing and revoking tokens. Creating a machine answers with it."),
         "token": bearer("mt_… or JWT", "A machine's token. It opens nothing but *Who am I*: present it there to see what it says and how long it lives."),
     })
+}
+
+/// The document within the document.
+pub(crate) struct Description;
+
+impl JsonSchema for Description {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Description".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object", "description": "An OpenAPI document." })
+    }
 }

@@ -4,9 +4,11 @@ use std::pin::Pin;
 
 use countersign_authority::{Accepts, Operator};
 use http::Method;
+use schemars::{JsonSchema, SchemaGenerator};
 
 use crate::call::{Call, Exposure};
-use crate::openapi::operations::Description;
+use crate::fields::Presence;
+use crate::openapi::schemas::Describe;
 use crate::pace::Pace;
 use crate::reply::{Answer, ApiError, Habit};
 
@@ -56,8 +58,15 @@ pub(crate) struct Row {
     pub(crate) handler: Handler,
     /// The handler at the operator's door. If `None`, `handler` answers there too, for the actor that the request names.
     pub(crate) at_door: Option<DoorHandler>,
-    /// Its part of the OpenAPI document. `None` for operations that are no part of the API.
-    pub(crate) description: Option<fn() -> Description>,
+    /// The types of its query, its body, and its answer if that is JSON.
+    pub(crate) query: Option<Describe>,
+    pub(crate) request: Option<Describe>,
+    pub(crate) answer: Option<Describe>,
+    /// Whether it needs a body.
+    pub(crate) presence: Presence,
+    /// Its id in the OpenAPI document, by which `openapi/operations.md` describes it. `None` for operations that are no part of
+    /// the API.
+    pub(crate) id: Option<&'static str>,
 }
 
 impl Row {
@@ -81,7 +90,11 @@ impl Row {
             listeners: Listeners::Api,
             handler,
             at_door: None,
-            description: None,
+            query: None,
+            request: None,
+            answer: None,
+            presence: Presence::Required,
+            id: None,
         }
     }
 
@@ -136,9 +149,42 @@ impl Row {
         }
     }
 
-    pub(crate) const fn described(self, description: fn() -> Description) -> Self {
+    /// Takes parameters in the query.
+    pub(crate) const fn asks<T: JsonSchema>(self) -> Self {
         Self {
-            description: Some(description),
+            query: Some(SchemaGenerator::subschema_for::<T>),
+            ..self
+        }
+    }
+
+    /// Takes a body.
+    pub(crate) const fn takes<T: JsonSchema>(self) -> Self {
+        Self {
+            request: Some(SchemaGenerator::subschema_for::<T>),
+            ..self
+        }
+    }
+
+    /// Takes a body that may be absent.
+    pub(crate) const fn may_take<T: JsonSchema>(self) -> Self {
+        Self {
+            presence: Presence::Optional,
+            ..self.takes::<T>()
+        }
+    }
+
+    /// Answers with JSON of this type.
+    pub(crate) const fn answers<T: JsonSchema>(self) -> Self {
+        Self {
+            answer: Some(SchemaGenerator::subschema_for::<T>),
+            ..self
+        }
+    }
+
+    /// Is a part of the API.
+    pub(crate) const fn described(self, id: &'static str) -> Self {
+        Self {
+            id: Some(id),
             ..self
         }
     }

@@ -2,11 +2,24 @@
 //! the table.
 
 use countersign_authority::Accepts::{Any, AnyForKeySet, Instance, Machine};
+use countersign_protocol::body::{
+    self, ChangeList, ChangeLogReport, DeletedMachine, DeletedMachineScope, Jwks, List, M2mToken,
+    M2mTokenCreated, M2mTokenList, MachineCreated, MachineScope, MachineSecretKey,
+};
+use countersign_protocol::instance::{
+    self, CreatedInstanceKey, DeletedInstanceKey, DeletedSigningKey, InstanceKeyInfo,
+    OpenidConfiguration, SigningKeyInfo, WhoAmI,
+};
+use countersign_protocol::request::{
+    ApiKeyQuestion, InstanceKeyRequest, InstanceRequest, InstanceUpdate, IssueRequest, KeyRotation,
+    ListChanges, ListMachines, ListTokens, MachineRequest, MachineUpdate, OauthTokenQuestion,
+    RevokeRequest, ScopeRequest, SigningKeyRotation, UpdateRequest, VerifyChanges, VerifyRequest,
+};
 use http::Method;
 
 use crate::api::{changes, docs, instances, jwks, machines, operator, state, tokens};
 use crate::call::Captures;
-use crate::openapi::operations;
+use crate::openapi::Description;
 use crate::operation::{Handling, Listeners, Prefix, Row};
 use crate::reply::{Answer, ApiError};
 
@@ -23,7 +36,9 @@ pub(crate) const ROWS: &[Row] = &[
     .checks_credential()
     .at_once()
     .at_door(|call, _| Box::pin(operator::verify(call)))
-    .described(operations::tokens::verify),
+    .takes::<VerifyRequest<'_>>()
+    .answers::<M2mToken>()
+    .described("verifyM2MToken"),
     Row::api(
         "CreateToken",
         &Method::POST,
@@ -32,12 +47,16 @@ pub(crate) const ROWS: &[Row] = &[
         |call| Box::pin(tokens::create(call)),
     )
     .bad_request()
-    .described(operations::tokens::create),
+    .takes::<IssueRequest>()
+    .answers::<M2mTokenCreated>()
+    .described("createM2MToken"),
     Row::api("ListTokens", &Method::GET, "/m2m_tokens", Any, |call| {
         Box::pin(tokens::list(call))
     })
     .bad_request()
-    .described(operations::tokens::list),
+    .asks::<ListTokens>()
+    .answers::<M2mTokenList>()
+    .described("listM2MTokens"),
     Row::api(
         "UpdateToken",
         &Method::PATCH,
@@ -46,7 +65,9 @@ pub(crate) const ROWS: &[Row] = &[
         |call| Box::pin(tokens::update(call)),
     )
     .bad_request()
-    .described(operations::tokens::update),
+    .may_take::<UpdateRequest>()
+    .answers::<M2mToken>()
+    .described("updateM2MToken"),
     Row::api(
         "RevokeToken",
         &Method::POST,
@@ -55,12 +76,15 @@ pub(crate) const ROWS: &[Row] = &[
         |call| Box::pin(tokens::revoke(call)),
     )
     .bad_request()
-    .described(operations::tokens::revoke),
+    .may_take::<RevokeRequest>()
+    .answers::<M2mToken>()
+    .described("revokeM2MToken"),
     Row::api("Jwks", &Method::GET, "/jwks", AnyForKeySet, |call| {
         at_once(jwks::of_caller(call))
     })
     .at_once()
-    .described(operations::signing_keys::jwks),
+    .answers::<Jwks>()
+    .described("getJWKS"),
     Row::api(
         "ListMachines",
         &Method::GET,
@@ -68,7 +92,9 @@ pub(crate) const ROWS: &[Row] = &[
         Instance,
         |call| Box::pin(machines::list(call)),
     )
-    .described(operations::machines::list),
+    .asks::<ListMachines>()
+    .answers::<List<body::Machine>>()
+    .described("listMachines"),
     Row::api(
         "CreateMachine",
         &Method::POST,
@@ -76,7 +102,9 @@ pub(crate) const ROWS: &[Row] = &[
         Instance,
         |call| Box::pin(machines::create(call)),
     )
-    .described(operations::machines::create),
+    .takes::<MachineRequest>()
+    .answers::<MachineCreated>()
+    .described("createMachine"),
     Row::api(
         "GetMachine",
         &Method::GET,
@@ -84,7 +112,8 @@ pub(crate) const ROWS: &[Row] = &[
         Instance,
         |call| Box::pin(machines::get(call)),
     )
-    .described(operations::machines::get),
+    .answers::<body::Machine>()
+    .described("getMachine"),
     Row::api(
         "UpdateMachine",
         &Method::PATCH,
@@ -92,7 +121,9 @@ pub(crate) const ROWS: &[Row] = &[
         Instance,
         |call| Box::pin(machines::update(call)),
     )
-    .described(operations::machines::update),
+    .may_take::<MachineUpdate>()
+    .answers::<body::Machine>()
+    .described("updateMachine"),
     Row::api(
         "DeleteMachine",
         &Method::DELETE,
@@ -100,7 +131,8 @@ pub(crate) const ROWS: &[Row] = &[
         Instance,
         |call| Box::pin(machines::delete(call)),
     )
-    .described(operations::machines::delete),
+    .answers::<DeletedMachine>()
+    .described("deleteMachine"),
     Row::api(
         "GetSecretKey",
         &Method::GET,
@@ -108,7 +140,8 @@ pub(crate) const ROWS: &[Row] = &[
         Instance,
         |call| Box::pin(machines::secret_key(call)),
     )
-    .described(operations::machines::secret_key),
+    .answers::<MachineSecretKey>()
+    .described("getMachineSecretKey"),
     Row::api(
         "RotateSecretKey",
         &Method::POST,
@@ -116,7 +149,9 @@ pub(crate) const ROWS: &[Row] = &[
         Instance,
         |call| Box::pin(machines::rotate_secret_key(call)),
     )
-    .described(operations::machines::rotate_secret_key),
+    .takes::<KeyRotation>()
+    .answers::<MachineSecretKey>()
+    .described("rotateMachineSecretKey"),
     Row::api(
         "CreateScope",
         &Method::POST,
@@ -124,7 +159,9 @@ pub(crate) const ROWS: &[Row] = &[
         Instance,
         |call| Box::pin(machines::create_scope(call)),
     )
-    .described(operations::machines::create_scope),
+    .takes::<ScopeRequest>()
+    .answers::<MachineScope>()
+    .described("createMachineScope"),
     Row::api(
         "DeleteScope",
         &Method::DELETE,
@@ -132,7 +169,8 @@ pub(crate) const ROWS: &[Row] = &[
         Instance,
         |call| Box::pin(machines::delete_scope(call)),
     )
-    .described(operations::machines::delete_scope),
+    .answers::<DeletedMachineScope>()
+    .described("deleteMachineScope"),
     Row::api(
         "VerifyApiKey",
         &Method::POST,
@@ -140,7 +178,8 @@ pub(crate) const ROWS: &[Row] = &[
         Instance,
         |_| at_once(tokens::neighbour()),
     )
-    .described(operations::public::api_key),
+    .may_take::<ApiKeyQuestion>()
+    .described("verifyAPIKey"),
     Row::api(
         "VerifyOauthToken",
         &Method::POST,
@@ -148,7 +187,8 @@ pub(crate) const ROWS: &[Row] = &[
         Instance,
         |_| at_once(tokens::neighbour()),
     )
-    .described(operations::public::oauth_token),
+    .may_take::<OauthTokenQuestion>()
+    .described("verifyOAuthAccessToken"),
     Row::public("WhoAmI", "/countersign/whoami", |call| {
         Box::pin(instances::who_am_i(call))
     })
@@ -156,7 +196,8 @@ pub(crate) const ROWS: &[Row] = &[
     .checks_credential()
     .at_once()
     .at_door(|call, _| Box::pin(operator::who_am_i(call)))
-    .described(operations::instance::who_am_i),
+    .answers::<WhoAmI>()
+    .described("whoAmI"),
     Row::api(
         "GetInstance",
         &Method::GET,
@@ -164,7 +205,8 @@ pub(crate) const ROWS: &[Row] = &[
         Instance,
         |call| Box::pin(instances::get(call)),
     )
-    .described(operations::instance::get),
+    .answers::<instance::Instance>()
+    .described("getInstance"),
     Row::api(
         "UpdateInstance",
         &Method::PATCH,
@@ -172,7 +214,9 @@ pub(crate) const ROWS: &[Row] = &[
         Instance,
         |call| Box::pin(instances::update(call)),
     )
-    .described(operations::instance::update),
+    .takes::<InstanceUpdate>()
+    .answers::<instance::Instance>()
+    .described("updateInstance"),
     Row::api(
         "ListInstanceKeys",
         &Method::GET,
@@ -180,7 +224,8 @@ pub(crate) const ROWS: &[Row] = &[
         Instance,
         |call| Box::pin(instances::list_keys(call)),
     )
-    .described(operations::instance::list_keys),
+    .answers::<List<InstanceKeyInfo>>()
+    .described("listInstanceKeys"),
     Row::api(
         "CreateInstanceKey",
         &Method::POST,
@@ -188,7 +233,9 @@ pub(crate) const ROWS: &[Row] = &[
         Instance,
         |call| Box::pin(instances::create_key(call)),
     )
-    .described(operations::instance::create_key),
+    .may_take::<InstanceKeyRequest>()
+    .answers::<CreatedInstanceKey>()
+    .described("createInstanceKey"),
     Row::api(
         "RevokeInstanceKey",
         &Method::DELETE,
@@ -196,7 +243,8 @@ pub(crate) const ROWS: &[Row] = &[
         Instance,
         |call| Box::pin(instances::revoke_key(call)),
     )
-    .described(operations::instance::revoke_key),
+    .answers::<DeletedInstanceKey>()
+    .described("revokeInstanceKey"),
     Row::api(
         "ListSigningKeys",
         &Method::GET,
@@ -204,7 +252,8 @@ pub(crate) const ROWS: &[Row] = &[
         Instance,
         |call| Box::pin(jwks::list_signing_keys(call)),
     )
-    .described(operations::signing_keys::list),
+    .answers::<List<SigningKeyInfo>>()
+    .described("listSigningKeys"),
     Row::api(
         "RotateSigningKey",
         &Method::POST,
@@ -212,7 +261,9 @@ pub(crate) const ROWS: &[Row] = &[
         Instance,
         |call| Box::pin(jwks::rotate_signing_key(call)),
     )
-    .described(operations::signing_keys::rotate),
+    .may_take::<SigningKeyRotation>()
+    .answers::<SigningKeyInfo>()
+    .described("rotateSigningKey"),
     Row::api(
         "DeleteSigningKey",
         &Method::DELETE,
@@ -220,7 +271,8 @@ pub(crate) const ROWS: &[Row] = &[
         Instance,
         |call| Box::pin(jwks::delete_signing_key(call)),
     )
-    .described(operations::signing_keys::delete),
+    .answers::<DeletedSigningKey>()
+    .described("deleteSigningKey"),
     Row::api(
         "ListChanges",
         &Method::GET,
@@ -228,7 +280,9 @@ pub(crate) const ROWS: &[Row] = &[
         Instance,
         |call| Box::pin(changes::list(call)),
     )
-    .described(operations::instance::list_changes),
+    .asks::<ListChanges>()
+    .answers::<ChangeList>()
+    .described("listChanges"),
     Row::api(
         "VerifyChanges",
         &Method::GET,
@@ -236,7 +290,9 @@ pub(crate) const ROWS: &[Row] = &[
         Instance,
         |call| Box::pin(changes::verify(call)),
     )
-    .described(operations::instance::verify_changes),
+    .asks::<VerifyChanges>()
+    .answers::<ChangeLogReport>()
+    .described("verifyChanges"),
     // The next two belong to the operator. They are not part of the document. On the network they are refused with a
     // message that names the command to use.
     Row::api(
@@ -254,37 +310,43 @@ pub(crate) const ROWS: &[Row] = &[
         Instance,
         |_| at_once(operator::refuse()),
     )
+    .takes::<InstanceRequest>()
     .at_door(|call, operator| Box::pin(operator::create_instance(call, operator))),
     Row::public("PublicJwks", "/.well-known/jwks.json", |call| {
         Box::pin(jwks::public(call))
     })
     .at_once()
-    .described(operations::public::jwks),
+    .answers::<Jwks>()
+    .described("getPublicJWKS"),
     Row::public(
         "OpenidConfiguration",
         "/.well-known/openid-configuration",
         |call| Box::pin(jwks::openid_configuration(call)),
     )
     .at_once()
-    .described(operations::public::configuration),
+    .answers::<OpenidConfiguration>()
+    .described("getOpenIDConfiguration"),
     Row::public(
         "InstanceJwks",
         "/{instance_id}/.well-known/jwks.json",
         |call| Box::pin(jwks::public(call)),
     )
     .at_once()
-    .described(operations::public::instance_jwks),
+    .answers::<Jwks>()
+    .described("getInstancePublicJWKS"),
     Row::public(
         "InstanceOpenidConfiguration",
         "/{instance_id}/.well-known/openid-configuration",
         |call| Box::pin(jwks::openid_configuration(call)),
     )
     .at_once()
-    .described(operations::public::instance_configuration),
+    .answers::<OpenidConfiguration>()
+    .described("getInstanceOpenIDConfiguration"),
     Row::public("Openapi", "/openapi.json", |call| {
         at_once(docs::openapi(call))
     })
-    .described(operations::public::openapi),
+    .answers::<Description>()
+    .described("getOpenAPI"),
     Row::public("Swagger", "/swagger", |call| at_once(docs::swagger(call))),
     Row::public("SwaggerAsset", "/swagger/{asset}", |call| {
         at_once(docs::asset(call))
@@ -292,10 +354,10 @@ pub(crate) const ROWS: &[Row] = &[
     Row::public("Healthz", "/healthz", |_| at_once(state::healthz()))
         .at_once()
         .on(Listeners::All)
-        .described(operations::public::healthz),
+        .described("healthz"),
     Row::public("Readyz", "/readyz", |call| Box::pin(state::readyz(call)))
         .on(Listeners::All)
-        .described(operations::public::readyz),
+        .described("readyz"),
     Row::public("Metrics", "/metrics", |call| at_once(state::metrics(call)))
         .at_once()
         .on(Listeners::Metrics),

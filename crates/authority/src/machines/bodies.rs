@@ -1,13 +1,13 @@
 //! Builds the bodies of machines on the wire.
 
-use countersign_protocol::body::{ExposedSecret, Machine, MachineList, MachineTag, NestedMachine};
+use countersign_protocol::body::{ExposedSecret, List, Machine, MachineTag, NestedMachine};
 use countersign_protocol::secret::MachineKey;
 use countersign_store::{MachineRow, MachineWithScopes};
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 
 use crate::rules::total;
 
-/// A page of machines. It serializes like a [`MachineList`], one machine at a time, without building the list first.
+/// A page of machines. It serializes like a [`List`], one machine at a time, without building the list first.
 #[derive(Clone, Debug)]
 pub struct MachinePage {
     machines: Vec<MachineWithScopes>,
@@ -39,8 +39,8 @@ impl MachinePage {
 
     /// Returns the page as a body.
     #[must_use]
-    pub fn into_body(self) -> MachineList {
-        MachineList {
+    pub fn into_body(self) -> List<Machine> {
+        List {
             data: self.machines.iter().map(machine_body).collect(),
             total_count: self.total_count(),
         }
@@ -55,7 +55,7 @@ impl Serialize for MachinePage {
                 serializer.collect_seq(self.0.iter().map(machine_body))
             }
         }
-        let mut list = serializer.serialize_struct("MachineList", 2)?;
+        let mut list = serializer.serialize_struct("List", 2)?;
         list.serialize_field("data", &Data(&self.machines))?;
         list.serialize_field("total_count", &self.total_count())?;
         list.end()

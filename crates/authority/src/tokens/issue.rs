@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use countersign_protocol::body::{ExposedSecret, M2mToken, M2mTokenTag};
+use countersign_protocol::bounds::Whole;
 use countersign_protocol::change::Log;
 use countersign_protocol::claims::{Claims, RESERVED_CLAIMS};
 use countersign_protocol::ids::{InstanceId, MachineId, TokenId};
@@ -25,7 +26,7 @@ use super::lifetime::{
 };
 use crate::Authority;
 use crate::actor::Actor;
-use crate::error::{Error, Problem, invalid};
+use crate::error::{Error, Problem, about, invalid};
 use crate::vault::SealContext;
 
 /// Maximum number of attempts to issue a token while its machine or instance keeps changing.
@@ -80,15 +81,7 @@ impl Authority {
         request: &IssueRequest,
     ) -> Result<IssuedToken, Error> {
         let machine = Arc::clone(actor.machine().ok_or(Error::MachineKeyInvalid)?);
-        if request
-            .min_remaining_ttl_seconds
-            .is_some_and(|seconds| seconds < 0)
-        {
-            return Err(invalid(
-                "min_remaining_ttl_seconds",
-                Problem::NotAllowed("must be at least 0".into()),
-            ));
-        }
+        min_remaining(request)?;
         let (instance_id, machine_id) = (actor.instance_id(), machine.id);
         let mut ground = Ground {
             instance: Arc::clone(actor.instance()),
@@ -150,7 +143,7 @@ impl Authority {
         let random = Drawn::<32>::from(&*self.random);
         let id = TokenId::generate(locator, &random);
         let secret = TokenString::generate(locator, &random);
-        let pool = match request.min_remaining_ttl_seconds {
+        let pool = match min_remaining(request)? {
             Some(seconds) => {
                 let min_remaining_millis = seconds.saturating_mul(1000);
                 if lifetime.is_some_and(|lifetime| min_remaining_millis >= lifetime) {
@@ -280,6 +273,13 @@ impl Authority {
     }
 }
 
+/// Returns how many seconds a token must have left to be handed out again.
+fn min_remaining(request: &IssueRequest) -> Result<Option<i64>, Error> {
+    let seconds = request.min_remaining_ttl_seconds.map(Whole::checked);
+    let seconds = seconds.transpose();
+    seconds.map_err(about("min_remaining_ttl_seconds"))
+}
+
 /// Returns the body of a token that is about to be inserted, with its string.
 fn new_token_body(new: &NewToken, created_at: Timestamp, secret: String) -> M2mToken {
     M2mToken {
@@ -329,7 +329,7 @@ fn check_jwt_claims(claims: Option<&Claims>, has_scopes_claim: bool) -> Result<(
     if !claims.is_object() {
         return Err(invalid(
             "claims",
-            Problem::WrongType("an object or null for a JWT"),
+            Problem::WrongType("an object or null for a JWT".into()),
         ));
     }
     let names = claims

@@ -1,11 +1,12 @@
 //! Computes when tokens are created and when they expire.
 
+use countersign_protocol::bounds::Lifetime;
 use countersign_protocol::limits::MAX_TOKEN_TTL_SECONDS;
 use countersign_protocol::settings::NullExpiration;
 use countersign_protocol::time::Timestamp;
 use countersign_store::{Instance, MachineRow};
 
-use crate::error::{Error, Problem, invalid};
+use crate::error::{Error, Problem, about, invalid};
 
 /// Returns the creation time of a token issued now: never before the cut-off of its machine or instance.
 pub(super) fn creation(now: Timestamp, cut_off: Option<Timestamp>) -> Timestamp {
@@ -29,34 +30,19 @@ pub(super) fn issued_at(created_at: Timestamp, cut_off: Option<Timestamp>) -> i6
 pub(super) fn opaque_lifetime_millis(
     instance: &Instance,
     machine: &MachineRow,
-    seconds: Option<f64>,
+    lifetime: Option<Lifetime>,
 ) -> Result<Option<i64>, Error> {
-    match (seconds, instance.settings.null_expiration) {
-        (Some(seconds), _) => lifetime_millis(seconds, MAX_TOKEN_TTL_SECONDS).map(Some),
+    match (lifetime, instance.settings.null_expiration) {
+        (Some(lifetime), _) => lifetime_millis(lifetime, MAX_TOKEN_TTL_SECONDS).map(Some),
         (None, NullExpiration::Default) => Ok(Some(machine.default_token_ttl.saturating_mul(1000))),
         (None, NullExpiration::Never) => Ok(None),
     }
 }
 
 /// Returns a lifetime in whole milliseconds, at least one.
-pub(super) fn lifetime_millis(seconds: f64, max_seconds: i64) -> Result<i64, Error> {
-    let name = "seconds_until_expiration";
-    if seconds.is_nan() || seconds <= 0.0 {
-        return Err(invalid(
-            name,
-            Problem::NotAllowed("must be greater than 0".into()),
-        ));
-    }
-    #[expect(clippy::cast_precision_loss, reason = "the bound is far below 53 bits")]
-    if seconds > max_seconds as f64 {
-        return Err(invalid(name, Problem::TooLarge(max_seconds)));
-    }
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the lines before bound the number"
-    )]
-    let millis = (seconds * 1000.0).round() as i64;
-    Ok(millis.max(1))
+pub(super) fn lifetime_millis(lifetime: Lifetime, max_seconds: i64) -> Result<i64, Error> {
+    let millis = lifetime.millis(max_seconds);
+    millis.map_err(about("seconds_until_expiration"))
 }
 
 pub(super) fn later(now: Timestamp, millis: i64) -> Result<Timestamp, Error> {
@@ -77,24 +63,6 @@ fn too_long() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lifetimes_are_bounded_and_keep_their_fractions() {
-        assert_eq!(lifetime_millis(0.5, 10).expect("good"), 500);
-        assert_eq!(lifetime_millis(1e-9, 10).expect("good"), 1);
-        assert_eq!(lifetime_millis(10.0, 10).expect("good"), 10_000);
-        for seconds in [
-            0.0,
-            -1.0,
-            f64::NAN,
-            f64::INFINITY,
-            f64::NEG_INFINITY,
-            10.001,
-            1e300,
-        ] {
-            assert!(lifetime_millis(seconds, 10).is_err(), "{seconds}");
-        }
-    }
 
     #[test]
     fn a_token_is_never_created_before_a_cut_off() {

@@ -3,7 +3,7 @@
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Subcommand};
 use countersign_client::{ListMachines, MachineChange, MachineOrder, NewMachine, requests};
-use countersign_protocol::body::{Machine, MachineList};
+use countersign_protocol::body::{List, Machine};
 use countersign_protocol::ids::MachineId;
 use countersign_protocol::limits::MAX_PREVIOUS_TOKEN_TTL_SECONDS;
 
@@ -296,7 +296,7 @@ async fn list(
     list: &ListMachines,
     mut offset: u64,
     wanted: usize,
-) -> Result<MachineList, Failure> {
+) -> Result<List<Machine>, Failure> {
     let mut machines: Vec<Machine> = Vec::new();
     loop {
         let missing = u32::try_from(wanted.saturating_sub(machines.len())).unwrap_or(u32::MAX);
@@ -307,7 +307,7 @@ async fn list(
         let is_last = next.data.len() < usize::try_from(limit).unwrap_or(usize::MAX);
         machines.extend(next.data);
         if is_last || machines.len() >= wanted {
-            return Ok(MachineList {
+            return Ok(List {
                 data: machines,
                 total_count: next.total_count,
             });
@@ -360,7 +360,7 @@ pub(crate) async fn resolve(target: &Connection, text: &str) -> Result<MachineId
     }
 }
 
-fn show_list(list: &MachineList) -> Result<(), Failure> {
+fn show_list(list: &List<Machine>) -> Result<(), Failure> {
     let rows: Vec<_> = list
         .data
         .iter()

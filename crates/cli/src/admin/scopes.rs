@@ -118,7 +118,6 @@ fn scope(from_machine_id: MachineId, to_machine_id: MachineId) -> MachineScope {
         from_machine_id,
         to_machine_id,
         created_at: None,
-        deleted: None,
     }
 }
 

@@ -3,17 +3,14 @@
 use countersign_protocol::body::{ChangeList, ChangeLogReport, ChangeLogReportTag};
 
 use crate::call::Call;
-use crate::fields::Query;
-use crate::reply::{Answer, ApiError, Habit, ok};
+use crate::reply::{Answer, ApiError, ok};
 
 /// `GET /countersign/changes`: up to 1000 records with a sequence number above `after`, in order.
 pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
-    let mut query = Query::parse(call.query, Habit::Parameters)?;
-    let after = query.integer("after")?;
     let changes = call
         .app
         .authority
-        .list_changes(call.actor()?, after)
+        .list_changes(call.actor()?, call.query()?)
         .await
         .map_err(|error| call.refused(error))?;
     ok(&ChangeList { data: changes })
@@ -22,12 +19,10 @@ pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
 /// `GET /countersign/changes/verify`: whether the records with a sequence number above `after` are intact. One request
 /// checks a bounded number of records.
 pub(crate) async fn verify(call: &Call<'_>) -> Result<Answer, ApiError> {
-    let mut query = Query::parse(call.query, Habit::Parameters)?;
-    let after = query.integer("after")?;
     let report = call
         .app
         .authority
-        .verify_audit(call.actor()?, after)
+        .verify_audit(call.actor()?, call.query()?)
         .await
         .map_err(|error| call.refused(error))?;
     ok(&ChangeLogReport {

@@ -2,22 +2,18 @@
 //!
 //! Their members are sorted on the wire at every level; `json!` sorts those of types that stand elsewhere in another order.
 
-use countersign_authority::{Error, InstanceInfo, Invalid, Problem, WhoAmI};
-use countersign_protocol::body::ExposedSecret;
+use countersign_authority::{Error, InstanceInfo, WhoAmI};
+use countersign_protocol::body::{ExposedSecret, List};
 use countersign_protocol::error::ErrorCode;
 use countersign_protocol::instance::{
-    CreatedInstanceKey, DeletedInstanceKey, Instance, InstanceKeyList, InstanceKeyTag,
-    InstanceKindTag, InstanceTag, MachineKindTag, TokenKindTag, WhoAmIInstance, WhoAmIMachine,
-    WhoAmITag, WhoAmIToken,
+    CreatedInstanceKey, DeletedInstanceKey, Instance, InstanceKeyTag, InstanceKindTag, InstanceTag,
+    MachineKindTag, TokenKindTag, WhoAmIInstance, WhoAmIMachine, WhoAmITag, WhoAmIToken,
 };
-use countersign_protocol::json;
-use countersign_protocol::settings::SettingsUpdate;
-use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use countersign_protocol::request::{InstanceKeyRequest, InstanceUpdate};
+use serde_json::json;
 
 use crate::call::Call;
-use crate::fields::{Body, Presence};
-use crate::reply::{Answer, ApiError, Habit, ok};
+use crate::reply::{Answer, ApiError, ok};
 
 /// `GET /countersign/whoami`: what the presented credential is, be it an instance key, a machine key or a token.
 pub(crate) async fn who_am_i(call: &Call<'_>) -> Result<Answer, ApiError> {
@@ -70,12 +66,7 @@ pub(crate) async fn get(call: &Call<'_>) -> Result<Answer, ApiError> {
 
 /// `PATCH /countersign/instance`
 pub(crate) async fn update(call: &Call<'_>) -> Result<Answer, ApiError> {
-    let mut body = Body::parse(call.body()?, Habit::Parameters, Presence::Required)?;
-    let settings = body
-        .raw("settings")
-        .ok_or_else(|| body.wrong("settings", Problem::Missing))?;
-    let settings = settings_update(&body, settings)?;
-    body.finish()?;
+    let InstanceUpdate { settings } = call.read()?;
     let updated = call
         .app
         .authority
@@ -83,24 +74,6 @@ pub(crate) async fn update(call: &Call<'_>) -> Result<Answer, ApiError> {
         .await;
     let instance = updated.map_err(|error| call.refused(error))?;
     ok(&json!(instance_body(instance)))
-}
-
-fn settings_update(body: &Body<'_>, settings: &RawValue) -> Result<SettingsUpdate, ApiError> {
-    let unreadable = |error: String| {
-        ApiError::saying(ErrorCode::RequestBodyInvalid, format!("settings: {error}"))
-    };
-    json::check(settings).map_err(|error| unreadable(error.to_string()))?;
-    let members: Value =
-        serde_json::from_str(settings.get()).map_err(|error| unreadable(error.to_string()))?;
-    let Value::Object(members) = members else {
-        return Err(body.wrong("settings", Problem::WrongType("an object")));
-    };
-    let mut update = SettingsUpdate::default();
-    for (name, value) in members {
-        let set = update.set(&name, value).map_err(Invalid::from);
-        set.map_err(|invalid| ApiError::invalid(Habit::Parameters, &invalid))?;
-    }
-    Ok(update)
 }
 
 /// `GET /countersign/instance_keys`
@@ -111,21 +84,16 @@ pub(crate) async fn list_keys(call: &Call<'_>) -> Result<Answer, ApiError> {
         .instance_keys(call.actor()?)
         .await
         .map_err(|error| call.refused(error))?;
-    ok(&json!(InstanceKeyList {
-        total_count: keys.len(),
-        data: keys,
-    }))
+    ok(&json!(List::whole(keys)))
 }
 
 /// `POST /countersign/instance_keys`
 pub(crate) async fn create_key(call: &Call<'_>) -> Result<Answer, ApiError> {
-    let mut body = Body::parse(call.body()?, Habit::Parameters, Presence::Optional)?;
-    let is_live = body.boolean("live")?.unwrap_or(true);
-    body.finish()?;
+    let InstanceKeyRequest { live } = call.read()?;
     let created = call
         .app
         .authority
-        .create_instance_key(call.actor()?, is_live)
+        .create_instance_key(call.actor()?, live.unwrap_or(true))
         .await
         .map_err(|error| call.refused(error))?;
     ok(&CreatedInstanceKey {

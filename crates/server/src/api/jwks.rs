@@ -1,16 +1,17 @@
 //! JWKS and signing keys (contract: JWKS; RFC 7517, OpenID Connect Discovery 1.0 section 3).
 
 use countersign_authority::Error;
+use countersign_protocol::body::List;
 use countersign_protocol::error::ErrorCode;
-use countersign_protocol::instance::{DeletedSigningKey, OpenidConfiguration, SigningKeyList};
+use countersign_protocol::instance::{DeletedSigningKey, OpenidConfiguration};
+use countersign_protocol::request::SigningKeyRotation;
 use http::HeaderValue;
 use http::header::CACHE_CONTROL;
 use serde::Serialize;
 use serde_json::json;
 
 use crate::call::Call;
-use crate::fields::{Body, Presence};
-use crate::reply::{Answer, ApiError, Habit, ok};
+use crate::reply::{Answer, ApiError, ok};
 
 /// Receivers may keep public keys for five minutes.
 const FIVE_MINUTES: HeaderValue = HeaderValue::from_static("public, max-age=300");
@@ -57,21 +58,16 @@ pub(crate) async fn list_signing_keys(call: &Call<'_>) -> Result<Answer, ApiErro
         .await
         .map_err(|error| call.refused(error))?;
     // The list is sorted by names at every level; a key alone is not.
-    ok(&json!(SigningKeyList {
-        total_count: keys.len(),
-        data: keys,
-    }))
+    ok(&json!(List::whole(keys)))
 }
 
 /// `POST /countersign/signing_keys/rotate`
 pub(crate) async fn rotate_signing_key(call: &Call<'_>) -> Result<Answer, ApiError> {
-    let mut body = Body::parse(call.body()?, Habit::Parameters, Presence::Optional)?;
-    let is_immediate = body.boolean("immediate")?.unwrap_or(false);
-    body.finish()?;
+    let SigningKeyRotation { immediate } = call.read()?;
     let rotated = call
         .app
         .authority
-        .rotate_signing_key(call.actor()?, is_immediate)
+        .rotate_signing_key(call.actor()?, immediate.unwrap_or(false))
         .await;
     let key = rotated.map_err(|error| call.refused(error))?;
     ok(&key)
@@ -102,10 +98,14 @@ fn named_instance<'a>(call: &'a Call<'_>) -> Option<&'a str> {
 
 fn no_instance(call: &Call<'_>, error: Error) -> ApiError {
     match error {
-        Error::NotFound { .. } => ApiError::saying(
-            ErrorCode::ResourceNotFound,
-            "Resource not found: there is no such instance",
-        ),
+        Error::NotFound { .. } => no_such_instance(),
         error => call.refused(error),
     }
+}
+
+pub(crate) fn no_such_instance() -> ApiError {
+    ApiError::saying(
+        ErrorCode::ResourceNotFound,
+        "Resource not found: there is no such instance",
+    )
 }

@@ -1,31 +1,25 @@
 //! `/machines` (contract: machines).
 
-use countersign_authority::{ListMachines, MachineRequest, MachineUpdate, Problem};
+use countersign_authority::ListMachines;
+use countersign_protocol::bounds::Whole;
 use countersign_protocol::error::ErrorCode;
 use countersign_protocol::ids::MachineId;
 use countersign_protocol::limits::DEFAULT_PAGE;
+use countersign_protocol::request::ScopeRequest;
 
 use crate::call::Call;
-use crate::fields::{Body, Presence, Query};
-use crate::reply::{Answer, ApiError, Habit, ok, written};
+use crate::reply::{Answer, ApiError, ok, written};
 
-const HABIT: Habit = Habit::Parameters;
 /// How many machines are written where the request is answered.
 const SMALL_PAGE: u32 = 50;
 
 /// `GET /machines`
 pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
-    let mut query = Query::parse(call.query, HABIT)?;
-    let request = ListMachines {
-        query: query.owned("query")?,
-        order_by: query.owned("order_by")?,
-        limit: query.integer("limit")?,
-        offset: query.integer("offset")?,
-    };
+    let request: ListMachines = call.query()?;
     let actor = call.actor()?;
     // What is not a size of a page is refused before any is read.
-    let limit = request.limit.unwrap_or(DEFAULT_PAGE);
-    let limit = u32::try_from(limit).unwrap_or_default();
+    let limit = request.limit.map_or(Ok(DEFAULT_PAGE), Whole::checked);
+    let limit = u32::try_from(limit.unwrap_or_default()).unwrap_or_default();
     let share = if limit <= SMALL_PAGE {
         None
     } else {
@@ -54,20 +48,10 @@ pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
 
 /// `POST /machines`
 pub(crate) async fn create(call: &Call<'_>) -> Result<Answer, ApiError> {
-    let mut body = Body::parse(call.body()?, HABIT, Presence::Required)?;
-    let request = MachineRequest {
-        name: body
-            .text("name")?
-            .ok_or_else(|| body.wrong("name", Problem::Missing))?
-            .into_owned(),
-        scoped_machines: body.texts("scoped_machines")?.unwrap_or_default(),
-        default_token_ttl: body.integer("default_token_ttl")?,
-    };
-    body.finish()?;
     let created = call
         .app
         .authority
-        .create_machine(call.actor()?, request)
+        .create_machine(call.actor()?, call.read()?)
         .await;
     ok(&created.map_err(|error| call.refused(error))?)
 }
@@ -86,15 +70,8 @@ pub(crate) async fn get(call: &Call<'_>) -> Result<Answer, ApiError> {
 
 /// `PATCH /machines/{machine_id}`
 pub(crate) async fn update(call: &Call<'_>) -> Result<Answer, ApiError> {
-    let mut body = Body::parse(call.body()?, HABIT, Presence::Optional)?;
-    let name = body.text("name")?.map(std::borrow::Cow::into_owned);
-    let default_token_ttl = body.integer("default_token_ttl")?;
-    body.finish()?;
+    let update = call.read()?;
     let id = machine_id(call, 0)?;
-    let update = MachineUpdate {
-        name,
-        default_token_ttl,
-    };
     let machine = call
         .app
         .authority
@@ -125,16 +102,12 @@ pub(crate) async fn secret_key(call: &Call<'_>) -> Result<Answer, ApiError> {
 
 /// `POST /machines/{machine_id}/secret_key/rotate`
 pub(crate) async fn rotate_secret_key(call: &Call<'_>) -> Result<Answer, ApiError> {
-    let mut body = Body::parse(call.body()?, HABIT, Presence::Required)?;
-    let ttl = body
-        .integer("previous_token_ttl")?
-        .ok_or_else(|| body.wrong("previous_token_ttl", Problem::Missing))?;
-    body.finish()?;
+    let rotation = call.read()?;
     let id = machine_id(call, 0)?;
     let key = call
         .app
         .authority
-        .rotate_machine_key(call.actor()?, id, ttl)
+        .rotate_machine_key(call.actor()?, id, rotation)
         .await
         .map_err(|error| call.refused(error))?;
     ok(&key)
@@ -142,13 +115,9 @@ pub(crate) async fn rotate_secret_key(call: &Call<'_>) -> Result<Answer, ApiErro
 
 /// `POST /machines/{machine_id}/scopes`
 pub(crate) async fn create_scope(call: &Call<'_>) -> Result<Answer, ApiError> {
-    let mut body = Body::parse(call.body()?, HABIT, Presence::Required)?;
-    let to = body
-        .text("to_machine_id")?
-        .ok_or_else(|| body.wrong("to_machine_id", Problem::Missing))?;
-    body.finish()?;
+    let ScopeRequest { to_machine_id } = call.read()?;
     let from = machine_id(call, 0)?;
-    let to: MachineId = to.parse().map_err(|_| no_machine_id())?;
+    let to = to_machine_id.parse().map_err(|_| no_machine_id())?;
     let actor = call.actor()?;
     let created = call.app.authority.create_scope(actor, from, to).await;
     ok(&created.map_err(|error| call.refused(error))?)

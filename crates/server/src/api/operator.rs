@@ -1,19 +1,17 @@
 //! Operations that exist only at the operator's door, and operations that differ there because callers present no
 //! credential.
 
-use countersign_authority::{Accepts, CreatedInstance, Operator, Problem};
-use countersign_protocol::body::ExposedSecret;
+use countersign_authority::{Accepts, CreatedInstance, Operator};
+use countersign_protocol::body::{ExposedSecret, List};
 use countersign_protocol::error::ErrorCode;
-use countersign_protocol::instance::{
-    Instance, InstanceList, OperatorKindTag, WhoAmIOperator, WhoAmITag,
-};
+use countersign_protocol::instance::{Instance, OperatorKindTag, WhoAmIOperator, WhoAmITag};
+use countersign_protocol::request::InstanceRequest;
 use serde_json::json;
 
 use super::instances::instance_body;
 use super::tokens::token_to_verify;
 use crate::call::Call;
-use crate::fields::{Body, Presence};
-use crate::reply::{self, Answer, ApiError, Habit, ok, written};
+use crate::reply::{self, Answer, ApiError, ok, written};
 
 /// `/countersign/instances` on the network, for all callers.
 pub(crate) fn refuse() -> Result<Answer, ApiError> {
@@ -31,10 +29,8 @@ pub(crate) async fn list_instances(
 ) -> Result<Answer, ApiError> {
     let instances = call.app.authority.instances(operator).await;
     let instances = instances.map_err(|error| call.refused(error))?;
-    ok(&json!(InstanceList {
-        total_count: instances.len(),
-        data: instances.into_iter().map(instance_body).collect(),
-    }))
+    let bodies = instances.into_iter().map(instance_body);
+    ok(&json!(List::whole(bodies.collect())))
 }
 
 /// `POST /countersign/instances`
@@ -42,16 +38,11 @@ pub(crate) async fn create_instance(
     call: &Call<'_>,
     operator: &Operator,
 ) -> Result<Answer, ApiError> {
-    let mut body = Body::parse(call.body()?, Habit::Parameters, Presence::Required)?;
-    let name = body
-        .text("name")?
-        .ok_or_else(|| body.wrong("name", Problem::Missing))?;
-    let is_live = body.boolean("live")?.unwrap_or(true);
-    body.finish()?;
+    let InstanceRequest { name, live } = call.read()?;
     let created = call
         .app
         .authority
-        .create_instance(operator, &name, is_live)
+        .create_instance(operator, name, live.unwrap_or(true))
         .await;
     let CreatedInstance { instance, key } = created.map_err(|error| call.refused(error))?;
     let body = Instance {
@@ -77,7 +68,7 @@ pub(crate) async fn who_am_i(call: &Call<'_>) -> Result<Answer, ApiError> {
 /// `POST /m2m_tokens/verify`
 pub(crate) async fn verify(call: &Call<'_>) -> Result<Answer, ApiError> {
     let actor = call.authenticate(Accepts::Any).await?;
-    let token = token_to_verify(call.body()?)?;
+    let token = token_to_verify(call)?;
     let verified = call.app.authority.verify(&actor, &token).await;
     Ok(written(
         200,

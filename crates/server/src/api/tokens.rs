@@ -2,30 +2,20 @@
 
 use std::borrow::Cow;
 
-use countersign_authority::{
-    Accepts, Invalid, IssueRequest, ListTokens, Place, Problem, UpdateRequest,
-};
+use countersign_authority::{Accepts, Invalid, Place, Problem};
 use countersign_protocol::body::{ExposedSecret, M2mToken};
-use countersign_protocol::claims::Claims;
 use countersign_protocol::error::ErrorCode;
 use countersign_protocol::ids::TokenId;
-use countersign_protocol::token::TokenFormatError;
+use countersign_protocol::request::VerifyRequest;
 use serde::Serialize;
 
 use crate::call::Call;
-use crate::fields::{Body, Presence, Query};
 use crate::reply::{Answer, ApiError, Habit, json, ok, written};
-
-const HABIT: Habit = Habit::BadRequest;
 
 /// `POST /m2m_tokens/verify`. Key and token are decided by one operation of the store, so the key is checked here.
 pub(crate) async fn verify(call: &Call<'_>) -> Result<Answer, ApiError> {
     let credential = call.credential()?;
-    let body = match &call.body {
-        Ok(body) => token_to_verify(body),
-        Err(problem) => Err(problem.worded(HABIT)),
-    };
-    let token = match body {
+    let token = match token_to_verify(call) {
         Ok(token) => token,
         // A bad key is told before a bad body.
         Err(error) => {
@@ -42,37 +32,19 @@ pub(crate) async fn verify(call: &Call<'_>) -> Result<Answer, ApiError> {
     Ok(written(200, verified.to_json()))
 }
 
-pub(super) fn token_to_verify(body: &[u8]) -> Result<Cow<'_, str>, ApiError> {
-    let mut body = Body::parse(body, HABIT, Presence::Required)?;
-    // Older SDKs send `secret`; where both are given, `token` wins.
-    let secret = body.text("secret")?;
-    let token = body
-        .text("token")?
-        .or(secret)
-        .ok_or_else(|| body.wrong("token", Problem::Missing))?;
-    body.finish()?;
+pub(super) fn token_to_verify<'a>(call: &'a Call<'_>) -> Result<Cow<'a, str>, ApiError> {
+    let mut members = call.members()?;
+    let VerifyRequest { secret, token } = members.read()?;
+    let token = token.or(secret);
+    // What is missing is told before what is too much.
+    let token = token.ok_or_else(|| members.wrong("token", Problem::Missing))?;
+    members.finish()?;
     Ok(token)
 }
 
 /// `POST /m2m_tokens`
 pub(crate) async fn create(call: &Call<'_>) -> Result<Answer, ApiError> {
-    let mut body = Body::parse(call.body()?, HABIT, Presence::Required)?;
-    let format = body.text("token_format")?;
-    let format = format.map(|format| format.parse()).transpose();
-    let request = IssueRequest {
-        format: format
-            .map_err(|error: TokenFormatError| {
-                body.wrong(
-                    "token_format",
-                    Problem::NotAllowed(error.to_string().into()),
-                )
-            })?
-            .unwrap_or_default(),
-        seconds_until_expiration: body.nullable_number("seconds_until_expiration")?.flatten(),
-        claims: claims(&mut body)?.flatten(),
-        min_remaining_ttl_seconds: body.integer("min_remaining_ttl_seconds")?,
-    };
-    body.finish()?;
+    let request = call.read()?;
     let issued = call.app.authority.issue(call.actor()?, &request).await;
     let issued = issued.map_err(|error| call.refused(error))?;
     if reads_secret(call.user_agent()) {
@@ -89,33 +61,19 @@ pub(crate) async fn create(call: &Call<'_>) -> Result<Answer, ApiError> {
 
 /// `GET /m2m_tokens`
 pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
-    let mut query = Query::parse(call.query, HABIT)?;
-    let request = ListTokens {
-        subject: query.owned("subject")?,
-        revoked: query.boolean("revoked")?,
-        expired: query.boolean("expired")?,
-        format: query.owned("format")?,
-        limit: query.integer("limit")?,
-        offset: query.integer("offset")?,
-    };
-    let actor = call.actor()?;
-    let listed = call.app.authority.list_tokens(actor, request).await;
+    let request = call.query()?;
+    let listed = call.app.authority.list_tokens(call.actor()?, request).await;
     ok(&listed.map_err(|error| call.refused(error))?)
 }
 
 /// `POST /m2m_tokens/{m2m_token_id}/revoke`
 pub(crate) async fn revoke(call: &Call<'_>) -> Result<Answer, ApiError> {
     let id = token_id(call)?;
-    let mut body = Body::parse(call.body()?, HABIT, Presence::Optional)?;
-    let reason = body
-        .nullable_text("revocation_reason")?
-        .flatten()
-        .map(Cow::into_owned);
-    body.finish()?;
+    let request = call.read()?;
     let revoked = call
         .app
         .authority
-        .revoke(call.actor()?, id?, reason)
+        .revoke(call.actor()?, id?, request)
         .await
         .map_err(|error| call.refused(error))?;
     ok(&revoked)
@@ -124,21 +82,7 @@ pub(crate) async fn revoke(call: &Call<'_>) -> Result<Answer, ApiError> {
 /// `PATCH /m2m_tokens/{m2m_token_id}`, our extension
 pub(crate) async fn update(call: &Call<'_>) -> Result<Answer, ApiError> {
     let id = token_id(call)?;
-    let mut body = Body::parse(call.body()?, HABIT, Presence::Optional)?;
-    let claims = claims(&mut body)?;
-    let seconds_until_expiration = body.nullable_number("seconds_until_expiration")?;
-    let revoked = body.boolean("revoked")?;
-    let revocation_reason = body
-        .nullable_text("revocation_reason")?
-        .flatten()
-        .map(Cow::into_owned);
-    body.finish()?;
-    let request = UpdateRequest {
-        claims,
-        seconds_until_expiration,
-        revoked,
-        revocation_reason,
-    };
+    let request = call.read()?;
     let updated = call
         .app
         .authority
@@ -162,11 +106,7 @@ pub(crate) fn neighbour() -> Result<Answer, ApiError> {
 fn token_id(call: &Call<'_>) -> Result<Result<TokenId, ApiError>, ApiError> {
     let [text, _] = call.captures;
     if !TokenId::is_well_formed(text) {
-        let rule =
-            "must match the pattern ^mt_[0-9A-Fa-f]{32}$ (a token's id, not the token itself)";
-        let problem = Problem::WrongFormat(rule.into());
-        let invalid = Invalid::new(Place::Path, "m2m_token_id", problem);
-        return Err(ApiError::invalid(HABIT, &invalid));
+        return Err(malformed_id());
     }
     Ok(text.parse().map_err(|_| {
         ApiError::saying(
@@ -176,14 +116,11 @@ fn token_id(call: &Call<'_>) -> Result<Result<TokenId, ApiError>, ApiError> {
     }))
 }
 
-/// `claims`: the outer `None` is for an absent member.
-fn claims(body: &mut Body<'_>) -> Result<Option<Option<Claims>>, ApiError> {
-    let Some(raw) = body.raw("claims") else {
-        return Ok(None);
-    };
-    Claims::new(raw)
-        .map(Some)
-        .map_err(|error| body.wrong("claims", Problem::NotAllowed(error.to_string().into())))
+pub(crate) fn malformed_id() -> ApiError {
+    let rule = "must match the pattern ^mt_[0-9A-Fa-f]{32}$ (a token's id, not the token itself)";
+    let problem = Problem::WrongFormat(rule.into());
+    let invalid = Invalid::new(Place::Path, "m2m_token_id", problem);
+    ApiError::invalid(Habit::BadRequest, &invalid)
 }
 
 /// The first SDKs read the new token from `secret` (contract: older dialects); nobody else gets that member.

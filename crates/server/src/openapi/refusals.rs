@@ -1,158 +1,252 @@
-//! The answers that are no success, with texts and statuses from `ERROR_TABLE` and an example for each code.
+//! The answers that refuse. Most follow from the row of an operation and the types of its requests, and are worded by what answers
+//! requests; the others stand in `operations.md`.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use countersign_authority::Refusal as TokenRefusal;
+use countersign_authority::Accepts::{Any, AnyForKeySet, Instance, Machine};
+use countersign_authority::{Error, Invalid, Place, Problem};
+use countersign_protocol::bounds;
 use countersign_protocol::error::{ErrorCode, ErrorEnvelope, ErrorItem};
-
+use countersign_protocol::schema::NO_NUL;
 use serde_json::{Map, Value, json};
 
 use super::schemas::reference;
+use crate::api::{jwks, tokens};
+use crate::operation::Row;
+use crate::reply::{ApiError, Habit};
 
 /// The trace id of the examples.
 const TRACE_ID: &str = "0af7651916cd43dd8448eb211c80319c";
 
-/// An error that an operation may answer with.
-#[derive(Clone, Debug)]
+/// An error that an operation may answer with, and its name among those of its status.
 pub(super) struct Refusal {
     code: ErrorCode,
-    long_message: Option<&'static str>,
-    param: Option<&'static str>,
-    reason: Option<TokenRefusal>,
-    name: Option<&'static str>,
+    item: ErrorItem,
+    name: String,
 }
 
 impl Refusal {
-    /// The error with the texts of the table.
-    pub(super) const fn new(code: ErrorCode) -> Self {
+    fn new(error: ApiError, about: Option<&str>) -> Self {
+        let name = match about {
+            Some(about) => format!("{}_{about}", error.code.name()),
+            None => error.code.name().to_owned(),
+        };
         Self {
-            code,
-            long_message: None,
-            param: None,
-            reason: None,
-            name: None,
+            code: error.code,
+            item: *error.item,
+            name,
         }
     }
 
-    /// The error as the operation words it.
-    pub(super) fn saying(code: ErrorCode, long_message: &'static str) -> Self {
-        Self {
-            long_message: Some(long_message),
-            ..Self::new(code)
+    /// An error of `operations.md`: its code, perhaps a parameter or (a reason), and its text.
+    pub(super) fn written(code: ErrorCode, about: Option<&str>, text: &str) -> Self {
+        let reason = about.and_then(|about| about.strip_prefix('(')?.strip_suffix(')'));
+        let mut refusal = Self::new(ApiError::saying(code, text.to_owned()), reason.or(about));
+        if let Some(reason) = reason {
+            refusal.item = refusal.item.with_reason(reason.to_owned());
+        } else if let Some(about) = about.filter(|_| code != ErrorCode::BadRequest) {
+            refusal.item = refusal.item.with_param(about.to_owned());
         }
+        refusal
     }
 
-    /// Names the parameter at fault.
-    pub(super) const fn about(self, param: &'static str) -> Self {
-        Self {
-            param: Some(param),
-            ..self
-        }
-    }
-
-    /// Says why a token does not verify.
-    pub(super) const fn because(self, reason: TokenRefusal) -> Self {
-        Self {
-            reason: Some(reason),
-            ..self
-        }
-    }
-
-    /// Tells the example from another one of the same code.
-    pub(super) const fn called(self, name: &'static str) -> Self {
-        Self {
-            name: Some(name),
-            ..self
-        }
-    }
-
-    /// The example's name among those of its status.
-    fn name(&self) -> Cow<'static, str> {
-        if let Some(name) = self.name {
-            return Cow::Borrowed(name);
-        }
-        let detail = self.reason.map(TokenRefusal::as_str).or(self.param);
-        match detail {
-            Some(detail) => format!("{}_{detail}", self.code.name()).into(),
-            None => Cow::Borrowed(self.code.name()),
-        }
-    }
-
-    fn example(&self) -> Value {
-        let mut item = ErrorItem::new(self.code);
-        if let Some(text) = self.long_message {
-            item = item.with_long_message(text);
-        }
-        if let Some(param) = self.param {
-            item = item.with_param(param);
-        }
-        if let Some(reason) = self.reason {
-            item = item.with_reason(reason.as_str());
-        }
-        let summary = item.long_message.clone();
-        json!({ "summary": summary, "value": ErrorEnvelope::new(item, TRACE_ID.to_owned()) })
+    /// What may be wrong with a parameter or member.
+    fn invalid(row: &Row, place: Place, name: &str, problem: Problem) -> Self {
+        let invalid = Invalid::new(place, name.to_owned(), problem);
+        Self::new(ApiError::invalid(row.habit, &invalid), Some(name))
     }
 }
 
-/// The answers by status, in the order of the statuses.
-pub(super) fn responses(refusals: &[Refusal]) -> Vec<(String, Value)> {
-    let mut by_status: BTreeMap<u16, Vec<&Refusal>> = BTreeMap::new();
+/// An id in the path that names nothing, or is none.
+pub(super) fn of_id(row: &Row, name: &str, example: &Value) -> Vec<Refusal> {
+    let id = example.as_str().unwrap_or_default();
+    let missing = |noun, id: &str| {
+        ApiError::from_authority(
+            row.habit,
+            Error::NotFound {
+                noun,
+                id: id.to_owned(),
+            },
+        )
+    };
+    let errors = match name {
+        "instance_id" => vec![jwks::no_such_instance()],
+        "key_id" => vec![missing("instance key", "of this id")],
+        "kid" => vec![missing("signing key", id)],
+        "m2m_token_id" => vec![tokens::malformed_id(), missing("token", id)],
+        "machine_id" => vec![missing("machine", id)],
+        _ => Vec::new(),
+    };
+    errors
+        .into_iter()
+        .map(|error| Refusal::new(error, None))
+        .collect()
+}
+
+/// What may be wrong with a body or query of this schema.
+pub(super) fn of_schema(row: &Row, place: Place, schema: &Value) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    let mut refuse =
+        |name: &str, problem| refusals.push(Refusal::invalid(row, place, name, problem));
+    for name in schema["required"].as_array().into_iter().flatten() {
+        refuse(name.as_str().unwrap_or_default(), Problem::Missing);
+    }
+    for (name, member) in schema["properties"].as_object().into_iter().flatten() {
+        if let Some(right) = right_type(place, &member["type"]) {
+            refuse(name, Problem::WrongType(right.into()));
+        }
+        for problem in out_of_bounds(member) {
+            refuse(name, problem);
+        }
+        if place == Place::Query {
+            refuse(name, Problem::Duplicate);
+        }
+    }
+    if place == Place::Body && schema["additionalProperties"] == false {
+        refuse("colour", Problem::Unknown);
+    }
+    refusals
+}
+
+fn right_type(place: Place, kind: &Value) -> Option<String> {
+    let (kind, is_nullable) = match kind {
+        Value::Array(kinds) => (kinds.first()?, true),
+        kind => (kind, false),
+    };
+    let right = match (kind.as_str()?, place) {
+        ("string", Place::Query) => return None,
+        ("boolean", Place::Query) => "a boolean, true or false",
+        ("array", _) => "an array of strings",
+        ("integer", _) => "an integer",
+        ("object", _) => "an object",
+        (other, _) => {
+            return Some(format!(
+                "a {other}{}",
+                if is_nullable { " or null" } else { "" }
+            ));
+        }
+    };
+    Some(right.to_owned())
+}
+
+fn out_of_bounds(member: &Value) -> Vec<Problem> {
+    let number = |name: &str| member[name].as_i64();
+    let length = |name: &str| number(name).and_then(|length| usize::try_from(length).ok());
+    let unit = member["x-unit"].as_str().unwrap_or_default();
+    let has_no_nul = member["pattern"] == NO_NUL;
+    [
+        length("minLength").map(Problem::TooShort),
+        length("maxLength").map(Problem::TooLong),
+        has_no_nul.then(bounds::no_nul),
+        number("minimum").map(|least| bounds::at_least(least, unit)),
+        number("exclusiveMinimum").map(bounds::greater_than),
+        number("maximum").map(Problem::TooLarge),
+        length("maxItems").map(Problem::TooMany),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// What follows from the row: the schemes of its credential, and the errors.
+pub(super) fn of_row(row: &Row) -> (&'static [&'static str], Vec<Refusal>) {
+    use ErrorCode as Code;
+    let mut codes = vec![
+        Code::ApiVersionInvalid,
+        Code::InternalClerkError,
+        Code::ServiceUnavailable,
+    ];
+    let (schemes, refused): (&'static [_], &[_]) = match row.accepts {
+        // The handler takes a token as well.
+        None if row.checks_credential => (
+            &["instanceKey", "machineKey", "token"],
+            &[Code::ClerkKeyInvalid, Code::MachineSecretKeyInvalid],
+        ),
+        None => (&[], &[]),
+        Some(Instance) => (&["instanceKey"], &[Code::ClerkKeyInvalid]),
+        Some(Machine) => (&["machineKey"], &[Code::MachineSecretKeyInvalid]),
+        Some(AnyForKeySet) => (&["instanceKey", "machineKey"], &[Code::ClerkKeyInvalid]),
+        Some(Any) => (
+            &["instanceKey", "machineKey"],
+            &[Code::ClerkKeyInvalid, Code::MachineSecretKeyInvalid],
+        ),
+    };
+    codes.extend(refused);
+    if !refused.is_empty() {
+        codes.extend([
+            Code::AuthorizationHeaderFormatInvalid,
+            Code::TooManyRequests,
+        ]);
+    }
+    if row.query.is_some() {
+        codes.push(Code::MalformedRequestParameters);
+    }
+    if row.request.is_some() {
+        codes.push(Code::RequestBodyInvalid);
+        if row.habit == Habit::Parameters {
+            codes.extend([Code::RequestBodyTooLarge, Code::UnsupportedContentType]);
+        }
+    }
+    let refusals = codes
+        .into_iter()
+        .map(|code| Refusal::new(ApiError::new(code), None));
+    (schemes, refusals.collect())
+}
+
+/// The answers by status.
+pub(super) fn responses(refusals: Vec<Refusal>) -> Map<String, Value> {
+    let mut by_status: BTreeMap<u16, Vec<Refusal>> = BTreeMap::new();
     for refusal in refusals {
         by_status
             .entry(refusal.code.status())
             .or_default()
             .push(refusal);
     }
-    by_status
-        .into_iter()
-        .map(|(status, refusals)| (status.to_string(), response(status, &refusals)))
+    let responses = by_status.into_iter();
+    responses
+        .map(|(status, refusals)| (status.to_string(), response(status, refusals)))
         .collect()
 }
 
-fn response(status: u16, refusals: &[&Refusal]) -> Value {
+fn response(status: u16, refusals: Vec<Refusal>) -> Value {
     let mut codes: Vec<ErrorCode> = refusals.iter().map(|refusal| refusal.code).collect();
+    codes.sort_unstable();
     codes.dedup();
-    let lines: Vec<String> = codes
+    let lines = codes
         .iter()
-        .map(|code| format!("- `{}`: {}", code.name(), code.row().when))
-        .collect();
-    let examples = named(
-        refusals
-            .iter()
-            .map(|refusal| (refusal.name(), refusal.example())),
-    );
-    json!({
-        "description": lines.join("\n"),
-        "headers": headers(status),
-        "content": { "application/json": { "schema": reference("Errors"), "examples": examples } },
-    })
-}
-
-/// An object of these members, none of which may stand twice.
-pub(super) fn named(members: impl IntoIterator<Item = (impl Into<String>, Value)>) -> Value {
-    let mut object = Map::new();
-    for (name, value) in members {
-        let name = name.into();
-        assert!(!object.contains_key(&name), "a member stands twice: {name}");
-        object.insert(name, value);
+        .map(|code| format!("- `{}`: {}", code.name(), code.row().when));
+    let mut examples = Map::new();
+    for Refusal { item, name, .. } in refusals {
+        let summary = item.long_message.clone();
+        let example =
+            json!({ "summary": summary, "value": ErrorEnvelope::new(item, TRACE_ID.to_owned()) });
+        let same = examples
+            .keys()
+            .filter(|known| known.starts_with(&name))
+            .count();
+        let name = if examples.contains_key(&name) {
+            format!("{name}_{}", same + 1)
+        } else {
+            name
+        };
+        examples.insert(name, example);
     }
-    object.into()
-}
-
-fn headers(status: u16) -> Value {
-    let header = |name: &str| {
-        (
-            name.to_owned(),
-            json!({ "$ref": format!("#/components/headers/{name}") }),
-        )
-    };
-    let own = match status {
+    let headers = ["Clerk-Trace-Id"].into_iter().chain(match status {
         401 => Some("WWW-Authenticate"),
         429 | 503 => Some("Retry-After"),
         _ => None,
+    });
+    let header = |name| {
+        (
+            name,
+            json!({ "$ref": format!("#/components/headers/{name}") }),
+        )
     };
-    named(["Clerk-Trace-Id"].into_iter().chain(own).map(header))
+    json!({
+        "description": lines.collect::<Vec<_>>().join("\n"),
+        "headers": headers.map(header).collect::<BTreeMap<_, _>>(),
+        "content": { "application/json": { "schema": reference("Errors"), "examples": examples } },
+    })
 }
 
 /// Everything under `components.headers`.

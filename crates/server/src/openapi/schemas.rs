@@ -1,23 +1,65 @@
-//! The schemas and examples of bodies, derived from the types of `countersign_protocol`.
+//! The schemas and examples of bodies and parameters, derived from the types of `countersign_protocol`.
 
-use std::collections::BTreeSet;
-
-use countersign_protocol::schema::ONLY_IN;
-use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
+use schemars::transform::{RecursiveTransform, Transform as _};
+use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 /// Where a document keeps its schemas.
 const COMPONENTS: &str = "/components/schemas";
 
+/// Describes a type to a generator, which keeps what it has seen.
+pub(crate) type Describe = fn(&mut SchemaGenerator) -> Schema;
+
 /// A generator for the bodies, as they are written: what need not be written is not required.
-pub(super) fn generator() -> SchemaGenerator {
+pub(super) fn generator(is_inline: bool) -> SchemaGenerator {
     let settings = SchemaSettings::draft2020_12().for_serialize();
     let settings = settings.with(|settings| {
         settings.definitions_path = COMPONENTS.into();
         settings.meta_schema = None;
+        settings.inline_subschemas = is_inline;
     });
-    settings.into_generator()
+    settings
+        .with_transform(RecursiveTransform(tidy))
+        .into_generator()
+}
+
+/// The schema of a type that is no component.
+pub(super) fn inline(describe: Describe) -> Value {
+    let mut schema = describe(&mut generator(true));
+    RecursiveTransform(tidy).transform(&mut schema);
+    schema.to_value()
+}
+
+/// Closes objects, whose members are all known, and puts each description on one line.
+fn tidy(schema: &mut Schema) {
+    if let Some(Value::String(text)) = schema.get_mut("description") {
+        *text = text.replace('\n', " ");
+    }
+    if schema.get("properties").is_some() && schema.get("type").is_some() {
+        let is_open = schema.remove("additionalProperties") == Some(Value::Bool(true));
+        if !is_open {
+            schema.insert("additionalProperties".to_owned(), false.into());
+        }
+    }
+}
+
+/// Removes the keywords that are only for this module and its siblings.
+pub(super) fn plain(components: &mut Map<String, Value>) {
+    let mut plain = RecursiveTransform(|schema: &mut Schema| {
+        let members = schema.as_object_mut();
+        members.map(|members| members.retain(|name, _| !name.starts_with("x-")));
+    });
+    for schema in components.values_mut() {
+        if let Ok(schema) = schema.try_into() {
+            plain.transform(schema);
+        }
+    }
+}
+
+/// The members of an object, or the parameters of a query.
+pub(super) fn members(schema: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    schema["properties"].as_object().into_iter().flatten()
 }
 
 /// Sets a member of an object.
@@ -32,128 +74,78 @@ pub(super) fn reference(name: &str) -> Value {
     json!({ "$ref": format!("#{COMPONENTS}/{name}") })
 }
 
-/// The components that the generator has collected, as the document shows them.
-pub(super) fn components(mut generator: SchemaGenerator) -> Map<String, Value> {
-    let mut components = Map::new();
-    for (name, mut schema) in generator.take_definitions(true) {
-        tidy(&mut schema);
-        components.extend(shapes(&name, &schema));
-    }
-    components
+/// The name of the component that a schema refers to.
+pub(super) fn referred(schema: &Value) -> Option<&str> {
+    schema["$ref"].as_str()?.rsplit('/').next()
 }
 
-/// A type that has members in some of its bodies only has a schema for each: with those that stand in it.
-fn shapes(name: &str, schema: &Value) -> Vec<(String, Value)> {
-    let only_in = |member: &Value| {
-        member
-            .get(ONLY_IN)
-            .and_then(Value::as_str)
-            .map(str::to_owned)
-    };
-    let properties = schema["properties"]
-        .as_object()
-        .cloned()
-        .unwrap_or_default();
-    let names: BTreeSet<String> = properties
-        .values()
-        .filter_map(only_in)
-        .chain([name.to_owned()])
-        .collect();
-    let shape = |name: String| {
-        let mut shape = schema.clone();
-        for (member, mut value) in properties.clone() {
-            let Some(only) = only_in(&value) else {
-                continue;
-            };
-            let members = shape.get_mut("properties").and_then(Value::as_object_mut);
-            let members = members.expect("an object has members");
-            if only == name {
-                value.as_object_mut().map(|value| value.remove(ONLY_IN));
-                members.insert(member.clone(), value);
-                let required = shape.get_mut("required").and_then(Value::as_array_mut);
-                if let Some(required) = required {
-                    required.push(member.into());
-                }
-            } else {
-                members.remove(&member);
-            }
-        }
-        (name, shape)
-    };
-    names.into_iter().map(shape).collect()
+/// The schema itself, where it is a reference to a component.
+pub(super) fn resolved<'a>(schema: &'a Value, components: &'a Map<String, Value>) -> &'a Value {
+    let component = referred(schema).and_then(|name| components.get(name));
+    component.unwrap_or(schema)
 }
 
-/// Closes objects, whose members are all known, and puts each description on one line.
-fn tidy(schema: &mut Value) {
-    let Value::Object(members) = schema else {
-        if let Value::Array(schemas) = schema {
-            schemas.iter_mut().for_each(tidy);
-        }
-        return;
+/// A parameter, whose example is that of its schema.
+pub(super) fn parameter(place: &str, name: &str, is_required: bool, schema: &Value) -> Value {
+    let mut schema = schema.clone();
+    let mut take = |member: &str| {
+        schema
+            .as_object_mut()
+            .and_then(|schema| schema.remove(member))
     };
-    if let Some(Value::String(text)) = members.get_mut("description") {
-        *text = text.replace('\n', " ");
+    let (description, examples) = (take("description"), take("examples"));
+    let mut parameter = json!({
+        "name": name, "in": place, "required": is_required, "description": description, "schema": schema,
+    });
+    if let Some(example) = examples.as_ref().and_then(|examples| examples.get(0)) {
+        set(&mut parameter, "example", example.clone());
     }
-    let is_object = members
-        .get("type")
-        .is_some_and(|kind| kind.to_string().contains("\"object\""));
-    if is_object && members.contains_key("properties") {
-        let is_open = members.remove("additionalProperties") == Some(Value::Bool(true));
-        if !is_open {
-            members.insert("additionalProperties".to_owned(), false.into());
-        }
-    }
-    for (name, member) in members {
-        if !matches!(name.as_str(), "examples" | "default" | "const" | "enum") {
-            tidy(member);
-        }
-    }
+    parameter
 }
 
 /// An example of a schema, made of those of its members. `changes` replaces some of them, and picks among several schemas.
 pub(super) fn example(schema: &Value, components: &Map<String, Value>, changes: &Value) -> Value {
-    let component = schema["$ref"]
-        .as_str()
-        .and_then(|path| path.rsplit('/').next());
-    if let Some(target) = component.and_then(|name| components.get(name)) {
-        return example(target, components, changes);
-    }
-    if schema.get("default") == Some(&Value::Null) {
-        return Value::Null;
-    }
-    if let Some(choices) = schema["oneOf"].as_array() {
-        let made = choices
-            .iter()
-            .map(|choice| example(choice, components, &Value::Null));
-        let fits = |made: &Value| {
-            let mut wanted = changes.as_object().into_iter().flatten();
-            wanted.all(|(name, value)| made.get(name) == Some(value))
-        };
-        return made.into_iter().find(fits).unwrap_or_default();
-    }
-    if let Some(properties) = schema["properties"].as_object() {
-        let members = properties.iter().map(|(name, member)| {
-            let change = changes
-                .get(name)
-                .filter(|change| !change.is_object() || member["$ref"].is_null());
-            let value = change.cloned().unwrap_or_else(|| {
-                example(
-                    member,
-                    components,
-                    changes.get(name).unwrap_or(&Value::Null),
-                )
-            });
-            (name.clone(), value)
-        });
-        return Value::Object(members.collect());
-    }
+    let schema = resolved(schema, components);
     let given = ["/const", "/examples/0", "/default", "/enum/0"].map(|path| schema.pointer(path));
-    if let Some(given) = given.into_iter().flatten().find(|given| !given.is_null()) {
-        return given.clone();
+    let given = given.into_iter().flatten().next();
+    if let Some(choices) = schema["oneOf"].as_array() {
+        let mut made = choices
+            .iter()
+            .map(|choice| example(choice, components, changes));
+        return made
+            .find(|made| made["kind"] == changes["kind"])
+            .unwrap_or_default();
     }
-    match schema["type"].as_str() {
-        Some("array") => json!([example(&schema["items"], components, &Value::Null)]),
-        Some("boolean") => false.into(),
-        _ => Value::Null,
+    if schema.get("const").is_none() && !changes.is_null() && !schema["properties"].is_object() {
+        return changes.clone();
+    }
+    if let (Some(properties), None) = (schema["properties"].as_object(), given) {
+        let member = |(name, member): (&String, &Value)| {
+            let is_null = changes.get(name) == Some(&Value::Null);
+            let value = if is_null {
+                Value::Null
+            } else {
+                example(member, components, &changes[name])
+            };
+            (name.clone(), value)
+        };
+        let mut made: Map<String, Value> = properties.iter().map(member).collect();
+        let count = made.values().find_map(Value::as_array).map(Vec::len);
+        if let (Some(total), Some(count)) = (made.get_mut("total_count"), count) {
+            *total = count.into();
+        }
+        return made.into();
+    }
+    match (given, schema["type"].as_str()) {
+        (Some(given), _) => given.clone(),
+        (None, Some("array")) => {
+            let items = resolved(&schema["items"], components);
+            let others = items["x-others"].as_array().into_iter().flatten();
+            let all = std::iter::once(&Value::Null).chain(others);
+            all.map(|changes| example(items, components, changes))
+                .collect()
+        }
+        (None, Some("boolean")) => false.into(),
+        (None, _) => Value::Null,
     }
 }
