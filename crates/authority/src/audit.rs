@@ -1,8 +1,8 @@
 //! Reading the change log, and checking its chain.
 
 use countersign_protocol::body;
+use countersign_protocol::bounds::Count;
 use countersign_protocol::change::Log;
-use countersign_protocol::request::{ListChanges, VerifyChanges};
 use countersign_store::{After, Change, Changes};
 use serde_json::Value;
 
@@ -29,22 +29,22 @@ pub struct AuditReport {
 }
 
 impl Authority {
-    /// Lists up to 1000 records of the change log after the number that is known, in order.
+    /// Lists up to 1000 records of the change log after the number `after`, in order.
     ///
     /// # Errors
     /// [`Error::Invalid`], a refusal if the actor is a machine, or the store's error.
     pub async fn list_changes(
         &self,
         actor: &Actor,
-        list: ListChanges,
+        after: Option<Count>,
     ) -> Result<Vec<body::Change>, Error> {
         actor.require_instance()?;
-        let after = count("after", list.after)?;
+        let after = count("after", after)?;
         let changes = self.changes_after(actor, after).await?;
         Ok(changes.into_iter().map(change_body).collect())
     }
 
-    /// Follows the chain of the log, beginning with the record after a number, for 20,000 records at most. If
+    /// Follows the chain of the log, beginning with the record after the number `after`, for 20,000 records at most. If
     /// the report is not complete, the next check begins after the number that this one verified.
     ///
     /// # Errors
@@ -53,10 +53,10 @@ impl Authority {
     pub async fn verify_audit(
         &self,
         actor: &Actor,
-        part: VerifyChanges,
+        after: Option<Count>,
     ) -> Result<AuditReport, Error> {
         actor.require_instance()?;
-        let mut verified = count("after", part.after)?;
+        let mut verified = count("after", after)?;
         let log = Log::Instance(actor.instance_id());
         let mut previous = self.code_of(actor, verified).await?;
         for _ in 0..MAX_PAGES {

@@ -72,10 +72,10 @@ impl Authority {
     pub async fn create_instance(
         &self,
         _operator: &Operator,
-        name: Name,
+        name: impl Into<Name>,
         is_live: bool,
     ) -> Result<CreatedInstance, Error> {
-        let name = name.checked().map_err(about("name"))?;
+        let name = name.into().checked().map_err(about("name"))?;
         let now = self.now();
         let id = InstanceId::generate(now, &*self.random);
         let key = InstanceKey::generate(is_live, &*self.random);

@@ -42,8 +42,7 @@ use countersign_store::{DataKey, NewChange, OpenStore, Store, StoreError};
 // What callers ask for is what stands in their requests.
 pub use countersign_protocol::instance::{InstanceKeyInfo, SigningKeyInfo};
 pub use countersign_protocol::request::{
-    IssueRequest, KeyRotation, ListChanges, ListMachines, ListTokens, MachineRequest,
-    MachineUpdate, RevokeRequest, UpdateRequest, VerifyChanges,
+    IssueRequest, ListMachines, ListTokens, MachineRequest, MachineUpdate, UpdateRequest,
 };
 
 pub use actor::{Accepts, Actor, Operator};

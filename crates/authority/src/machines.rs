@@ -6,11 +6,11 @@ use countersign_protocol::body::{
     DeletedMachine, DeletedMachineScope, ExposedSecret, Machine, MachineScope, MachineScopeTag,
     MachineSecretKey, MachineSecretKeyTag, MachineTag,
 };
-use countersign_protocol::bounds::{Seconds, Text};
+use countersign_protocol::bounds::{PreviousTtl, Seconds, Text};
 use countersign_protocol::ids::{InstanceId, KeyId, MachineId};
 use countersign_protocol::limits::{DEFAULT_TOKEN_TTL_SECONDS, MAX_MACHINE_KEYS, MAX_SCOPES};
 use countersign_protocol::page::MachineOrder;
-use countersign_protocol::request::{KeyRotation, ListMachines, MachineRequest, MachineUpdate};
+use countersign_protocol::request::{ListMachines, MachineRequest, MachineUpdate};
 use countersign_protocol::secret::MachineKey;
 use countersign_protocol::time::Timestamp;
 use countersign_store::{
@@ -214,10 +214,10 @@ impl Authority {
         &self,
         actor: &Actor,
         id: MachineId,
-        rotation: KeyRotation,
+        previous_token_ttl: impl Into<PreviousTtl>,
     ) -> Result<MachineSecretKey, Error> {
         actor.require_instance()?;
-        let previous_token_ttl = rotation.previous_token_ttl.checked();
+        let previous_token_ttl = previous_token_ttl.into().checked();
         let previous_token_ttl = previous_token_ttl.map_err(about("previous_token_ttl"))?;
         let change = self.change(actor);
         let now = change.at;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use countersign_protocol::body::{M2mToken, M2mTokenList};
 use countersign_protocol::bounds::{Reason, Text};
 use countersign_protocol::ids::{MachineId, TokenId};
-use countersign_protocol::request::{ListTokens, RevokeRequest, UpdateRequest};
+use countersign_protocol::request::{ListTokens, UpdateRequest};
 use countersign_protocol::time::Timestamp;
 use countersign_protocol::token::TokenFormats;
 use countersign_store::{
@@ -89,9 +89,9 @@ impl Authority {
         &self,
         actor: &Actor,
         id: TokenId,
-        request: RevokeRequest,
+        reason: Option<Reason>,
     ) -> Result<M2mToken, Error> {
-        let reason = checked_reason(request.revocation_reason)?;
+        let reason = checked_reason(reason)?;
         let change = self.change(actor);
         self.take_change(actor)?;
         let outcome = self

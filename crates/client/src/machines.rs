@@ -74,7 +74,7 @@ impl NewMachine {
     #[must_use]
     pub fn named(name: impl Into<String>) -> Self {
         Self(MachineRequest {
-            name: name.into(),
+            name: Name::from(name),
             ..MachineRequest::default()
         })
     }

@@ -10,6 +10,7 @@ use thiserror::Error;
 #[cfg(feature = "schema")]
 use crate::limits::MAX_ISSUER_LENGTH;
 use crate::limits::MAX_TOKEN_TTL_SECONDS;
+use crate::problem::{Invalid, Place, Problem};
 #[cfg(feature = "schema")]
 use crate::schema::ISSUER;
 
@@ -118,6 +119,21 @@ pub enum SettingError {
     },
 }
 
+impl From<SettingError> for Invalid {
+    fn from(error: SettingError) -> Self {
+        let (name, problem) = match error {
+            SettingError::WrongType { name, right } if name == "null_expiration" => {
+                (name, Problem::NotAllowed(format!("must be {right}").into()))
+            }
+            SettingError::WrongType { name, right } => (name, Problem::WrongType(right.into())),
+            error @ SettingError::Unknown(_) => {
+                ("settings", Problem::NotAllowed(error.to_string().into()))
+            }
+        };
+        Self::new(Place::Body, name, problem)
+    }
+}
+
 impl SettingsUpdate {
     /// The names of all settings, in alphabetical order.
     pub const NAMES: [&str; 8] = [
@@ -191,14 +207,13 @@ impl<'de> Deserialize<'de> for SettingsUpdate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut update = Self::default();
         for (name, value) in Map::deserialize(deserializer)? {
-            update.set(&name, value).map_err(|error| match error {
-                SettingError::WrongType { name, right } if name == "null_expiration" => {
-                    D::Error::invalid_value(Unexpected::Other(name), &right)
+            let set = update.set(&name, value).map_err(Invalid::from);
+            set.map_err(|Invalid { name, problem, .. }| {
+                let setting = Unexpected::Other(&name);
+                match problem {
+                    Problem::WrongType(right) => D::Error::invalid_type(setting, &&*right),
+                    problem => D::Error::invalid_value(setting, &problem.to_string().as_str()),
                 }
-                SettingError::WrongType { name, right } => {
-                    D::Error::invalid_type(Unexpected::Other(name), &right)
-                }
-                unknown @ SettingError::Unknown(_) => D::Error::custom(unknown),
             })?;
         }
         Ok(update)

@@ -233,8 +233,7 @@ impl de::Error for Wrong {
     }
 
     fn invalid_value(member: de::Unexpected<'_>, right: &dyn de::Expected) -> Self {
-        let rule = format!("must be {right}");
-        Self::Member(named(member), Problem::NotAllowed(rule.into()))
+        Self::Member(named(member), Problem::NotAllowed(right.to_string().into()))
     }
 }
 

@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 
 use crate::fields::Presence;
 use crate::operation::{Prefix, Row};
-use refusals::Refusal;
+use refusals::Refusals;
 use schemas::{example, parameter, resolved, set};
 use texts::{Item, Operation};
 
@@ -146,7 +146,8 @@ fn path_item(row: &Row) -> Ordered<Value> {
 }
 
 fn operation(row: &Row, tag: &str, text: &Operation, components: &Map<String, Value>) -> Value {
-    let (schemes, mut refusals) = refusals::of_row(row);
+    let mut refusals = Refusals::default();
+    let schemes = refusals.add_common(row);
     let security: Value = schemes.iter().map(|name| json!({ *name: [] })).collect();
     let mut operation = json!({
         "operationId": text.id, "tags": [tag], "summary": text.summary, "description": text.text, "security": security,
@@ -156,11 +157,11 @@ fn operation(row: &Row, tag: &str, text: &Operation, components: &Map<String, Va
     for (name, schema) in schemas::members(&in_path) {
         if row.path.contains(&format!("{{{name}}}")) {
             parameters.push(parameter("path", name, true, schema));
-            refusals.extend(refusals::of_id(row, name, &schema["examples"][0]));
+            refusals.add_id(name, &schema["examples"][0]);
         }
     }
     if let Some(query) = row.query.map(schemas::inline) {
-        refusals.extend(refusals::of_schema(row, Place::Query, &query));
+        refusals.add_members(row, Place::Query, &query);
         parameters.extend(schemas::members(&query).map(|(name, schema)| {
             let required = query["required"].as_array().into_iter().flatten();
             parameter(
@@ -177,7 +178,7 @@ fn operation(row: &Row, tag: &str, text: &Operation, components: &Map<String, Va
     if let Some(request) = row.request {
         let reference = request(&mut schemas::generator(false)).to_value();
         let schema = resolved(&reference, components);
-        refusals.extend(refusals::of_schema(row, Place::Body, schema));
+        refusals.add_members(row, Place::Body, schema);
         let examples = schema["x-examples"].as_array().into_iter().flatten();
         let examples = examples.map(|example| {
             let name = example[0].as_str().unwrap_or_default().to_owned();
@@ -192,10 +193,10 @@ fn operation(row: &Row, tag: &str, text: &Operation, components: &Map<String, Va
         let mut words = item.name.split(' ');
         let code = words.next().unwrap_or_default();
         if let Some(error) = ERROR_TABLE.iter().find(|error| error.name == code) {
-            refusals.push(Refusal::written(error.code, words.next(), &item.text));
+            refusals.add_written(error.code, words.next(), &item.text);
         }
     }
-    let mut responses = refusals::responses(refusals);
+    let mut responses = refusals.into_responses();
     for item in text
         .items
         .iter()

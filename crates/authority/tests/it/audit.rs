@@ -14,7 +14,7 @@ async fn do_everything(story: &Story) {
     let owner = story.actor(&story.home).await;
     let (sender, receiver) = (story.sender.id, story.receiver.id);
     let update = MachineUpdate {
-        name: Some("new".to_owned()),
+        name: Some("new".into()),
         default_token_ttl: None,
     };
     authority
@@ -39,7 +39,7 @@ async fn do_everything(story: &Story) {
         .await
         .unwrap();
     authority
-        .revoke(&owner, first, Some("why".to_owned()))
+        .revoke(&owner, first, Some("why".into()))
         .await
         .unwrap();
     authority
@@ -119,7 +119,10 @@ async fn a_check_goes_on_where_the_last_one_ended() {
     let whole = story.authority.verify_audit(&owner, None).await.unwrap();
     for after in 1..=whole.verified {
         let after = i64::try_from(after).unwrap();
-        let rest = story.authority.verify_audit(&owner, Some(after)).await;
+        let rest = story
+            .authority
+            .verify_audit(&owner, Some(after.into()))
+            .await;
         assert_eq!(rest.unwrap(), whole);
     }
     // What goes on from a record is compared with that record.
@@ -130,11 +133,18 @@ async fn a_check_goes_on_where_the_last_one_ended() {
             }
         }
     });
-    let report = story.authority.verify_audit(&owner, Some(1)).await.unwrap();
+    let report = story
+        .authority
+        .verify_audit(&owner, Some(1.into()))
+        .await
+        .unwrap();
     assert_eq!((report.verified, report.first_broken), (1, Some(2)));
     story.store.heal();
     for after in [-1, i64::try_from(whole.verified).unwrap() + 1] {
-        let refused = story.authority.verify_audit(&owner, Some(after)).await;
+        let refused = story
+            .authority
+            .verify_audit(&owner, Some(after.into()))
+            .await;
         assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
     }
 }

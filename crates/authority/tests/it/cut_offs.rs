@@ -199,7 +199,7 @@ async fn ended_tokens_are_listed_as_revoked_and_not_changed_and_not_handed_out_a
         };
         let refused = story.authority.update_token(&owner, before, update).await;
         assert!(matches!(refused, Err(Error::NotChangeable(_))));
-        let reason = Some("why".to_owned());
+        let reason = Some("why".into());
         let revoked = story.authority.revoke(&owner, before, reason).await;
         assert_eq!(revoked.unwrap().revocation_reason.as_deref(), Some("why"));
         let next = story.issue(&story.sender, pooled(60)).await.unwrap();

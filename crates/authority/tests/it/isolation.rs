@@ -12,7 +12,7 @@ use crate::support::{Story, all_of, jwt, opaque, refusal_of, settings_update};
 fn all_machines() -> ListMachines {
     ListMachines {
         order_by: Some("+created_at".to_owned()),
-        limit: Some(100),
+        limit: Some(100.into()),
         ..ListMachines::default()
     }
 }
@@ -39,7 +39,7 @@ async fn intrusions(story: &Story, actor: &Actor) -> Vec<(&'static str, Option<E
     let (mine, yours) = (story.stranger.id, story.sender.id);
     let home = story.actor(&story.home).await;
     let update = MachineUpdate {
-        name: Some("mine".to_owned()),
+        name: Some("mine".into()),
         default_token_ttl: None,
     };
     let signing_key = home.instance_id().first_signing_key();
@@ -206,7 +206,7 @@ async fn a_machine_may_not_do_what_its_instance_may() {
     let authority = &story.authority;
     let (sender, receiver) = (story.sender.id, story.receiver.id);
     let request = MachineRequest {
-        name: "x".to_owned(),
+        name: "x".into(),
         ..MachineRequest::default()
     };
     let signing_key = actor.instance_id().first_signing_key();

@@ -206,7 +206,7 @@ async fn a_jwt_refuses_the_claims_that_the_authority_writes() {
             problem_of(refused),
             (
                 "claims".to_owned(),
-                Problem::WrongType("an object or null for a JWT")
+                Problem::WrongType("an object or null for a JWT".into())
             )
         );
         assert!(

@@ -171,7 +171,7 @@ async fn a_machine_in_a_loop_fills_the_change_log_by_one_entry_a_second() {
     let before = story.logged(&story.home).await.len();
     let machine = story.actor(&story.sender.key).await;
     let longer = || UpdateRequest {
-        seconds_until_expiration: Some(Some(600.0)),
+        seconds_until_expiration: Some(Some(600.0.into())),
         ..UpdateRequest::default()
     };
     let update = async |id| change_wait(authority.update_token(&machine, id, longer()).await);

@@ -14,7 +14,7 @@ use crate::support::{Story, opaque, problem_of, secret_of};
 
 fn named(name: &str) -> MachineRequest {
     MachineRequest {
-        name: name.to_owned(),
+        name: name.into(),
         ..MachineRequest::default()
     }
 }
@@ -77,14 +77,14 @@ async fn a_machine_has_a_name_a_lifetime_and_a_key() {
     assert!(create(named(&"é".repeat(255))).await.is_ok());
     for ttl in [0, -1, i64::MIN, 315_360_001, i64::MAX] {
         let request = MachineRequest {
-            default_token_ttl: Some(ttl),
+            default_token_ttl: Some(ttl.into()),
             ..named("x")
         };
         assert_eq!(problem_of(create(request).await).0, "default_token_ttl");
     }
     for ttl in [1, 315_360_000] {
         let request = MachineRequest {
-            default_token_ttl: Some(ttl),
+            default_token_ttl: Some(ttl.into()),
             ..named("x")
         };
         assert!(create(request).await.is_ok());
@@ -185,7 +185,7 @@ async fn an_update_changes_what_it_names_and_an_empty_one_nothing() {
     assert_eq!(same.updated_at.as_millis(), START);
     assert_eq!(story.logged(&story.home).await.len(), entries);
     let renamed = update(MachineUpdate {
-        name: Some("poster".to_owned()),
+        name: Some("poster".into()),
         default_token_ttl: None,
     })
     .await
@@ -195,7 +195,7 @@ async fn an_update_changes_what_it_names_and_an_empty_one_nothing() {
     assert_eq!(renamed.updated_at.as_millis(), START + MINUTE);
     update(MachineUpdate {
         name: None,
-        default_token_ttl: Some(60),
+        default_token_ttl: Some(60.into()),
     })
     .await
     .unwrap();

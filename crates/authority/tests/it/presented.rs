@@ -285,7 +285,7 @@ async fn an_actor_whose_key_or_machine_changed_meanwhile_verifies_by_what_is_now
     let (from, to) = (story.sender.id, story.receiver.id);
     let authority = &story.authority;
     let update = MachineUpdate {
-        name: Some("new".to_owned()),
+        name: Some("new".into()),
         default_token_ttl: None,
     };
     authority.update_machine(&owner, to, update).await.unwrap();

@@ -138,7 +138,7 @@ async fn records_of_machines_and_scopes_name_both_machines_and_old_and_new_value
     let created = expected(owner.name(), "machine.created", sender.as_str(), &detail);
     assert_eq!(story.last_record().await, created);
     let update = MachineUpdate {
-        name: Some("new".to_owned()),
+        name: Some("new".into()),
         default_token_ttl: None,
     };
     let authority = &story.authority;
@@ -228,7 +228,7 @@ async fn the_record_of_a_revocation_names_the_token_its_machine_and_its_receiver
         for (request, format) in [(opaque(), "opaque"), (jwt(), "jwt")] {
             for reason in [Some("leaked"), None] {
                 let (_, id) = story.token(&story.sender, request.clone()).await;
-                let revoke = story.authority.revoke(actor, id, reason.map(str::to_owned));
+                let revoke = story.authority.revoke(actor, id, reason.map(Into::into));
                 let revoked = revoke.await.unwrap();
                 let facts = story.facts(id, format, revoked.expiration);
                 let detail = json!({"token": facts, "reason": reason});
@@ -288,7 +288,7 @@ async fn the_record_of_an_update_has_the_new_expiry() {
     let (_, id) = story.token(&story.sender, opaque()).await;
     for (claims, seconds, millis) in [
         (Some(claims("{}")), None, HOUR),
-        (None, Some(Some(60.0)), MINUTE),
+        (None, Some(Some(60.0.into())), MINUTE),
     ] {
         let request = UpdateRequest {
             claims: claims.clone(),

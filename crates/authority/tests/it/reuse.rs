@@ -152,7 +152,7 @@ async fn only_tokens_of_the_same_machine_that_were_asked_for_in_this_way_are_reu
     assert!(!issue(&story, &story.sender, pooled(60)).await.1);
     assert!(!issue(&story, &twin, pooled(60)).await.1);
     let ignored = IssueRequest {
-        min_remaining_ttl_seconds: Some(60),
+        min_remaining_ttl_seconds: Some(60.into()),
         ..jwt()
     };
     for _ in 0..2 {

@@ -13,10 +13,7 @@ async fn revoke(
     id: TokenId,
     reason: &str,
 ) -> Result<countersign_protocol::body::M2mToken, Error> {
-    story
-        .authority
-        .revoke(actor, id, Some(reason.to_owned()))
-        .await
+    story.authority.revoke(actor, id, Some(reason.into())).await
 }
 
 #[tokio::test]
@@ -174,13 +171,13 @@ async fn a_list_shows_what_is_asked_for_newest_first() {
     };
     story.authority.revoke(&owner, revoked, None).await.unwrap();
     story.clock.advance(MINUTE);
-    let list = async |actor: &Actor, (revoked, expired), format: &str, limit, offset| {
+    let list = async |actor: &Actor, (revoked, expired), format: &str, limit: i64, offset: i64| {
         let list = ListTokens {
             revoked,
             expired,
             format: Some(format.to_owned()),
-            limit: Some(limit),
-            offset: Some(offset),
+            limit: Some(limit.into()),
+            offset: Some(offset.into()),
             ..all_of(story.sender.id)
         };
         let listed = story.authority.list_tokens(actor, list).await.unwrap();
@@ -259,21 +256,21 @@ async fn a_list_names_a_machine_and_a_known_format_and_a_page_within_bounds() {
         ),
         (
             ListTokens {
-                limit: Some(0),
+                limit: Some(0.into()),
                 ..all()
             },
             "limit",
         ),
         (
             ListTokens {
-                limit: Some(101),
+                limit: Some(101.into()),
                 ..all()
             },
             "limit",
         ),
         (
             ListTokens {
-                offset: Some(-1),
+                offset: Some((-1).into()),
                 ..all()
             },
             "offset",

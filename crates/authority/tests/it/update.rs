@@ -7,7 +7,7 @@ use crate::support::{Story, claims, jwt, opaque, problem_of, refusal_of, revoke_
 
 fn ending_in(seconds: Option<f64>) -> UpdateRequest {
     UpdateRequest {
-        seconds_until_expiration: Some(seconds),
+        seconds_until_expiration: Some(seconds.map(Into::into)),
         ..UpdateRequest::default()
     }
 }

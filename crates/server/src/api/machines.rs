@@ -5,7 +5,7 @@ use countersign_protocol::bounds::Whole;
 use countersign_protocol::error::ErrorCode;
 use countersign_protocol::ids::MachineId;
 use countersign_protocol::limits::DEFAULT_PAGE;
-use countersign_protocol::request::ScopeRequest;
+use countersign_protocol::request::{KeyRotation, ScopeRequest};
 
 use crate::call::Call;
 use crate::reply::{Answer, ApiError, ok, written};
@@ -102,12 +102,12 @@ pub(crate) async fn secret_key(call: &Call<'_>) -> Result<Answer, ApiError> {
 
 /// `POST /machines/{machine_id}/secret_key/rotate`
 pub(crate) async fn rotate_secret_key(call: &Call<'_>) -> Result<Answer, ApiError> {
-    let rotation = call.read()?;
+    let KeyRotation { previous_token_ttl } = call.read()?;
     let id = machine_id(call, 0)?;
     let key = call
         .app
         .authority
-        .rotate_machine_key(call.actor()?, id, rotation)
+        .rotate_machine_key(call.actor()?, id, previous_token_ttl)
         .await
         .map_err(|error| call.refused(error))?;
     ok(&key)

@@ -6,7 +6,7 @@ use countersign_authority::{Accepts, Invalid, Place, Problem};
 use countersign_protocol::body::{ExposedSecret, M2mToken};
 use countersign_protocol::error::ErrorCode;
 use countersign_protocol::ids::TokenId;
-use countersign_protocol::request::VerifyRequest;
+use countersign_protocol::request::{RevokeRequest, VerifyRequest};
 use serde::Serialize;
 
 use crate::call::Call;
@@ -69,11 +69,11 @@ pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
 /// `POST /m2m_tokens/{m2m_token_id}/revoke`
 pub(crate) async fn revoke(call: &Call<'_>) -> Result<Answer, ApiError> {
     let id = token_id(call)?;
-    let request = call.read()?;
+    let RevokeRequest { revocation_reason } = call.read()?;
     let revoked = call
         .app
         .authority
-        .revoke(call.actor()?, id?, request)
+        .revoke(call.actor()?, id?, revocation_reason)
         .await
         .map_err(|error| call.refused(error))?;
     ok(&revoked)

@@ -1,132 +1,189 @@
 //! The answers that refuse. Most follow from the row of an operation and the types of its requests, and are worded by what answers
 //! requests; the others stand in `operations.md`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_authority::Accepts::{Any, AnyForKeySet, Instance, Machine};
-use countersign_authority::{Error, Invalid, Place, Problem};
+use countersign_authority::{Invalid, Place, Problem};
 use countersign_protocol::bounds;
-use countersign_protocol::error::{ErrorCode, ErrorEnvelope, ErrorItem};
+use countersign_protocol::error::{ErrorCode, ErrorEnvelope};
 use countersign_protocol::schema::NO_NUL;
 use serde_json::{Map, Value, json};
 
-use super::schemas::reference;
+use super::schemas::{members, reference};
 use crate::api::{jwks, tokens};
 use crate::operation::Row;
 use crate::reply::{ApiError, Habit};
 
 /// The trace id of the examples.
 const TRACE_ID: &str = "0af7651916cd43dd8448eb211c80319c";
+/// A key that is neither an instance's nor a machine's.
+const EITHER: &[ErrorCode] = &[
+    ErrorCode::ClerkKeyInvalid,
+    ErrorCode::MachineSecretKeyInvalid,
+];
+/// What any operation may refuse.
+const ALWAYS: &[ErrorCode] = &[
+    ErrorCode::ApiVersionInvalid,
+    ErrorCode::InternalClerkError,
+    ErrorCode::ServiceUnavailable,
+];
 
-/// An error that an operation may answer with, and its name among those of its status.
-pub(super) struct Refusal {
-    code: ErrorCode,
-    item: ErrorItem,
-    name: String,
-}
+/// The errors that an operation may answer with, by status.
+#[derive(Default)]
+pub(super) struct Refusals(BTreeMap<u16, (BTreeSet<ErrorCode>, Map<String, Value>)>);
 
-impl Refusal {
-    fn new(error: ApiError, about: Option<&str>) -> Self {
-        let name = match about {
-            Some(about) => format!("{}_{about}", error.code.name()),
-            None => error.code.name().to_owned(),
-        };
-        Self {
-            code: error.code,
-            item: *error.item,
-            name,
-        }
+impl Refusals {
+    /// Adds an error, whose example is named after its code and what it is about.
+    fn add(&mut self, error: ApiError, about: Option<&str>) {
+        let code = error.code.name();
+        let name = about.map_or(code.to_owned(), |about| format!("{code}_{about}"));
+        let (codes, examples) = self.0.entry(error.code.status()).or_default();
+        codes.insert(error.code);
+        let names = (2..).map(|number| format!("{name}_{number}"));
+        let mut names = std::iter::once(name.clone()).chain(names);
+        let name = names.find(|name| !examples.contains_key(name));
+        let summary = error.item.long_message.clone();
+        let value = ErrorEnvelope::new(*error.item, TRACE_ID.to_owned());
+        let example = json!({ "summary": summary, "value": value });
+        examples.extend(name.map(|name| (name, example)));
     }
 
-    /// An error of `operations.md`: its code, perhaps a parameter or (a reason), and its text.
-    pub(super) fn written(code: ErrorCode, about: Option<&str>, text: &str) -> Self {
+    /// Adds an error of `operations.md`: its code, perhaps a parameter or (a reason), and its text.
+    pub(super) fn add_written(&mut self, code: ErrorCode, about: Option<&str>, text: &str) {
         let reason = about.and_then(|about| about.strip_prefix('(')?.strip_suffix(')'));
-        let mut refusal = Self::new(ApiError::saying(code, text.to_owned()), reason.or(about));
-        if let Some(reason) = reason {
-            refusal.item = refusal.item.with_reason(reason.to_owned());
-        } else if let Some(about) = about.filter(|_| code != ErrorCode::BadRequest) {
-            refusal.item = refusal.item.with_param(about.to_owned());
-        }
-        refusal
+        let mut error = ApiError::saying(code, text.to_owned());
+        *error.item = match (reason, about) {
+            (Some(reason), _) => error.item.with_reason(reason.to_owned()),
+            (None, Some(name)) if code != ErrorCode::BadRequest => {
+                error.item.with_param(name.to_owned())
+            }
+            (None, _) => *error.item,
+        };
+        self.add(error, reason.or(about));
     }
 
-    /// What may be wrong with a parameter or member.
-    fn invalid(row: &Row, place: Place, name: &str, problem: Problem) -> Self {
-        let invalid = Invalid::new(place, name.to_owned(), problem);
-        Self::new(ApiError::invalid(row.habit, &invalid), Some(name))
+    /// Adds the errors about an id in the path that names nothing, or is none.
+    pub(super) fn add_id(&mut self, name: &str, example: &Value) {
+        let noun = match name {
+            "instance_id" => return self.add(jwks::no_such_instance(), None),
+            "key_id" => "instance key",
+            "kid" => "signing key",
+            "m2m_token_id" => "token",
+            _ => "machine",
+        };
+        if noun == "token" {
+            self.add(tokens::malformed_id(), None);
+        }
+        let id = example.as_str().filter(|_| name != "key_id");
+        let text = format!(
+            "Resource not found: no {noun} {}",
+            id.unwrap_or("of this id")
+        );
+        self.add(ApiError::saying(ErrorCode::ResourceNotFound, text), None);
     }
-}
 
-/// An id in the path that names nothing, or is none.
-pub(super) fn of_id(row: &Row, name: &str, example: &Value) -> Vec<Refusal> {
-    let id = example.as_str().unwrap_or_default();
-    let missing = |noun, id: &str| {
-        ApiError::from_authority(
-            row.habit,
-            Error::NotFound {
-                noun,
-                id: id.to_owned(),
-            },
-        )
-    };
-    let errors = match name {
-        "instance_id" => vec![jwks::no_such_instance()],
-        "key_id" => vec![missing("instance key", "of this id")],
-        "kid" => vec![missing("signing key", id)],
-        "m2m_token_id" => vec![tokens::malformed_id(), missing("token", id)],
-        "machine_id" => vec![missing("machine", id)],
-        _ => Vec::new(),
-    };
-    errors
-        .into_iter()
-        .map(|error| Refusal::new(error, None))
-        .collect()
-}
+    /// Adds what may be wrong with a body or query of this schema.
+    pub(super) fn add_members(&mut self, row: &Row, place: Place, schema: &Value) {
+        let mut add = |name: &str, problem| {
+            let invalid = Invalid::new(place, name.to_owned(), problem);
+            self.add(ApiError::invalid(row.habit, &invalid), Some(name));
+        };
+        for name in schema["required"].as_array().into_iter().flatten() {
+            add(name.as_str().unwrap_or_default(), Problem::Missing);
+        }
+        for (name, member) in members(schema) {
+            if let Some(right) = right_type(place, &member["type"]) {
+                add(name, Problem::WrongType(right.into()));
+            }
+            for problem in out_of_bounds(member) {
+                add(name, problem);
+            }
+            if place == Place::Query {
+                add(name, Problem::Duplicate);
+            }
+        }
+        if place == Place::Body && schema["additionalProperties"] == false {
+            add("colour", Problem::Unknown);
+        }
+    }
 
-/// What may be wrong with a body or query of this schema.
-pub(super) fn of_schema(row: &Row, place: Place, schema: &Value) -> Vec<Refusal> {
-    let mut refusals = Vec::new();
-    let mut refuse =
-        |name: &str, problem| refusals.push(Refusal::invalid(row, place, name, problem));
-    for name in schema["required"].as_array().into_iter().flatten() {
-        refuse(name.as_str().unwrap_or_default(), Problem::Missing);
-    }
-    for (name, member) in schema["properties"].as_object().into_iter().flatten() {
-        if let Some(right) = right_type(place, &member["type"]) {
-            refuse(name, Problem::WrongType(right.into()));
+    /// Adds what follows from the row, and returns the schemes of its credential.
+    pub(super) fn add_common(&mut self, row: &Row) -> &'static [&'static str] {
+        use ErrorCode as Code;
+        let (schemes, refused): (&[&str], &[Code]) = match row.accepts {
+            // The handler takes a token as well.
+            None if row.checks_credential => (&["instanceKey", "machineKey", "token"], EITHER),
+            None => (&[], &[]),
+            Some(Instance) => (&["instanceKey"], &[Code::ClerkKeyInvalid]),
+            Some(Machine) => (&["machineKey"], &[Code::MachineSecretKeyInvalid]),
+            Some(AnyForKeySet) => (&["instanceKey", "machineKey"], &[Code::ClerkKeyInvalid]),
+            Some(Any) => (&["instanceKey", "machineKey"], EITHER),
+        };
+        let mut codes = [refused, ALWAYS].concat();
+        if !schemes.is_empty() {
+            codes.extend([
+                Code::AuthorizationHeaderFormatInvalid,
+                Code::TooManyRequests,
+            ]);
         }
-        for problem in out_of_bounds(member) {
-            refuse(name, problem);
+        if row.query.is_some() {
+            codes.push(Code::MalformedRequestParameters);
         }
-        if place == Place::Query {
-            refuse(name, Problem::Duplicate);
+        if row.request.is_some() {
+            codes.push(Code::RequestBodyInvalid);
+            if row.habit == Habit::Parameters {
+                codes.extend([Code::RequestBodyTooLarge, Code::UnsupportedContentType]);
+            }
         }
+        for code in codes {
+            self.add(ApiError::new(code), None);
+        }
+        schemes
     }
-    if place == Place::Body && schema["additionalProperties"] == false {
-        refuse("colour", Problem::Unknown);
+
+    /// Returns the answers by status.
+    pub(super) fn into_responses(self) -> Map<String, Value> {
+        let responses = self.0.into_iter().map(|(status, (codes, examples))| {
+            let lines = codes
+                .iter()
+                .map(|code| format!("- `{}`: {}", code.name(), code.row().when));
+            let own = match status {
+                401 => Some("WWW-Authenticate"),
+                429 | 503 => Some("Retry-After"),
+                _ => None,
+            };
+            let headers = ["Clerk-Trace-Id"].into_iter().chain(own);
+            let headers = headers.map(|name| {
+                (
+                    name.to_owned(),
+                    json!({ "$ref": format!("#/components/headers/{name}") }),
+                )
+            });
+            let content = json!({ "schema": reference("Errors"), "examples": examples });
+            let response = json!({
+                "description": lines.collect::<Vec<_>>().join("\n"),
+                "headers": headers.collect::<Value>(),
+                "content": { "application/json": content },
+            });
+            (status.to_string(), response)
+        });
+        responses.collect()
     }
-    refusals
 }
 
 fn right_type(place: Place, kind: &Value) -> Option<String> {
-    let (kind, is_nullable) = match kind {
-        Value::Array(kinds) => (kinds.first()?, true),
-        kind => (kind, false),
+    let (kind, or_null) = match kind {
+        Value::Array(kinds) => (kinds.first()?, " or null"),
+        kind => (kind, ""),
     };
-    let right = match (kind.as_str()?, place) {
+    Some(match (kind.as_str()?, place) {
         ("string", Place::Query) => return None,
-        ("boolean", Place::Query) => "a boolean, true or false",
-        ("array", _) => "an array of strings",
-        ("integer", _) => "an integer",
-        ("object", _) => "an object",
-        (other, _) => {
-            return Some(format!(
-                "a {other}{}",
-                if is_nullable { " or null" } else { "" }
-            ));
-        }
-    };
-    Some(right.to_owned())
+        ("boolean", Place::Query) => "a boolean, true or false".to_owned(),
+        ("array", _) => "an array of strings".to_owned(),
+        (kind @ ("integer" | "object"), _) => format!("an {kind}{or_null}"),
+        (kind, _) => format!("a {kind}{or_null}"),
+    })
 }
 
 fn out_of_bounds(member: &Value) -> Vec<Problem> {
@@ -146,107 +203,6 @@ fn out_of_bounds(member: &Value) -> Vec<Problem> {
     .into_iter()
     .flatten()
     .collect()
-}
-
-/// What follows from the row: the schemes of its credential, and the errors.
-pub(super) fn of_row(row: &Row) -> (&'static [&'static str], Vec<Refusal>) {
-    use ErrorCode as Code;
-    let mut codes = vec![
-        Code::ApiVersionInvalid,
-        Code::InternalClerkError,
-        Code::ServiceUnavailable,
-    ];
-    let (schemes, refused): (&'static [_], &[_]) = match row.accepts {
-        // The handler takes a token as well.
-        None if row.checks_credential => (
-            &["instanceKey", "machineKey", "token"],
-            &[Code::ClerkKeyInvalid, Code::MachineSecretKeyInvalid],
-        ),
-        None => (&[], &[]),
-        Some(Instance) => (&["instanceKey"], &[Code::ClerkKeyInvalid]),
-        Some(Machine) => (&["machineKey"], &[Code::MachineSecretKeyInvalid]),
-        Some(AnyForKeySet) => (&["instanceKey", "machineKey"], &[Code::ClerkKeyInvalid]),
-        Some(Any) => (
-            &["instanceKey", "machineKey"],
-            &[Code::ClerkKeyInvalid, Code::MachineSecretKeyInvalid],
-        ),
-    };
-    codes.extend(refused);
-    if !refused.is_empty() {
-        codes.extend([
-            Code::AuthorizationHeaderFormatInvalid,
-            Code::TooManyRequests,
-        ]);
-    }
-    if row.query.is_some() {
-        codes.push(Code::MalformedRequestParameters);
-    }
-    if row.request.is_some() {
-        codes.push(Code::RequestBodyInvalid);
-        if row.habit == Habit::Parameters {
-            codes.extend([Code::RequestBodyTooLarge, Code::UnsupportedContentType]);
-        }
-    }
-    let refusals = codes
-        .into_iter()
-        .map(|code| Refusal::new(ApiError::new(code), None));
-    (schemes, refusals.collect())
-}
-
-/// The answers by status.
-pub(super) fn responses(refusals: Vec<Refusal>) -> Map<String, Value> {
-    let mut by_status: BTreeMap<u16, Vec<Refusal>> = BTreeMap::new();
-    for refusal in refusals {
-        by_status
-            .entry(refusal.code.status())
-            .or_default()
-            .push(refusal);
-    }
-    let responses = by_status.into_iter();
-    responses
-        .map(|(status, refusals)| (status.to_string(), response(status, refusals)))
-        .collect()
-}
-
-fn response(status: u16, refusals: Vec<Refusal>) -> Value {
-    let mut codes: Vec<ErrorCode> = refusals.iter().map(|refusal| refusal.code).collect();
-    codes.sort_unstable();
-    codes.dedup();
-    let lines = codes
-        .iter()
-        .map(|code| format!("- `{}`: {}", code.name(), code.row().when));
-    let mut examples = Map::new();
-    for Refusal { item, name, .. } in refusals {
-        let summary = item.long_message.clone();
-        let example =
-            json!({ "summary": summary, "value": ErrorEnvelope::new(item, TRACE_ID.to_owned()) });
-        let same = examples
-            .keys()
-            .filter(|known| known.starts_with(&name))
-            .count();
-        let name = if examples.contains_key(&name) {
-            format!("{name}_{}", same + 1)
-        } else {
-            name
-        };
-        examples.insert(name, example);
-    }
-    let headers = ["Clerk-Trace-Id"].into_iter().chain(match status {
-        401 => Some("WWW-Authenticate"),
-        429 | 503 => Some("Retry-After"),
-        _ => None,
-    });
-    let header = |name| {
-        (
-            name,
-            json!({ "$ref": format!("#/components/headers/{name}") }),
-        )
-    };
-    json!({
-        "description": lines.collect::<Vec<_>>().join("\n"),
-        "headers": headers.map(header).collect::<BTreeMap<_, _>>(),
-        "content": { "application/json": { "schema": reference("Errors"), "examples": examples } },
-    })
 }
 
 /// Everything under `components.headers`.

@@ -234,8 +234,8 @@ impl Driver {
                     ..
                 } = self.model.machines[machine % count];
                 let update = MachineUpdate {
-                    name: Some("new".to_owned()),
-                    default_token_ttl: Some(1800),
+                    name: Some("new".into()),
+                    default_token_ttl: Some(1800.into()),
                 };
                 let outcome = match self.owner(instance).await {
                     Ok(owner) => {
@@ -435,9 +435,9 @@ impl Driver {
         let (to, is_here) = (callee.id, callee.instance == instance);
         let is_allowed = if is_here { callee.exists } else { Truth::No };
         let request = MachineRequest {
-            name: "new".to_owned(),
+            name: "new".into(),
             scoped_machines: vec![to.to_string()],
-            default_token_ttl: Some(3600),
+            default_token_ttl: Some(3600.into()),
         };
         let outcome = match self.owner(instance).await {
             Ok(owner) => self.world().authority.create_machine(&owner, request).await,
@@ -622,7 +622,7 @@ impl Driver {
         let now = self.now();
         let (actor, is_found) = self.actor_on(token, by).await;
         let request = UpdateRequest {
-            seconds_until_expiration: Some(Some(seconds)),
+            seconds_until_expiration: Some(Some(seconds.into())),
             ..UpdateRequest::default()
         };
         let ModelToken {

@@ -169,7 +169,7 @@ impl World {
     /// A new machine of the instance, that may call `scopes`.
     pub(crate) async fn machine(&self, instance_key: &str, name: &str, scopes: &[&Bot]) -> Bot {
         let request = MachineRequest {
-            name: name.to_owned(),
+            name: name.into(),
             scoped_machines: scopes.iter().map(|bot| bot.id.to_string()).collect(),
             default_token_ttl: None,
         };
@@ -271,7 +271,7 @@ pub(crate) fn all_of(machine: MachineId) -> ListTokens {
         revoked: true,
         expired: true,
         format: Some("all".to_owned()),
-        limit: Some(100),
+        limit: Some(100.into()),
         offset: None,
     }
 }
@@ -340,14 +340,14 @@ pub(crate) fn jwt() -> IssueRequest {
 /// An opaque token that may be an older one.
 pub(crate) fn pooled(min_remaining_ttl_seconds: i64) -> IssueRequest {
     IssueRequest {
-        min_remaining_ttl_seconds: Some(min_remaining_ttl_seconds),
+        min_remaining_ttl_seconds: Some(min_remaining_ttl_seconds.into()),
         ..opaque()
     }
 }
 
 pub(crate) fn lasting(seconds: f64, request: IssueRequest) -> IssueRequest {
     IssueRequest {
-        seconds_until_expiration: Some(seconds),
+        seconds_until_expiration: Some(seconds.into()),
         ..request
     }
 }
@@ -364,7 +364,7 @@ pub(crate) fn claims(text: &str) -> Option<Claims> {
 pub(crate) fn revoke_it(reason: &str) -> UpdateRequest {
     UpdateRequest {
         revoked: Some(true),
-        revocation_reason: Some(reason.to_owned()),
+        revocation_reason: Some(reason.into()),
         ..UpdateRequest::default()
     }
 }
