@@ -201,6 +201,7 @@ pub struct MachineSecretKey {
 /// A scope: `from` may call `to`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = crate::schema::all_required))]
 pub struct MachineScope {
     /// Always `machine_scope`.
     pub object: MachineScopeTag,

@@ -210,7 +210,7 @@ impl ErrorCode {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[cfg_attr(feature = "schema", schemars(rename = "Errors"))]
+#[cfg_attr(feature = "schema", schemars(rename = "Errors", transform = crate::schema::all_required))]
 pub struct ErrorEnvelope {
     /// What went wrong: at least one error.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]

@@ -206,7 +206,7 @@ pub struct InstanceKeyInfo {
 /// A new key of an instance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[cfg_attr(feature = "schema", schemars(rename = "InstanceKeyCreated"))]
+#[cfg_attr(feature = "schema", schemars(rename = "InstanceKeyCreated", transform = crate::schema::all_required))]
 pub struct CreatedInstanceKey {
     /// When it was made, in milliseconds since 1970.
     pub created_at: Timestamp,

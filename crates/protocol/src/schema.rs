@@ -4,6 +4,8 @@
 //! Three keywords are for those who read the schemas, and do not reach the document: `x-examples` has examples of a request by name,
 //! summary and value; `x-others` has what differs in further items of a list; `x-unit` stands behind a bound in texts.
 
+use serde_json::Value;
+
 /// Texts that go to people and databases contain no NUL.
 pub const NO_NUL: &str = "^[^\\u0000]*$";
 /// A key of a machine.
@@ -25,6 +27,16 @@ pub(crate) const EXAMPLE_KEY: &str = "ak_EXAMPLE0KEY0EXAMPLE0KEY0EXAMPLE0KEY0EXA
 pub(crate) const EXAMPLE_INSTANCE_KEY: &str =
     "sk_live_EXAMPLE0KEY0EXAMPLE0KEY0EXAMPLE0KEY0EXAMPLE0KEY0";
 pub(crate) const EXAMPLE_MODULUS: &str = "wB1oxLQ3TTxUAW4rxE7mIrb5nC0ZHcDdcnT9mYfDqYhdfUeQnUnhrn3I5Ft6kvXcVjYvOY_kLr0iCnCRvRzUQpXsX8cMjQ";
+
+/// Requires all members: some are an `Option` for readers only.
+pub(crate) fn all_required(schema: &mut schemars::Schema) {
+    let members = schema.get("properties").and_then(Value::as_object);
+    let names: Vec<Value> = members
+        .into_iter()
+        .flat_map(|members| members.keys().cloned().map(Value::from))
+        .collect();
+    schema.insert("required".to_owned(), names.into());
+}
 
 /// Describes a type in place.
 macro_rules! in_place {

@@ -85,6 +85,10 @@ impl Refusals {
 
     /// Adds what may be wrong with a body or query of this schema.
     pub(super) fn add_members(&mut self, row: &Row, place: Place, schema: &Value) {
+        // What nobody reads may hold anything.
+        if place == Place::Body && schema["additionalProperties"] != false {
+            return;
+        }
         let mut add = |name: &str, problem| {
             let invalid = Invalid::new(place, name.to_owned(), problem);
             self.add(ApiError::invalid(row.habit, &invalid), Some(name));
@@ -103,7 +107,7 @@ impl Refusals {
                 add(name, Problem::Duplicate);
             }
         }
-        if place == Place::Body && schema["additionalProperties"] == false {
+        if place == Place::Body {
             add("colour", Problem::Unknown);
         }
     }

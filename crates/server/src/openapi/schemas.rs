@@ -11,9 +11,15 @@ const COMPONENTS: &str = "/components/schemas";
 /// Describes a type to a generator, which keeps what it has seen.
 pub(crate) type Describe = fn(&mut SchemaGenerator) -> Schema;
 
-/// A generator for the bodies, as they are written: what need not be written is not required.
+/// A generator: for components, which are described as they are written, so that what need not be written is not required; or for
+/// parameters, which have no component and are read only.
 pub(super) fn generator(is_inline: bool) -> SchemaGenerator {
-    let settings = SchemaSettings::draft2020_12().for_serialize();
+    let settings = SchemaSettings::draft2020_12();
+    let settings = if is_inline {
+        settings.for_deserialize()
+    } else {
+        settings.for_serialize()
+    };
     let settings = settings.with(|settings| {
         settings.definitions_path = COMPONENTS.into();
         settings.meta_schema = None;

@@ -9,6 +9,7 @@
 #[expect(dead_code, reason = "the authority's tests use the rest")]
 mod back_end;
 mod changes;
+mod description;
 mod docs;
 mod faults;
 mod instance;
