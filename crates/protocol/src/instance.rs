@@ -192,7 +192,7 @@ fn known_settings<'de, D: Deserializer<'de>>(
 /// The public facts about a key of an instance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[cfg_attr(feature = "schema", schemars(rename = "InstanceKey", extend("x-others" = [{"id": "key_0d9e8c7b6a51", "created_at": EXAMPLE_TIME - 3_600_000, "revoked_at": EXAMPLE_TIME + 3_600_000}])))]
+#[cfg_attr(feature = "schema", schemars(rename = "InstanceKey", extend("x-others" = [{"id": "key_0d9e8c7b6a51", "created_at": EXAMPLE_TIME + 3_600_000, "revoked_at": EXAMPLE_TIME + 7_200_000}])))]
 pub struct InstanceKeyInfo {
     /// The key's id.
     pub id: KeyId,

@@ -36,7 +36,7 @@ pub struct MachineRequest {
     pub name: Name,
     /// The machines that it may call. Repetitions are ignored.
     #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "schema", schemars(length(max = MAX_SCOPES), inner(regex(pattern = MACHINE_ID))))]
+    #[cfg_attr(feature = "schema", schemars(length(max = MAX_SCOPES), extend("items" = {"type": "string", "pattern": MACHINE_ID, "description": "A machine's id."})))]
     pub scoped_machines: Vec<String>,
     /// How many seconds its tokens live where the request names no time.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -245,16 +245,15 @@ pub struct OauthTokenQuestion {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 pub struct ListMachines {
     /// A machine's whole id, or a part of a name.
-    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub query: Option<String>,
     /// What to sort by: `-` for descending, `+` or nothing for ascending.
-    #[cfg_attr(feature = "schema", schemars(with = "String", extend("enum" = ["-created_at", "+created_at", "created_at", "-name", "+name", "name"], "default" = "-created_at")))]
+    #[cfg_attr(feature = "schema", schemars(extend("enum" = ["-created_at", "+created_at", "created_at", "-name", "+name", "name"], "default" = "-created_at")))]
     pub order_by: Option<String>,
     /// How many at most.
-    #[cfg_attr(feature = "schema", schemars(with = "Whole<1, MAX_MACHINES_PAGE>", extend("default" = DEFAULT_PAGE)))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = DEFAULT_PAGE)))]
     pub limit: Option<Whole<1, MAX_MACHINES_PAGE>>,
     /// How many to skip.
-    #[cfg_attr(feature = "schema", schemars(with = "Count", extend("default" = 0)))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = 0)))]
     pub offset: Option<Count>,
 }
 
@@ -266,21 +265,19 @@ pub struct ListTokens {
     #[cfg_attr(feature = "schema", schemars(with = "MachineId", required))]
     pub subject: Option<String>,
     /// Whether to list revoked tokens as well.
-    #[serde(deserialize_with = "or_default")]
-    #[cfg_attr(feature = "schema", schemars(extend("default" = false)))]
+    #[serde(default, deserialize_with = "or_default")]
     pub revoked: bool,
     /// Whether to list expired tokens as well.
-    #[serde(deserialize_with = "or_default")]
-    #[cfg_attr(feature = "schema", schemars(extend("default" = false)))]
+    #[serde(default, deserialize_with = "or_default")]
     pub expired: bool,
     /// Which kinds to list. Clerk has no such parameter; without it the list is as there.
-    #[cfg_attr(feature = "schema", schemars(with = "String", extend("enum" = ["opaque", "jwt", "all"], "default" = "opaque")))]
+    #[cfg_attr(feature = "schema", schemars(extend("enum" = ["opaque", "jwt", "all"], "default" = "opaque")))]
     pub format: Option<String>,
     /// How many at most.
-    #[cfg_attr(feature = "schema", schemars(with = "Whole<1, MAX_TOKENS_PAGE>", extend("default" = DEFAULT_PAGE)))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = DEFAULT_PAGE)))]
     pub limit: Option<Whole<1, MAX_TOKENS_PAGE>>,
     /// How many to skip.
-    #[cfg_attr(feature = "schema", schemars(with = "Count", extend("default" = 0)))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = 0)))]
     pub offset: Option<Count>,
 }
 
@@ -289,7 +286,7 @@ pub struct ListTokens {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 pub struct ListChanges {
     /// The last sequence number that is known; the answer begins behind it.
-    #[cfg_attr(feature = "schema", schemars(with = "Count", extend("default" = 0)))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = 0)))]
     pub after: Option<Count>,
 }
 
@@ -298,7 +295,7 @@ pub struct ListChanges {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 pub struct VerifyChanges {
     /// The last sequence number that was verified; the check begins behind it.
-    #[cfg_attr(feature = "schema", schemars(with = "Count", extend("default" = 0)))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = 0)))]
     pub after: Option<Count>,
 }
 

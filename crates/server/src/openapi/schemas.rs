@@ -33,7 +33,13 @@ pub(super) fn generator(is_inline: bool) -> SchemaGenerator {
 /// The schema of a type that is no component.
 pub(super) fn inline(describe: Describe) -> Value {
     let mut schema = describe(&mut generator(true));
+    // A parameter that may be absent is never null.
+    let not_null = |schema: &mut Schema| {
+        let kind = schema.get("type").and_then(|kind| kind.get(0)).cloned();
+        kind.map(|kind| schema.insert("type".to_owned(), kind));
+    };
     RecursiveTransform(tidy).transform(&mut schema);
+    RecursiveTransform(not_null).transform(&mut schema);
     schema.to_value()
 }
 

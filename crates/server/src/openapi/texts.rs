@@ -35,15 +35,21 @@ pub(super) fn groups() -> Vec<Group> {
 fn group(section: &'static str) -> Group {
     let mut sections = section.split("\n## ");
     let (name, text) = parts(sections.next().unwrap_or_default(), "\n\n");
+    // An operation with nothing but a heading is described like the one before.
+    let mut last = "";
+    let operations = sections.map(|section| {
+        let (heading, rest) = parts(section.trim_end(), "\n\n");
+        last = if rest.is_empty() { last } else { rest };
+        operation(heading, last)
+    });
     Group {
         name,
         text: joined(text),
-        operations: sections.map(operation).collect(),
+        operations: operations.collect(),
     }
 }
 
-fn operation(section: &'static str) -> Operation {
-    let (heading, rest) = parts(section, "\n\n");
+fn operation(heading: &'static str, rest: &'static str) -> Operation {
     let (id, summary) = parts(heading, ": ");
     let (text, list) = parts(rest, "\n\n- ");
     Operation {
