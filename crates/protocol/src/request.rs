@@ -285,7 +285,7 @@ pub struct ListTokens {
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 pub struct ListChanges {
-    /// The last sequence number that is known; the answer begins behind it.
+    /// The last sequence number that is known; the answer begins after it.
     #[cfg_attr(feature = "schema", schemars(extend("default" = 0)))]
     pub after: Option<Count>,
 }
@@ -294,7 +294,7 @@ pub struct ListChanges {
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 pub struct VerifyChanges {
-    /// The last sequence number that was verified; the check begins behind it.
+    /// The last sequence number that was verified; the check begins after it.
     #[cfg_attr(feature = "schema", schemars(extend("default" = 0)))]
     pub after: Option<Count>,
 }

@@ -157,13 +157,18 @@ fn operation(row: &Row, tag: &str, text: &Operation, components: &Map<String, Va
     for (name, schema) in schemas::members(&in_path) {
         if row.path.contains(&format!("{{{name}}}")) {
             parameters.push(parameter("path", name, true, schema));
-            refusals.add_id(name, &schema["examples"][0]);
+            let example = schema.pointer("/examples/0").unwrap_or_default();
+            refusals.add_id(name, example);
         }
     }
     if let Some(query) = row.query.map(schemas::inline) {
         refusals.add_members(row, Place::Query, &query);
         parameters.extend(schemas::members(&query).map(|(name, schema)| {
-            let required = query["required"].as_array().into_iter().flatten();
+            let required = query
+                .get("required")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten();
             parameter(
                 "query",
                 name,

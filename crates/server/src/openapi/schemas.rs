@@ -60,7 +60,9 @@ fn tidy(schema: &mut Schema) {
 pub(super) fn plain(components: &mut Map<String, Value>) {
     let mut plain = RecursiveTransform(|schema: &mut Schema| {
         let members = schema.as_object_mut();
-        members.map(|members| members.retain(|name, _| !name.starts_with("x-")));
+        if let Some(members) = members {
+            members.retain(|name, _| !name.starts_with("x-"));
+        }
     });
     for schema in components.values_mut() {
         if let Ok(schema) = schema.try_into() {
