@@ -203,7 +203,8 @@ impl App {
         check_api_version(&head.headers, head.uri.query())?;
         let mut call = Call {
             app: self,
-            row,
+            habit: row.habit,
+            presence: row.presence,
             captures,
             query: head.uri.query(),
             headers: &head.headers,

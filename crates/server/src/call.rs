@@ -15,10 +15,9 @@ use tokio::sync::watch;
 use crate::body::BodyProblem;
 use crate::budget::Budget;
 use crate::docs::Docs;
-use crate::fields::Members;
+use crate::fields::{Members, Presence};
 use crate::metrics::Metrics;
 use crate::mount::Mount;
-use crate::operation::Row;
 use crate::operator::Named;
 use crate::pace::Turns;
 use crate::reply::{ApiError, Habit};
@@ -61,7 +60,10 @@ pub(crate) type Captures<'a> = [&'a str; 2];
 /// A handler's view of a request. Its credential is already checked, unless the handler itself checks it.
 pub(crate) struct Call<'a> {
     pub(crate) app: &'a App,
-    pub(crate) row: &'static Row,
+    /// How errors are worded.
+    pub(crate) habit: Habit,
+    /// Whether the operation needs a body.
+    pub(crate) presence: Presence,
     pub(crate) captures: Captures<'a>,
     pub(crate) query: Option<&'a str>,
     pub(crate) headers: &'a HeaderMap,
@@ -82,13 +84,13 @@ impl Call<'_> {
 
     /// Returns the body, which is complete and has a JSON content type.
     pub(crate) fn body(&self) -> Result<&Bytes, ApiError> {
-        let worded = |problem: &BodyProblem| problem.worded(self.row.habit);
+        let worded = |problem: &BodyProblem| problem.worded(self.habit);
         self.body.as_ref().map_err(worded)
     }
 
     /// Returns the members of the body.
     pub(crate) fn members(&self) -> Result<Members<'_>, ApiError> {
-        Members::of_body(self.body()?, self.row.habit, self.row.presence)
+        Members::of_body(self.body()?, self.habit, self.presence)
     }
 
     /// Reads the body, which holds nothing else than a `T`.
@@ -101,7 +103,7 @@ impl Call<'_> {
 
     /// Reads the query. Parameters that nobody asked for are ignored.
     pub(crate) fn query<'a, T: Deserialize<'a>>(&'a self) -> Result<T, ApiError> {
-        Members::of_query(self.query, self.row.habit)?.read()
+        Members::of_query(self.query, self.habit)?.read()
     }
 
     /// Returns the credential of the only `Authorization` header, which must use the Bearer scheme (RFC 6750 section
@@ -133,14 +135,14 @@ impl Call<'_> {
                 }
                 Habit::Parameters
             }
-            _ => self.row.habit,
+            _ => self.habit,
         };
         ApiError::from_authority(habit, error)
     }
 
     /// Converts a refusal for the API, in the wording of the route's service.
     pub(crate) fn refused(&self, error: Error) -> ApiError {
-        ApiError::from_authority(self.row.habit, error)
+        ApiError::from_authority(self.habit, error)
     }
 
     pub(crate) fn user_agent(&self) -> &str {
