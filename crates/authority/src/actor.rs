@@ -256,13 +256,21 @@ impl<'a> Credential<'a> {
 }
 
 impl Authority {
+    /// Finds the actor that presents `credential`, and counts no request of it.
+    ///
+    /// # Errors
+    /// [`Error::InstanceKeyInvalid`], [`Error::MachineKeyInvalid`], or the store's error.
+    pub async fn identify(&self, credential: &str, accepts: Accepts) -> Result<Actor, Error> {
+        self.find_actor(Credential::read(credential, accepts)?)
+            .await
+    }
+
     /// Finds the actor that presents `credential`.
     ///
     /// # Errors
-    /// [`Error::InstanceKeyInvalid`], [`Error::MachineKeyInvalid`], [`Error::RateLimited`], or the store's error.
+    /// Those of [`Self::identify`], or [`Error::RateLimited`].
     pub async fn authenticate(&self, credential: &str, accepts: Accepts) -> Result<Actor, Error> {
-        let credential = Credential::read(credential, accepts)?;
-        let actor = self.find_actor(credential).await?;
+        let actor = self.identify(credential, accepts).await?;
         if accepts != Accepts::AnyForKeySet {
             self.limit_actor(&actor)?;
         }

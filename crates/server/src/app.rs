@@ -146,7 +146,8 @@ impl App {
             let rest = Box::pin(async {
                 match &admitted {
                     Ok(_) => body.read_rest().await,
-                    Err(_) if asks => {}
+                    // A stream of HTTP/2 ends by itself, and what has come of its body is let go at once.
+                    Err(_) if asks || head.version >= Version::HTTP_2 => {}
                     Err(_) => body.discard().await,
                 }
             });
@@ -218,6 +219,7 @@ impl App {
         match row.accepts {
             // The handler decides about credential and body in one, which costs one look-up less.
             Some(_) if row.checks_credential && is_whole => {}
+            Some(accepts) if row.checks_credential => call.admit(accepts).await?,
             // The handler for the door needs no credential.
             Some(_) if self.operator.is_some() && row.at_door.is_some() => {}
             Some(accepts) => call.actor = Some(call.authenticate(accepts).await?),

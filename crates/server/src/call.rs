@@ -126,6 +126,16 @@ impl Call<'_> {
         found.map_err(|error| self.unauthenticated(error))
     }
 
+    /// Refuses callers without a good credential, and counts no request, because the handler does.
+    pub(crate) async fn admit(&self, accepts: Accepts) -> Result<(), ApiError> {
+        if self.app.operator.is_some() {
+            return Ok(());
+        }
+        let credential = self.credential()?;
+        let found = self.app.authority.identify(credential, accepts).await;
+        found.map(drop).map_err(|error| self.unauthenticated(error))
+    }
+
     /// Converts an authentication error for the API, and counts it if the credential is invalid.
     pub(crate) fn unauthenticated(&self, error: Error) -> ApiError {
         let habit = match error {

@@ -157,25 +157,19 @@ fn operation(row: &Row, tag: &str, text: &Operation, components: &Map<String, Va
     for (name, schema) in schemas::members(&in_path) {
         if row.path.contains(&format!("{{{name}}}")) {
             parameters.push(parameter("path", name, true, schema));
-            let example = schema.pointer("/examples/0").unwrap_or_default();
+            let example = schema.pointer("/examples/0").unwrap_or(&Value::Null);
             refusals.add_id(name, example);
         }
     }
     if let Some(query) = row.query.map(schemas::inline) {
         refusals.add_members(row, Place::Query, &query);
-        parameters.extend(schemas::members(&query).map(|(name, schema)| {
-            let required = query
-                .get("required")
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten();
-            parameter(
-                "query",
-                name,
-                required.into_iter().any(|known| known == name),
-                schema,
-            )
-        }));
+        let required = query.get("required").and_then(Value::as_array);
+        let is_required =
+            |name: &String| required.is_some_and(|names| names.iter().any(|known| known == name));
+        parameters.extend(
+            schemas::members(&query)
+                .map(|(name, schema)| parameter("query", name, is_required(name), schema)),
+        );
     }
     if !parameters.is_empty() {
         set(&mut operation, "parameters", parameters.into());

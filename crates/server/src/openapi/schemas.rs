@@ -59,8 +59,7 @@ fn tidy(schema: &mut Schema) {
 /// Removes the keywords that are only for this module and its siblings.
 pub(super) fn plain(components: &mut Map<String, Value>) {
     let mut plain = RecursiveTransform(|schema: &mut Schema| {
-        let members = schema.as_object_mut();
-        if let Some(members) = members {
+        if let Some(members) = schema.as_object_mut() {
             members.retain(|name, _| !name.starts_with("x-"));
         }
     });

@@ -111,6 +111,28 @@ fn a_limit_of_the_instance_answers_429_and_spares_the_key_set_and_whoever_admini
 }
 
 #[test]
+fn a_verification_counts_once_also_where_its_body_comes_after_its_head() {
+    let api = Api::start();
+    let (_, receiver) = api.pair();
+    api.set(r#"{"machine_rate_limit":{"requests":2,"seconds":60}}"#);
+    let body = r#"{"token":"mt_x"}"#;
+    let verify = || {
+        let mut client = api.client();
+        let head = format!(
+            "POST /m2m_tokens/verify HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            receiver.ak,
+            body.len()
+        );
+        client.write(head.as_bytes());
+        // Long enough for the head to be read alone.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        client.write(body.as_bytes());
+        client.read(false).status
+    };
+    assert_eq!([verify(), verify(), verify()], [404, 404, 429]);
+}
+
+#[test]
 fn a_machine_holds_so_many_tokens_and_ended_ones_make_room() {
     const MINUTE: i64 = 60_000;
     let api = Api::start_authority_with(|options| options.max_tokens = 4);
