@@ -270,6 +270,8 @@ impl JsonSchema for Description {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "object", "description": "An OpenAPI document." })
+        let info = json!({ "title": "Countersign", "version": env!("CARGO_PKG_VERSION") });
+        let example = json!({ "openapi": "3.1.0", "info": info, "paths": {} });
+        json_schema!({ "type": "object", "description": "An OpenAPI document.", "examples": [example] })
     }
 }
