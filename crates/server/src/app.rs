@@ -219,9 +219,9 @@ impl App {
         match row.accepts {
             // The handler decides about credential and body in one, which costs one look-up less.
             Some(_) if row.checks_credential && is_whole => {}
-            Some(accepts) if row.checks_credential => call.admit(accepts).await?,
             // The handler for the door needs no credential.
             Some(_) if self.operator.is_some() && row.at_door.is_some() => {}
+            Some(accepts) if row.checks_credential => call.admit(accepts).await?,
             Some(accepts) => call.actor = Some(call.authenticate(accepts).await?),
             None => {}
         }

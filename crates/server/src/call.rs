@@ -128,9 +128,6 @@ impl Call<'_> {
 
     /// Refuses callers without a good credential, and counts no request, because the handler does.
     pub(crate) async fn admit(&self, accepts: Accepts) -> Result<(), ApiError> {
-        if self.app.operator.is_some() {
-            return Ok(());
-        }
         let credential = self.credential()?;
         let found = self.app.authority.identify(credential, accepts).await;
         found.map(drop).map_err(|error| self.unauthenticated(error))
