@@ -152,8 +152,8 @@ def test_two_thousand_silent_peers_without_a_key_hold_little_memory(executable, 
     keys = initialise(executable, tmp_path / "data")
     with Authority(executable, tmp_path / "data", keys, tmp_path) as authority:
         authority.start()
-        connections = [connect(authority) for _ in range(2000)]
         before = _resident_kib(authority)
+        connections = [connect(authority) for _ in range(2000)]
         try:
             for connection in connections:
                 connection.sendall(sent)

@@ -477,3 +477,17 @@ fn a_refused_request_is_logged_with_the_plain_name_of_its_operation_or_none() {
         "{log}"
     );
 }
+
+#[test]
+fn the_allocator_was_compiled_with_the_settings_in_cargos_configuration() {
+    let mut place = Place::new();
+    place.set("MIMALLOC_VERBOSE", "1");
+    let said = place.run(&["--version"]).stderr;
+    for setting in [
+        "option 'arena_eager_commit': 0 \n",
+        "option 'arena_max_object_size': 1024 KiB\n",
+        "option 'allow_thp': 1 \n",
+    ] {
+        assert!(said.contains(setting), "{setting} is not in {said}");
+    }
+}
