@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use countersign_protocol::change::{Event, changed_settings};
 use countersign_protocol::ids::InstanceId;
 use countersign_protocol::settings::InstanceSettings;
 use countersign_protocol::time::Timestamp;
@@ -73,6 +74,15 @@ impl Instance {
             revision: self.revision + 1,
             local_since,
             ..self.clone()
+        }
+    }
+
+    /// Returns the event for changed settings.
+    pub(crate) fn updated_event(&self, before: &Self) -> Event {
+        Event::InstanceUpdated {
+            instance_id: self.id,
+            settings: changed_settings(&before.settings, &self.settings),
+            local_since: self.local_since,
         }
     }
 

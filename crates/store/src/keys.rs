@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use countersign_protocol::change::{Cause, Event};
 use countersign_protocol::ids::{InstanceId, KeyId, MachineId, SigningKeyId};
 use countersign_protocol::time::Timestamp;
 
@@ -210,4 +211,13 @@ pub struct SigningKeyRow {
     pub retired_at: Option<Timestamp>,
     /// No JWT that it signed expires later.
     pub last_expires_at: Option<Timestamp>,
+}
+
+/// Returns the event for a deleted signing key. Only the schedule names the time since which the key was not used.
+pub(crate) fn signing_key_deleted(kid: SigningKeyId, unused_since: Option<Timestamp>) -> Event {
+    let cause = match unused_since {
+        Some(_) => Cause::Schedule,
+        None => Cause::Request,
+    };
+    Event::SigningKeyDeleted { kid, cause }
 }

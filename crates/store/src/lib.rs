@@ -14,7 +14,6 @@ mod changes;
 mod choice;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
-mod events;
 mod instances;
 mod keys;
 mod machines;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use countersign_protocol::change::{Changed, Event};
 use countersign_protocol::ids::{InstanceId, MachineId};
 use countersign_protocol::page::{MachineOrder, Page};
 use countersign_protocol::scopes::Scopes;
@@ -29,6 +30,19 @@ pub struct NewMachine {
     pub created_at: Timestamp,
 }
 
+impl NewMachine {
+    /// Returns the event for the created machine.
+    pub(crate) fn created_event(&self) -> Event {
+        Event::MachineCreated {
+            machine_id: self.id,
+            name: self.name.clone(),
+            default_token_ttl: self.default_token_ttl,
+            scoped_machines: self.scopes.clone(),
+            key_id: self.key.id,
+        }
+    }
+}
+
 /// A machine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MachineRow {
@@ -53,6 +67,21 @@ pub struct MachineRow {
 }
 
 impl MachineRow {
+    /// Returns the machine that this insertion creates. `scopes` are those of the insertion.
+    pub(crate) fn new(new: &NewMachine, scopes: Scopes) -> Self {
+        Self {
+            id: new.id,
+            instance: new.instance,
+            name: new.name.clone(),
+            default_token_ttl: new.default_token_ttl,
+            scopes,
+            revision: 1,
+            issued_before: None,
+            created_at: new.created_at,
+            updated_at: new.created_at,
+        }
+    }
+
     /// Returns the machine with these new values from `at` on.
     #[must_use]
     pub fn updated(&self, update: MachineUpdate, at: Timestamp) -> Self {
@@ -62,6 +91,21 @@ impl MachineRow {
             revision: self.revision + 1,
             updated_at: at,
             ..self.clone()
+        }
+    }
+
+    /// Returns the event for the updated machine.
+    pub(crate) fn updated_event(&self, before: &Self) -> Event {
+        Event::MachineUpdated {
+            machine_id: self.id,
+            name: Changed {
+                from: before.name.clone(),
+                to: self.name.clone(),
+            },
+            default_token_ttl: Changed {
+                from: before.default_token_ttl,
+                to: self.default_token_ttl,
+            },
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use countersign_protocol::change::TokenFacts;
+use countersign_protocol::change::{Event, TokenFacts};
 use countersign_protocol::claims::Claims;
 use countersign_protocol::ids::{KeyId, Locator, MachineId, SigningKeyId, TokenId};
 use countersign_protocol::page::Page;
@@ -221,6 +221,26 @@ pub struct StoredToken {
 }
 
 impl StoredToken {
+    /// Returns the event for the revoked token.
+    pub(crate) fn revoked_event(&self, reason: Option<Arc<str>>) -> Event {
+        Event::TokenRevoked {
+            token: self.row.facts(&self.instance),
+            reason,
+        }
+    }
+
+    /// Returns the event for the changed token, with its new values. A change that also revokes the token is recorded as a
+    /// revocation, because receivers must learn of the revocation.
+    pub(crate) fn updated_event(&self, claims_replaced: bool) -> Event {
+        match &self.row.revoked {
+            Some(revoked) => self.revoked_event(revoked.reason.clone()),
+            None => Event::TokenUpdated {
+                token: self.row.facts(&self.instance),
+                claims_replaced,
+            },
+        }
+    }
+
     /// Returns the cut-off of the machine or instance that ended the token, if any.
     #[must_use]
     pub fn cut_off_at(&self) -> Option<Timestamp> {

@@ -8,7 +8,7 @@ use countersign_protocol::settings::InstanceSettings;
 use countersign_protocol::time::Timestamp;
 
 use super::state::{State, conflict};
-use crate::events::{deletion_cause, instance_updated};
+use crate::keys::signing_key_deleted;
 use crate::{
     InsertSigningKey, Instance, InstanceKeyRow, NewChange, NewInstance, Result, SigningKeyRow,
     SigningKeyState, UpdateSettings,
@@ -70,11 +70,7 @@ impl State {
         }
         let after = Arc::new(before.with_settings(settings, change.at));
         self.put_instance(&after);
-        self.record(
-            Log::Instance(id),
-            change,
-            &instance_updated(&before, &after),
-        );
+        self.record(Log::Instance(id), change, &after.updated_event(&before));
         Ok(UpdateSettings::Updated(after))
     }
 
@@ -259,10 +255,7 @@ impl State {
         };
         self.permit(Log::Instance(instance), change)?;
         self.signing_keys.remove(place);
-        let event = Event::SigningKeyDeleted {
-            kid: id,
-            cause: deletion_cause(unused_since),
-        };
+        let event = signing_key_deleted(id, unused_since);
         self.record(Log::Instance(instance), change, &event);
         Ok(true)
     }

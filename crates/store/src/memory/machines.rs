@@ -9,7 +9,6 @@ use countersign_protocol::scopes::Scopes;
 use countersign_protocol::time::Timestamp;
 
 use super::state::{MachineKey, State, conflict};
-use crate::events::{machine_created, machine_updated};
 use crate::{
     InsertMachine, InsertScope, MachineKeyRow, MachineQuery, MachineRow, MachineUpdate,
     MachineWithScopes, NewChange, NewMachine, NewMachineKey, Result, SealedKey,
@@ -87,21 +86,11 @@ impl State {
         }
         self.require_new_machine_key(new.id, &new.key)?;
         self.permit(log, change)?;
-        let event = machine_created(&new);
         self.used_machine_ids.insert(new.id);
-        let machine = self.put_machine(MachineRow {
-            id: new.id,
-            instance: new.instance,
-            name: new.name,
-            default_token_ttl: new.default_token_ttl,
-            scopes: new.scopes.into_iter().collect(),
-            revision: 1,
-            issued_before: None,
-            created_at: new.created_at,
-            updated_at: new.created_at,
-        });
+        let scopes = new.scopes.iter().copied().collect();
+        let machine = self.put_machine(MachineRow::new(&new, scopes));
+        self.record(log, change, &new.created_event());
         self.put_machine_key(&machine, new.key);
-        self.record(log, change, &event);
         Ok(InsertMachine::Inserted(self.with_scopes(&machine)))
     }
 
@@ -123,7 +112,7 @@ impl State {
         self.record(
             Log::Instance(instance),
             change,
-            &machine_updated(&before, &after),
+            &after.updated_event(&before),
         );
         Ok(Some(self.with_scopes(&after)))
     }

@@ -9,7 +9,6 @@ use countersign_protocol::time::Timestamp;
 use countersign_protocol::token::TokenFormat;
 
 use super::state::{Pooled, State, Token, conflict};
-use crate::events::{token_changed, token_revoked};
 use crate::tokens::{ROOM_AT_ONCE, Room};
 use crate::{
     InsertToken, NewChange, NewToken, Pool, Proof, Result, Revocation, RevokeToken, StoredToken,
@@ -182,7 +181,7 @@ impl State {
             return Ok(RevokeToken::AlreadyRevoked(token));
         }
         self.permit(Log::Instance(instance), change)?;
-        let event = token_revoked(&token.row, &token.instance, reason.clone());
+        let event = token.revoked_event(reason.clone());
         token.row.revoked = Some(Revocation {
             at: change.at,
             reason,
@@ -213,7 +212,7 @@ impl State {
         let claims_replaced = update.claims.is_some();
         token.row = token.row.updated(update);
         self.put_token(&token);
-        let event = token_changed(&token.row, &token.instance, claims_replaced);
+        let event = token.updated_event(claims_replaced);
         self.record(Log::Instance(instance), change, &event);
         Ok(UpdateToken::Updated(token))
     }

@@ -15,7 +15,6 @@ use super::rows::{self, WriteError};
 use super::{pool, signing_keys};
 use crate::StoreError;
 use crate::changes::NewChange;
-use crate::events::instance_updated;
 use crate::instances::{Instance, NewInstance, UpdateSettings};
 use crate::keys::{DataKey, DataKeyPurpose, InstanceKeyRow, SealedBytes, SigningKeyRow};
 
@@ -191,7 +190,7 @@ pub(super) fn update_settings(
         *write.empties_log = true;
         pool::erase_of_instance(write, number)?;
     }
-    write.append(id, change, &instance_updated(&before, &after))?;
+    write.append(id, change, &after.updated_event(&before))?;
     write.effect(Effect::PutInstance(number, Arc::clone(&after)));
     Ok(UpdateSettings::Updated(after))
 }

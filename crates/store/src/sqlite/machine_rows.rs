@@ -1,11 +1,12 @@
-//! Reads machines in SQLite.
+//! Reads and writes the rows of machines in SQLite.
 
 use std::sync::Arc;
 
 use countersign_protocol::ids::{InstanceId, MachineId};
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::rows::{self, Texts};
+use super::jobs::Write;
+use super::rows::{self, Texts, WriteError};
 use crate::machines::MachineRow;
 
 /// The columns that [`machine`] reads, from the tables named `m` and `i`.
@@ -74,4 +75,50 @@ pub(super) fn by_id(
             machine(row, 0, texts)
         })
         .optional()
+}
+
+/// Inserts the row of a new machine and returns its number.
+pub(super) fn insert(
+    write: &mut Write<'_>,
+    instance: i64,
+    machine: &MachineRow,
+) -> Result<i64, WriteError> {
+    write.execute(
+        "INSERT INTO machines
+             (instance, id, name, name_folded, default_token_ttl, scopes, revision, created_at, updated_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        params![
+            instance,
+            machine.id.as_str(),
+            machine.name,
+            machine.name.to_lowercase(),
+            machine.default_token_ttl,
+            machine.scopes.as_str(),
+            machine.revision,
+            machine.created_at.as_millis(),
+            machine.updated_at.as_millis()
+        ],
+    )?;
+    Ok(write.connection.last_insert_rowid())
+}
+
+/// Writes what an update may change.
+pub(super) fn update(
+    write: &mut Write<'_>,
+    number: i64,
+    machine: &MachineRow,
+) -> Result<(), WriteError> {
+    write.execute(
+        "UPDATE machines SET name = ?2, name_folded = ?3, default_token_ttl = ?4, revision = ?5, updated_at = ?6
+         WHERE number = ?1",
+        params![
+            number,
+            machine.name,
+            machine.name.to_lowercase(),
+            machine.default_token_ttl,
+            machine.revision,
+            machine.updated_at.as_millis()
+        ],
+    )?;
+    Ok(())
 }

@@ -15,10 +15,9 @@ use super::index::Effect;
 use super::jobs::Write;
 use super::machine_rows::{COLUMNS, FROM, by_id, machine};
 use super::rows::{Texts, WriteError};
-use super::{instances, machine_keys, pool, scopes};
+use super::{instances, machine_keys, machine_rows, pool, scopes};
 use crate::StoreError;
 use crate::changes::NewChange;
-use crate::events::{machine_created, machine_updated};
 use crate::machines::{
     InsertMachine, MachineQuery, MachineRow, MachineUpdate, MachineWithScopes, NewMachine,
 };
@@ -121,35 +120,11 @@ pub(super) fn insert(
     if was_there {
         return Err(StoreError::Conflict("machines.id".to_owned()).into());
     }
-    let event = machine_created(&new);
+    let event = new.created_event();
     let text: Scopes = new.scopes.iter().copied().collect();
     let text = write.index.texts.intern(text.as_str()).unwrap_or(text);
-    write.execute(
-        "INSERT INTO machines
-             (instance, id, name, name_folded, default_token_ttl, scopes, revision, created_at, updated_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?7)",
-        params![
-            instance,
-            new.id.as_str(),
-            new.name,
-            new.name.to_lowercase(),
-            new.default_token_ttl,
-            text.as_str(),
-            new.created_at.as_millis()
-        ],
-    )?;
-    let number = write.connection.last_insert_rowid();
-    let machine = Arc::new(MachineRow {
-        id: new.id,
-        instance: new.instance,
-        name: new.name,
-        default_token_ttl: new.default_token_ttl,
-        scopes: text,
-        revision: 1,
-        issued_before: None,
-        created_at: new.created_at,
-        updated_at: new.created_at,
-    });
+    let machine = Arc::new(MachineRow::new(&new, text));
+    let number = machine_rows::insert(write, instance, &machine)?;
     for (sequence, (to, _)) in (1..).zip(&scoped) {
         scopes::insert_row(write, number, *to, new.created_at, sequence)?;
     }
@@ -178,19 +153,8 @@ pub(super) fn update(
         return one_with_scopes(write, before).map(Some);
     }
     let after = Arc::new(before.updated(update, change.at));
-    write.execute(
-        "UPDATE machines SET name = ?2, name_folded = ?3, default_token_ttl = ?4, revision = ?5, updated_at = ?6
-         WHERE number = ?1",
-        params![
-            number,
-            after.name,
-            after.name.to_lowercase(),
-            after.default_token_ttl,
-            after.revision,
-            after.updated_at.as_millis()
-        ],
-    )?;
-    write.append(instance, change, &machine_updated(&before, &after))?;
+    machine_rows::update(write, number, &after)?;
+    write.append(instance, change, &after.updated_event(&before))?;
     write.effect(Effect::PutMachine(number, Arc::clone(&after)));
     one_with_scopes(write, after).map(Some)
 }

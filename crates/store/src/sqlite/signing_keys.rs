@@ -12,8 +12,9 @@ use super::index::Effect;
 use super::jobs::Write;
 use super::rows::{self, WriteError};
 use crate::changes::NewChange;
-use crate::events::deletion_cause;
-use crate::keys::{InsertSigningKey, SealedBytes, SigningKeyRow, SigningKeyState};
+use crate::keys::{
+    InsertSigningKey, SealedBytes, SigningKeyRow, SigningKeyState, signing_key_deleted,
+};
 
 pub(super) fn list(
     connection: &Connection,
@@ -195,12 +196,7 @@ pub(super) fn delete(
     if deleted == 0 {
         return Ok(false);
     }
-    let cause = deletion_cause(unused_since);
-    write.append(
-        instance,
-        change,
-        &Event::SigningKeyDeleted { kid: id, cause },
-    )?;
+    write.append(instance, change, &signing_key_deleted(id, unused_since))?;
     note(write, number)?;
     Ok(true)
 }

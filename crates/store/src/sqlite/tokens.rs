@@ -15,7 +15,6 @@ use super::rows::{self, RawToken, TOKEN_COLUMNS, TOKEN_WIDTH, Texts, WriteError}
 use super::{instances, machine_rows, signing_keys};
 use crate::StoreError;
 use crate::changes::NewChange;
-use crate::events::{token_changed, token_revoked};
 use crate::instances::Instance;
 use crate::machines::MachineRow;
 use crate::tokens::{
@@ -197,7 +196,7 @@ pub(super) fn revoke(
     });
     write.effect(Effect::PutToken(raw.clone()));
     let token = stored(write, raw, &machine)?;
-    let event = token_revoked(&token.row, &token.instance, reason);
+    let event = token.revoked_event(reason);
     write.append(instance, change, &event)?;
     Ok(RevokeToken::Revoked(token))
 }
@@ -237,7 +236,7 @@ pub(super) fn update(
             row.revoked.as_ref().and_then(|revoked| revoked.reason.as_deref())
         ],
     )?;
-    let event = token_changed(row, &token.instance, claims_replaced);
+    let event = token.updated_event(claims_replaced);
     let row = row.clone();
     write.effect(Effect::PutToken(RawToken::from_row(row, number)));
     write.append(instance, change, &event)?;
