@@ -6,16 +6,14 @@ use countersign_protocol::body::{
     DeletedMachine, DeletedMachineScope, ExposedSecret, Machine, MachineScope, MachineScopeTag,
     MachineSecretKey, MachineSecretKeyTag, MachineTag,
 };
-use countersign_protocol::bounds::{PreviousTtl, Seconds, Text};
+use countersign_protocol::bounds::PreviousTtl;
 use countersign_protocol::ids::{InstanceId, KeyId, MachineId};
-use countersign_protocol::limits::{DEFAULT_TOKEN_TTL_SECONDS, MAX_MACHINE_KEYS, MAX_SCOPES};
+use countersign_protocol::limits::{MAX_MACHINE_KEYS, MAX_SCOPES};
 use countersign_protocol::page::MachineOrder;
 use countersign_protocol::request::{ListMachines, MachineRequest, MachineUpdate};
 use countersign_protocol::secret::MachineKey;
 use countersign_protocol::time::Timestamp;
-use countersign_store::{
-    Digest, InsertMachine, InsertScope, MachineQuery, NewMachine, NewMachineKey,
-};
+use countersign_store::{Digest, InsertMachine, InsertScope, MachineQuery, NewMachineKey};
 
 use crate::Authority;
 use crate::actor::Actor;
@@ -25,7 +23,7 @@ use crate::vault::SealContext;
 
 pub use bodies::MachinePage;
 
-use bodies::{created_machine_body, machine_body};
+use bodies::{checked_update, created_machine_body, machine_body, new_machine};
 
 impl Authority {
     /// Creates a machine with its first key, which the answer contains.
@@ -38,25 +36,11 @@ impl Authority {
         request: MachineRequest,
     ) -> Result<Machine, Error> {
         actor.require_instance()?;
-        let scopes = read_scopes(&request.scoped_machines)?;
-        let name = request.name.checked().map_err(about("name"))?;
-        let default_token_ttl = match request.default_token_ttl {
-            Some(ttl) => ttl.checked().map_err(about("default_token_ttl"))?,
-            None => DEFAULT_TOKEN_TTL_SECONDS,
-        };
         let change = self.change(actor);
-        let now = change.at;
-        let id = MachineId::generate(now, &*self.random);
+        let id = MachineId::generate(change.at, &*self.random);
         let key = MachineKey::generate(&*self.random);
-        let new = NewMachine {
-            id,
-            instance: actor.instance_id(),
-            name,
-            default_token_ttl,
-            scopes,
-            key: self.new_machine_key(actor, id, &key, now),
-            created_at: now,
-        };
+        let row = self.new_machine_key(actor, id, &key, change.at);
+        let new = new_machine(request, id, actor.instance_id(), row)?;
         match self.store.insert_machine(new, change).await? {
             InsertMachine::Inserted(machine) => {
                 tracing::info!(machine.id = %id, actor = actor.name(), "machine created");
@@ -117,12 +101,7 @@ impl Authority {
         update: MachineUpdate,
     ) -> Result<Machine, Error> {
         actor.require_instance()?;
-        let name = update.name.map(Text::checked).transpose();
-        let ttl = update.default_token_ttl.map(Seconds::checked).transpose();
-        let update = countersign_store::MachineUpdate {
-            name: name.map_err(about("name"))?,
-            default_token_ttl: ttl.map_err(about("default_token_ttl"))?,
-        };
+        let update = checked_update(update)?;
         let machine = if update.is_empty() {
             self.machine(actor, id).await?
         } else {
@@ -333,23 +312,6 @@ impl Authority {
             created_at: now,
         }
     }
-}
-
-/// Parses the ids of the machines that a new machine may call, each once.
-fn read_scopes(ids: &[String]) -> Result<Vec<MachineId>, Error> {
-    if ids.len() > MAX_SCOPES {
-        return Err(invalid("scoped_machines", Problem::TooMany(MAX_SCOPES)));
-    }
-    let mut scopes = Vec::new();
-    for id in ids {
-        let id = id
-            .parse()
-            .map_err(|_| invalid("scoped_machines", Problem::NotFound))?;
-        if !scopes.contains(&id) {
-            scopes.push(id);
-        }
-    }
-    Ok(scopes)
 }
 
 /// What a sealed machine key is bound to.

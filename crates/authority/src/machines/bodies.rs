@@ -1,10 +1,15 @@
-//! Builds the bodies of machines on the wire.
+//! Converts machines between their bodies on the wire and their rows in the store.
 
 use countersign_protocol::body::{ExposedSecret, List, Machine, MachineTag, NestedMachine};
+use countersign_protocol::bounds::{Seconds, Text};
+use countersign_protocol::ids::{InstanceId, MachineId};
+use countersign_protocol::limits::{DEFAULT_TOKEN_TTL_SECONDS, MAX_SCOPES};
+use countersign_protocol::request::{MachineRequest, MachineUpdate};
 use countersign_protocol::secret::MachineKey;
-use countersign_store::{MachineRow, MachineWithScopes};
+use countersign_store::{self as store, MachineRow, MachineWithScopes, NewMachine, NewMachineKey};
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 
+use crate::error::{Error, Problem, about, invalid};
 use crate::rules::total;
 
 /// A page of machines. It serializes like a [`List`], one machine at a time, without building the list first.
@@ -105,4 +110,53 @@ fn nested_body(machine: &MachineRow) -> NestedMachine {
         updated_at: machine.updated_at,
         default_token_ttl: machine.default_token_ttl,
     }
+}
+
+/// Checks a request for a machine, and returns the machine.
+pub(super) fn new_machine(
+    request: MachineRequest,
+    id: MachineId,
+    instance: InstanceId,
+    key: NewMachineKey,
+) -> Result<NewMachine, Error> {
+    let scopes = read_scopes(&request.scoped_machines)?;
+    let name = request.name.checked().map_err(about("name"))?;
+    let ttl = request.default_token_ttl.map(Seconds::checked).transpose();
+    let ttl = ttl.map_err(about("default_token_ttl"))?;
+    Ok(NewMachine {
+        id,
+        instance,
+        name,
+        default_token_ttl: ttl.unwrap_or(DEFAULT_TOKEN_TTL_SECONDS),
+        scopes,
+        created_at: key.created_at,
+        key,
+    })
+}
+
+/// Checks an update.
+pub(super) fn checked_update(update: MachineUpdate) -> Result<store::MachineUpdate, Error> {
+    let name = update.name.map(Text::checked).transpose();
+    let ttl = update.default_token_ttl.map(Seconds::checked).transpose();
+    Ok(store::MachineUpdate {
+        name: name.map_err(about("name"))?,
+        default_token_ttl: ttl.map_err(about("default_token_ttl"))?,
+    })
+}
+
+/// Parses the ids of the machines that a new machine may call, each once.
+fn read_scopes(ids: &[String]) -> Result<Vec<MachineId>, Error> {
+    if ids.len() > MAX_SCOPES {
+        return Err(invalid("scoped_machines", Problem::TooMany(MAX_SCOPES)));
+    }
+    let mut scopes = Vec::new();
+    for id in ids {
+        let id = id
+            .parse()
+            .map_err(|_| invalid("scoped_machines", Problem::NotFound))?;
+        if !scopes.contains(&id) {
+            scopes.push(id);
+        }
+    }
+    Ok(scopes)
 }
