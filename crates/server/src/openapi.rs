@@ -1,5 +1,5 @@
 //! The OpenAPI document, made from the code: operations, methods, paths, credentials and types from the table in `route`, schemas and
-//! examples from the types, errors from their table. What people read beside that stands in `openapi/operations.md`.
+//! examples from the types, errors from their table. What people read beside that stands above the handlers.
 
 mod refusals;
 pub(crate) mod schemas;
@@ -17,6 +17,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
+use crate::api::GROUPS;
 use crate::fields::Presence;
 use crate::operation::{Prefix, Row};
 use refusals::Refusals;
@@ -57,24 +58,18 @@ impl<T: Serialize> Serialize for Ordered<T> {
 }
 
 fn tree(rows: &[Row]) -> Document {
-    let groups = texts::groups();
-    let texts = groups.iter().flat_map(|group| {
-        let operations = group.operations.iter();
-        operations.map(move |text| (group.name, text))
-    });
     let described: Vec<_> = rows
         .iter()
         .filter_map(|row| {
-            let mut texts = texts.clone();
-            let (tag, text) = texts.find(|(_, text)| Some(text.id) == row.id)?;
-            Some((row, tag, text))
+            row.described
+                .map(|(id, text)| (row, id, Operation::read(text)))
         })
         .collect();
     let mut components = components(described.iter().map(|(row, ..)| *row));
     let mut paths: Ordered<Ordered<Value>> = Ordered(Vec::new());
-    for (row, tag, text) in described {
+    for (row, id, text) in described {
         let method = row.method.as_str().to_ascii_lowercase();
-        let operation = (method, operation(row, tag, text, &components));
+        let operation = (method, operation(row, id, &text, &components));
         match paths.0.iter_mut().find(|(path, _)| path == row.path) {
             Some((_, item)) => item.0.push(operation),
             None => {
@@ -85,7 +80,7 @@ fn tree(rows: &[Row]) -> Document {
         }
     }
     schemas::plain(&mut components);
-    let tag = |group: &texts::Group| json!({ "name": group.name, "description": group.text });
+    let tag = |(name, text): &(&str, &str)| json!({ "name": name, "description": text });
     Document {
         openapi: "3.1.0",
         info: json!({
@@ -96,7 +91,7 @@ fn tree(rows: &[Row]) -> Document {
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         }),
         servers: servers("/v1", "This authority"),
-        tags: groups.iter().map(tag).collect(),
+        tags: GROUPS.iter().map(tag).collect(),
         paths,
         components: json!({
             "schemas": components,
@@ -145,12 +140,12 @@ fn path_item(row: &Row) -> Ordered<Value> {
     }
 }
 
-fn operation(row: &Row, tag: &str, text: &Operation, components: &Map<String, Value>) -> Value {
+fn operation(row: &Row, id: &str, text: &Operation, components: &Map<String, Value>) -> Value {
     let mut refusals = Refusals::default();
     let schemes = refusals.add_common(row);
     let security: Value = schemes.iter().map(|name| json!({ *name: [] })).collect();
     let mut operation = json!({
-        "operationId": text.id, "tags": [tag], "summary": text.summary, "description": text.text, "security": security,
+        "operationId": id, "tags": [text.group], "summary": text.summary, "description": text.text, "security": security,
     });
     let mut parameters = Vec::new();
     let in_path = schemas::inline(SchemaGenerator::subschema_for::<PathParameters>);

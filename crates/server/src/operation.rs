@@ -64,9 +64,8 @@ pub(crate) struct Row {
     pub(crate) answer: Option<Describe>,
     /// Whether it needs a body.
     pub(crate) presence: Presence,
-    /// Its id in the OpenAPI document, by which `openapi/operations.md` describes it. `None` for operations that are no part of
-    /// the API.
-    pub(crate) id: Option<&'static str>,
+    /// Its id in the OpenAPI document and what people read about it. `None` for operations that are no part of the API.
+    pub(crate) described: Option<(&'static str, &'static str)>,
 }
 
 impl Row {
@@ -94,7 +93,7 @@ impl Row {
             request: None,
             answer: None,
             presence: Presence::Required,
-            id: None,
+            described: None,
         }
     }
 
@@ -182,9 +181,9 @@ impl Row {
     }
 
     /// Is a part of the API.
-    pub(crate) const fn described(self, id: &'static str) -> Self {
+    pub(crate) const fn described(self, id: &'static str, text: &'static str) -> Self {
         Self {
-            id: Some(id),
+            described: Some((id, text)),
             ..self
         }
     }

@@ -38,7 +38,7 @@ pub(crate) const ROWS: &[Row] = &[
     .at_door(|call, _| Box::pin(operator::verify(call)))
     .takes::<VerifyRequest<'_>>()
     .answers::<M2mToken>()
-    .described("verifyM2MToken"),
+    .described("verifyM2MToken", tokens::VERIFY),
     Row::api(
         "CreateToken",
         &Method::POST,
@@ -49,14 +49,14 @@ pub(crate) const ROWS: &[Row] = &[
     .bad_request()
     .takes::<IssueRequest>()
     .answers::<M2mTokenCreated>()
-    .described("createM2MToken"),
+    .described("createM2MToken", tokens::CREATE),
     Row::api("ListTokens", &Method::GET, "/m2m_tokens", Any, |call| {
         Box::pin(tokens::list(call))
     })
     .bad_request()
     .asks::<ListTokens>()
     .answers::<M2mTokenList>()
-    .described("listM2MTokens"),
+    .described("listM2MTokens", tokens::LIST),
     Row::api(
         "UpdateToken",
         &Method::PATCH,
@@ -67,7 +67,7 @@ pub(crate) const ROWS: &[Row] = &[
     .bad_request()
     .may_take::<UpdateRequest>()
     .answers::<M2mToken>()
-    .described("updateM2MToken"),
+    .described("updateM2MToken", tokens::UPDATE),
     Row::api(
         "RevokeToken",
         &Method::POST,
@@ -78,13 +78,13 @@ pub(crate) const ROWS: &[Row] = &[
     .bad_request()
     .may_take::<RevokeRequest>()
     .answers::<M2mToken>()
-    .described("revokeM2MToken"),
+    .described("revokeM2MToken", tokens::REVOKE),
     Row::api("Jwks", &Method::GET, "/jwks", AnyForKeySet, |call| {
         at_once(jwks::of_caller(call))
     })
     .at_once()
     .answers::<Jwks>()
-    .described("getJWKS"),
+    .described("getJWKS", jwks::OF_CALLER),
     Row::api(
         "ListMachines",
         &Method::GET,
@@ -94,7 +94,7 @@ pub(crate) const ROWS: &[Row] = &[
     )
     .asks::<ListMachines>()
     .answers::<List<body::Machine>>()
-    .described("listMachines"),
+    .described("listMachines", machines::LIST),
     Row::api(
         "CreateMachine",
         &Method::POST,
@@ -104,7 +104,7 @@ pub(crate) const ROWS: &[Row] = &[
     )
     .takes::<MachineRequest>()
     .answers::<MachineCreated>()
-    .described("createMachine"),
+    .described("createMachine", machines::CREATE),
     Row::api(
         "GetMachine",
         &Method::GET,
@@ -113,7 +113,7 @@ pub(crate) const ROWS: &[Row] = &[
         |call| Box::pin(machines::get(call)),
     )
     .answers::<body::Machine>()
-    .described("getMachine"),
+    .described("getMachine", machines::GET),
     Row::api(
         "UpdateMachine",
         &Method::PATCH,
@@ -123,7 +123,7 @@ pub(crate) const ROWS: &[Row] = &[
     )
     .may_take::<MachineUpdate>()
     .answers::<body::Machine>()
-    .described("updateMachine"),
+    .described("updateMachine", machines::UPDATE),
     Row::api(
         "DeleteMachine",
         &Method::DELETE,
@@ -132,7 +132,7 @@ pub(crate) const ROWS: &[Row] = &[
         |call| Box::pin(machines::delete(call)),
     )
     .answers::<DeletedMachine>()
-    .described("deleteMachine"),
+    .described("deleteMachine", machines::DELETE),
     Row::api(
         "GetSecretKey",
         &Method::GET,
@@ -141,7 +141,7 @@ pub(crate) const ROWS: &[Row] = &[
         |call| Box::pin(machines::secret_key(call)),
     )
     .answers::<MachineSecretKey>()
-    .described("getMachineSecretKey"),
+    .described("getMachineSecretKey", machines::SECRET_KEY),
     Row::api(
         "RotateSecretKey",
         &Method::POST,
@@ -151,7 +151,7 @@ pub(crate) const ROWS: &[Row] = &[
     )
     .takes::<KeyRotation>()
     .answers::<MachineSecretKey>()
-    .described("rotateMachineSecretKey"),
+    .described("rotateMachineSecretKey", machines::ROTATE_SECRET_KEY),
     Row::api(
         "CreateScope",
         &Method::POST,
@@ -161,7 +161,7 @@ pub(crate) const ROWS: &[Row] = &[
     )
     .takes::<ScopeRequest>()
     .answers::<MachineScope>()
-    .described("createMachineScope"),
+    .described("createMachineScope", machines::CREATE_SCOPE),
     Row::api(
         "DeleteScope",
         &Method::DELETE,
@@ -170,25 +170,25 @@ pub(crate) const ROWS: &[Row] = &[
         |call| Box::pin(machines::delete_scope(call)),
     )
     .answers::<DeletedMachineScope>()
-    .described("deleteMachineScope"),
+    .described("deleteMachineScope", machines::DELETE_SCOPE),
     Row::api(
         "VerifyApiKey",
         &Method::POST,
         "/api_keys/verify",
         Instance,
-        |_| at_once(tokens::neighbour()),
+        |_| at_once(tokens::other_kind()),
     )
     .may_take::<ApiKeyQuestion>()
-    .described("verifyAPIKey"),
+    .described("verifyAPIKey", tokens::API_KEY),
     Row::api(
         "VerifyOauthToken",
         &Method::POST,
         "/oauth_applications/access_tokens/verify",
         Instance,
-        |_| at_once(tokens::neighbour()),
+        |_| at_once(tokens::other_kind()),
     )
     .may_take::<OauthTokenQuestion>()
-    .described("verifyOAuthAccessToken"),
+    .described("verifyOAuthAccessToken", tokens::OAUTH_TOKEN),
     Row::public("WhoAmI", "/countersign/whoami", |call| {
         Box::pin(instances::who_am_i(call))
     })
@@ -197,7 +197,7 @@ pub(crate) const ROWS: &[Row] = &[
     .at_once()
     .at_door(|call, _| Box::pin(operator::who_am_i(call)))
     .answers::<WhoAmI>()
-    .described("whoAmI"),
+    .described("whoAmI", instances::WHO_AM_I),
     Row::api(
         "GetInstance",
         &Method::GET,
@@ -206,7 +206,7 @@ pub(crate) const ROWS: &[Row] = &[
         |call| Box::pin(instances::get(call)),
     )
     .answers::<instance::Instance>()
-    .described("getInstance"),
+    .described("getInstance", instances::GET),
     Row::api(
         "UpdateInstance",
         &Method::PATCH,
@@ -216,7 +216,7 @@ pub(crate) const ROWS: &[Row] = &[
     )
     .takes::<InstanceUpdate>()
     .answers::<instance::Instance>()
-    .described("updateInstance"),
+    .described("updateInstance", instances::UPDATE),
     Row::api(
         "ListInstanceKeys",
         &Method::GET,
@@ -225,7 +225,7 @@ pub(crate) const ROWS: &[Row] = &[
         |call| Box::pin(instances::list_keys(call)),
     )
     .answers::<List<InstanceKeyInfo>>()
-    .described("listInstanceKeys"),
+    .described("listInstanceKeys", instances::LIST_KEYS),
     Row::api(
         "CreateInstanceKey",
         &Method::POST,
@@ -235,7 +235,7 @@ pub(crate) const ROWS: &[Row] = &[
     )
     .may_take::<InstanceKeyRequest>()
     .answers::<CreatedInstanceKey>()
-    .described("createInstanceKey"),
+    .described("createInstanceKey", instances::CREATE_KEY),
     Row::api(
         "RevokeInstanceKey",
         &Method::DELETE,
@@ -244,7 +244,7 @@ pub(crate) const ROWS: &[Row] = &[
         |call| Box::pin(instances::revoke_key(call)),
     )
     .answers::<DeletedInstanceKey>()
-    .described("revokeInstanceKey"),
+    .described("revokeInstanceKey", instances::REVOKE_KEY),
     Row::api(
         "ListSigningKeys",
         &Method::GET,
@@ -253,7 +253,7 @@ pub(crate) const ROWS: &[Row] = &[
         |call| Box::pin(jwks::list_signing_keys(call)),
     )
     .answers::<List<SigningKeyInfo>>()
-    .described("listSigningKeys"),
+    .described("listSigningKeys", jwks::LIST_SIGNING_KEYS),
     Row::api(
         "RotateSigningKey",
         &Method::POST,
@@ -263,7 +263,7 @@ pub(crate) const ROWS: &[Row] = &[
     )
     .may_take::<SigningKeyRotation>()
     .answers::<SigningKeyInfo>()
-    .described("rotateSigningKey"),
+    .described("rotateSigningKey", jwks::ROTATE_SIGNING_KEY),
     Row::api(
         "DeleteSigningKey",
         &Method::DELETE,
@@ -272,7 +272,7 @@ pub(crate) const ROWS: &[Row] = &[
         |call| Box::pin(jwks::delete_signing_key(call)),
     )
     .answers::<DeletedSigningKey>()
-    .described("deleteSigningKey"),
+    .described("deleteSigningKey", jwks::DELETE_SIGNING_KEY),
     Row::api(
         "ListChanges",
         &Method::GET,
@@ -282,7 +282,7 @@ pub(crate) const ROWS: &[Row] = &[
     )
     .asks::<ListChanges>()
     .answers::<ChangeList>()
-    .described("listChanges"),
+    .described("listChanges", changes::LIST),
     Row::api(
         "VerifyChanges",
         &Method::GET,
@@ -292,7 +292,7 @@ pub(crate) const ROWS: &[Row] = &[
     )
     .asks::<VerifyChanges>()
     .answers::<ChangeLogReport>()
-    .described("verifyChanges"),
+    .described("verifyChanges", changes::VERIFY),
     // The next two belong to the operator. They are not part of the document. On the network they are refused with a
     // message that names the command to use.
     Row::api(
@@ -317,7 +317,7 @@ pub(crate) const ROWS: &[Row] = &[
     })
     .at_once()
     .answers::<Jwks>()
-    .described("getPublicJWKS"),
+    .described("getPublicJWKS", jwks::PUBLIC),
     Row::public(
         "OpenidConfiguration",
         "/.well-known/openid-configuration",
@@ -325,7 +325,7 @@ pub(crate) const ROWS: &[Row] = &[
     )
     .at_once()
     .answers::<OpenidConfiguration>()
-    .described("getOpenIDConfiguration"),
+    .described("getOpenIDConfiguration", jwks::OPENID_CONFIGURATION),
     Row::public(
         "InstanceJwks",
         "/{instance_id}/.well-known/jwks.json",
@@ -333,7 +333,7 @@ pub(crate) const ROWS: &[Row] = &[
     )
     .at_once()
     .answers::<Jwks>()
-    .described("getInstancePublicJWKS"),
+    .described("getInstancePublicJWKS", jwks::PUBLIC_OF_INSTANCE),
     Row::public(
         "InstanceOpenidConfiguration",
         "/{instance_id}/.well-known/openid-configuration",
@@ -341,12 +341,15 @@ pub(crate) const ROWS: &[Row] = &[
     )
     .at_once()
     .answers::<OpenidConfiguration>()
-    .described("getInstanceOpenIDConfiguration"),
+    .described(
+        "getInstanceOpenIDConfiguration",
+        jwks::OPENID_CONFIGURATION_OF_INSTANCE,
+    ),
     Row::public("Openapi", "/openapi.json", |call| {
         at_once(docs::openapi(call))
     })
     .answers::<Description>()
-    .described("getOpenAPI"),
+    .described("getOpenAPI", docs::OPENAPI),
     Row::public("Swagger", "/swagger", |call| at_once(docs::swagger(call))),
     Row::public("SwaggerAsset", "/swagger/{asset}", |call| {
         at_once(docs::asset(call))
@@ -354,10 +357,10 @@ pub(crate) const ROWS: &[Row] = &[
     Row::public("Healthz", "/healthz", |_| at_once(state::healthz()))
         .at_once()
         .on(Listeners::All)
-        .described("healthz"),
+        .described("healthz", state::HEALTHZ),
     Row::public("Readyz", "/readyz", |call| Box::pin(state::readyz(call)))
         .on(Listeners::All)
-        .described("readyz"),
+        .described("readyz", state::READYZ),
     Row::public("Metrics", "/metrics", |call| at_once(state::metrics(call)))
         .at_once()
         .on(Listeners::Metrics),

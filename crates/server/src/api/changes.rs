@@ -6,6 +6,14 @@ use countersign_protocol::request::{ListChanges, VerifyChanges};
 use crate::call::Call;
 use crate::reply::{Answer, ApiError, ok};
 
+pub(crate) const LIST: &str = "Instance: Read the change log
+
+Everything that was changed, by whom and when, in order. Programs follow it by asking for what comes after the last sequence number
+that they saw. A token that a machine creates for itself is no change, nor is a verification.
+
+- 200: The entries.
+";
+
 /// `GET /countersign/changes`: up to 1000 records with a sequence number above `after`, in order.
 pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
     let ListChanges { after } = call.query()?;
@@ -17,6 +25,15 @@ pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
         .map_err(|error| call.refused(error))?;
     ok(&ChangeList { data: changes })
 }
+
+pub(crate) const VERIFY: &str = "Instance: Check the change log
+
+Checks that no record of the change log is missing, altered or forged. One request checks at most 20,000 records. If `complete` is
+false, ask again with `after` set to `verified`.
+
+- 200: The result.
+- form_param_value_invalid after: after must be the number of a record of the change log.
+";
 
 /// `GET /countersign/changes/verify`: whether the records with a sequence number above `after` are intact. One request
 /// checks a bounded number of records.

@@ -25,6 +25,13 @@ const POLICY: HeaderValue = HeaderValue::from_static(
      frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
 );
 
+pub(crate) const OPENAPI: &str = "State: This document
+
+The description of this API, OpenAPI 3.1.
+
+- 200: The document.
+";
+
 /// `GET /openapi.json`
 pub(crate) fn openapi(call: &Call<'_>) -> Result<Answer, ApiError> {
     Ok(answer(200, JSON, call.app.docs.document.clone()))

@@ -15,6 +15,18 @@ use serde_json::json;
 use crate::call::Call;
 use crate::reply::{Answer, ApiError, ok};
 
+pub(crate) const WHO_AM_I: &str = r#"Who am I: Show what I hold
+
+Tells what the presented credential is: an instance key, a machine key, or a token, be it opaque or a JWT. It is the one operation
+that takes a token as the credential, so whoever holds one can see what it says.
+
+- 200: What the credential is.
+  - instance: An instance key `{"kind":"instance"}`
+  - machine: A machine key `{"kind":"machine"}`
+  - token: A token `{"kind":"token","token":{"last_used_at":1767225660000,"updated_at":1767225660000}}`
+- machine_secret_key_invalid: The presented token is not valid: expired
+"#;
+
 /// `GET /countersign/whoami`: what the presented credential is, be it an instance key, a machine key or a token.
 pub(crate) async fn who_am_i(call: &Call<'_>) -> Result<Answer, ApiError> {
     match call.app.authority.whoami(call.credential()?).await {
@@ -57,12 +69,29 @@ pub(crate) async fn who_am_i(call: &Call<'_>) -> Result<Answer, ApiError> {
     }
 }
 
+pub(crate) const GET: &str = "Instance: Show my instance
+
+The instance that the key belongs to, with its settings.
+
+- 200: The instance.
+";
+
 /// `GET /countersign/instance`
 pub(crate) async fn get(call: &Call<'_>) -> Result<Answer, ApiError> {
     let instance = call.app.authority.instance(call.actor()?).await;
     let instance = instance.map_err(|error| call.refused(error))?;
     ok(&json!(instance_body(instance)))
 }
+
+pub(crate) const UPDATE: &str = r#"Instance: Change settings
+
+Changes the settings that are given and leaves the others. They hold for the next request. Take care with `rate_limit`: it counts
+this key's requests as well.
+
+- 200: The instance as it is now. `{"settings":{"max_jwt_ttl":86400,"secret_reveal":false}}`
+- form_param_type_invalid secret_reveal: `secret_reveal` must be true or false.
+- form_param_value_invalid issuer: issuer must be a URL in ASCII of at most 255 characters, without a slash at its end.
+"#;
 
 /// `PATCH /countersign/instance`
 pub(crate) async fn update(call: &Call<'_>) -> Result<Answer, ApiError> {
@@ -76,6 +105,13 @@ pub(crate) async fn update(call: &Call<'_>) -> Result<Answer, ApiError> {
     ok(&json!(instance_body(instance)))
 }
 
+pub(crate) const LIST_KEYS: &str = "Instance: List instance keys
+
+The keys of the instance, oldest first, those that were revoked included. The keys themselves are never shown again.
+
+- 200: The keys.
+";
+
 /// `GET /countersign/instance_keys`
 pub(crate) async fn list_keys(call: &Call<'_>) -> Result<Answer, ApiError> {
     let keys = call
@@ -86,6 +122,14 @@ pub(crate) async fn list_keys(call: &Call<'_>) -> Result<Answer, ApiError> {
         .map_err(|error| call.refused(error))?;
     ok(&json!(List::whole(keys)))
 }
+
+pub(crate) const CREATE_KEY: &str = "Instance: Create an instance key
+
+Another key with the same rights, to replace one without an outage: create, hand out, revoke the old one. At most 20 work at a time.
+
+- 200: The key. It is shown this once.
+- conflict: the instance has 20 live keys, which is the maximum; revoke one first
+";
 
 /// `POST /countersign/instance_keys`
 pub(crate) async fn create_key(call: &Call<'_>) -> Result<Answer, ApiError> {
@@ -103,6 +147,14 @@ pub(crate) async fn create_key(call: &Call<'_>) -> Result<Answer, ApiError> {
         secret_key: Some(ExposedSecret(created.key.expose().to_owned())),
     })
 }
+
+pub(crate) const REVOKE_KEY: &str = "Instance: Revoke an instance key
+
+From this answer on the key is refused, also where it is the one that asks. The last key that works cannot be revoked.
+
+- 200: The key no longer works.
+- conflict: this is the only live key of the instance; create another one first
+";
 
 /// `DELETE /countersign/instance_keys/{key_id}`
 pub(crate) async fn revoke_key(call: &Call<'_>) -> Result<Answer, ApiError> {

@@ -16,17 +16,56 @@ use crate::reply::{Answer, ApiError, ok};
 /// Receivers may keep public keys for five minutes.
 const FIVE_MINUTES: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
+pub(crate) const OF_CALLER: &str = "Public keys: Public keys of my instance
+
+The keys that check this instance's JWTs, for SDKs that ask with a key. The same is public under `/.well-known/jwks.json`.
+
+- 200: The keys.
+";
+
 /// `GET /jwks`: the keys of the caller's instance.
 pub(crate) fn of_caller(call: &Call<'_>) -> Result<Answer, ApiError> {
     let jwks = call.app.authority.jwks(call.actor()?);
     ok(&jwks.map_err(|error| call.refused(error))?)
 }
 
+pub(crate) const PUBLIC: &str = "Public keys: Public keys
+
+The keys that check JWTs (RFC 7517), for everybody. Without an id in the path they are those of the first instance. They may be kept
+for five minutes; on an unknown `kid`, fetch again.
+
+- 200: The keys.
+";
+
+pub(crate) const PUBLIC_OF_INSTANCE: &str = "Public keys: Public keys of an instance
+
+The keys that check the JWTs of the instance in the path (RFC 7517), for everybody. They may be kept for five minutes; on an
+unknown `kid`, fetch again.
+
+- 200: The keys.
+";
+
 /// `GET /.well-known/jwks.json`, of the default instance or of the one in the path.
 pub(crate) async fn public(call: &Call<'_>) -> Result<Answer, ApiError> {
     let jwks = call.app.authority.public_jwks(named_instance(call)).await;
     cached(&jwks.map_err(|error| no_instance(call, error))?)
 }
+
+pub(crate) const OPENID_CONFIGURATION: &str = "Public keys: Discovery
+
+Where gateways and libraries that know only the issuer find the public keys (OpenID Connect Discovery 1.0). There is no endpoint to
+sign in at: machines have keys.
+
+- 200: The issuer and the address of its keys.
+";
+
+pub(crate) const OPENID_CONFIGURATION_OF_INSTANCE: &str = "Public keys: Discovery of an instance
+
+Where gateways and libraries that know only the issuer of the instance in the path find its public keys (OpenID Connect Discovery
+1.0).
+
+- 200: The issuer and the address of its keys.
+";
 
 /// `GET /.well-known/openid-configuration`: where third-party verifiers find the keys. There are no other endpoints: an
 /// authority for machines has no users who sign in.
@@ -49,6 +88,14 @@ fn cached<T: Serialize>(body: &T) -> Result<Answer, ApiError> {
     Ok(answer)
 }
 
+pub(crate) const LIST_SIGNING_KEYS: &str = "Signing keys: List signing keys
+
+A key is published an hour before it signs, signs for 90 days, and is shown for verification until the last JWT that it signed has
+expired.
+
+- 200: The keys, oldest first.
+";
+
 /// `GET /countersign/signing_keys`
 pub(crate) async fn list_signing_keys(call: &Call<'_>) -> Result<Answer, ApiError> {
     let keys = call
@@ -61,6 +108,16 @@ pub(crate) async fn list_signing_keys(call: &Call<'_>) -> Result<Answer, ApiErro
     ok(&json!(List::whole(keys)))
 }
 
+pub(crate) const ROTATE_SIGNING_KEY: &str = r#"Signing keys: Publish the next signing key
+
+Rotation happens by itself every 90 days; this does it now. The new key signs after an hour, when every receiver's cache has it. With
+`immediate` it signs at once, and receivers that meet an unknown `kid` fetch the keys again.
+
+- 200: The new key. `{"kid":"ins_36sCAr6gS5M5C4x9CxLYQXDhIF1","state":"published","published_at":1767312000000,"active_at":1767315600000,"last_expires_at":null}`
+- conflict: the signing key ins_36sCAr6gS5M5C4x9CxLYQXDhIF1 is published already and becomes active by itself; to use it now, rotate
+  at once
+"#;
+
 /// `POST /countersign/signing_keys/rotate`
 pub(crate) async fn rotate_signing_key(call: &Call<'_>) -> Result<Answer, ApiError> {
     let SigningKeyRotation { immediate } = call.read()?;
@@ -72,6 +129,15 @@ pub(crate) async fn rotate_signing_key(call: &Call<'_>) -> Result<Answer, ApiErr
     let key = rotated.map_err(|error| call.refused(error))?;
     ok(&key)
 }
+
+pub(crate) const DELETE_SIGNING_KEY: &str = r#"Signing keys: Delete a signing key
+
+For a key that leaked: all JWTs that it signed are refused from this answer on, here at once and elsewhere once the cached public
+keys have expired. Rotate at once before, because the active key cannot be deleted.
+
+- 200: The key is gone. `{"kid":"ins_36sCAr6gS5M5C4x9CxLYQXDhIF1"}`
+- conflict: ins_36sCAr6gS5M5C4x9CxLYQXDhIF1 is the active signing key; rotate at once first, then delete it
+"#;
 
 /// `DELETE /countersign/signing_keys/{kid}`
 pub(crate) async fn delete_signing_key(call: &Call<'_>) -> Result<Answer, ApiError> {

@@ -13,6 +13,15 @@ use crate::reply::{Answer, ApiError, ok, written};
 /// How many machines are written where the request is answered.
 const SMALL_PAGE: u32 = 50;
 
+pub(crate) const LIST: &str = "Machines: List machines
+
+The machines of the instance, each with those that it may call. `query` finds one by its id or several by a part of their name, in
+any case.
+
+- 200: The machines.
+- form_param_value_invalid order_by: order_by must be name or created_at, with + or - in front or nothing.
+";
+
 /// `GET /machines`
 pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
     let request: ListMachines = call.query()?;
@@ -46,6 +55,15 @@ pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
     })
 }
 
+pub(crate) const CREATE: &str = "Machines: Create a machine
+
+Makes a machine and its key, and lets it call the machines named in `scoped_machines`. To let others call it, give them scopes to it
+afterwards.
+
+- 200: The machine, and its key.
+- form_resource_not_found scoped_machines: The resource associated with the supplied scoped_machines was not found.
+";
+
 /// `POST /machines`
 pub(crate) async fn create(call: &Call<'_>) -> Result<Answer, ApiError> {
     let created = call
@@ -55,6 +73,13 @@ pub(crate) async fn create(call: &Call<'_>) -> Result<Answer, ApiError> {
         .await;
     ok(&created.map_err(|error| call.refused(error))?)
 }
+
+pub(crate) const GET: &str = "Machines: Show a machine
+
+One machine, with those that it may call.
+
+- 200: The machine.
+";
 
 /// `GET /machines/{machine_id}`
 pub(crate) async fn get(call: &Call<'_>) -> Result<Answer, ApiError> {
@@ -67,6 +92,14 @@ pub(crate) async fn get(call: &Call<'_>) -> Result<Answer, ApiError> {
         .map_err(|error| call.refused(error))?;
     ok(&machine)
 }
+
+pub(crate) const UPDATE: &str = r#"Machines: Rename a machine or change how long its tokens live
+
+Changes what is given and leaves the rest; a body without members, or none, changes nothing. Tokens that exist already keep their
+expiration.
+
+- 200: The machine as it is now. `{"name":"billing (EU)","default_token_ttl":900,"updated_at":1767229200000}`
+"#;
 
 /// `PATCH /machines/{machine_id}`
 pub(crate) async fn update(call: &Call<'_>) -> Result<Answer, ApiError> {
@@ -81,12 +114,29 @@ pub(crate) async fn update(call: &Call<'_>) -> Result<Answer, ApiError> {
     ok(&machine)
 }
 
+pub(crate) const DELETE: &str = "Machines: Delete a machine
+
+From this answer on its keys and tokens are refused, and all scopes from it and to it are gone. There is no way back.
+
+- 200: The machine is gone.
+";
+
 /// `DELETE /machines/{machine_id}`
 pub(crate) async fn delete(call: &Call<'_>) -> Result<Answer, ApiError> {
     let id = machine_id(call, 0)?;
     let deleted = call.app.authority.delete_machine(call.actor()?, id).await;
     ok(&deleted.map_err(|error| call.refused(error))?)
 }
+
+pub(crate) const SECRET_KEY: &str = "Machine keys: Show a machine's key
+
+The newest key of the machine. Each time is in the change log. At most ten times a minute for an instance, and not at all where its
+setting `secret_reveal` is off.
+
+- 200: The key.
+- authorization_invalid: You are not authorized to perform this request: this instance does not show secrets again (secret_reveal
+  is off); rotate the key for a new one
+";
 
 /// `GET /machines/{machine_id}/secret_key`
 pub(crate) async fn secret_key(call: &Call<'_>) -> Result<Answer, ApiError> {
@@ -99,6 +149,14 @@ pub(crate) async fn secret_key(call: &Call<'_>) -> Result<Answer, ApiError> {
         .map_err(|error| call.refused(error))?;
     ok(&key)
 }
+
+pub(crate) const ROTATE_SECRET_KEY: &str = "Machine keys: Give a machine a new key
+
+The new key works at once. The older ones go on working for `previous_token_ttl` seconds, so that the machine can be given the new
+one without an outage. Tokens are not affected. A machine has at most five keys; the oldest goes.
+
+- 200: The new key.
+";
 
 /// `POST /machines/{machine_id}/secret_key/rotate`
 pub(crate) async fn rotate_secret_key(call: &Call<'_>) -> Result<Answer, ApiError> {
@@ -113,6 +171,17 @@ pub(crate) async fn rotate_secret_key(call: &Call<'_>) -> Result<Answer, ApiErro
     ok(&key)
 }
 
+pub(crate) const CREATE_SCOPE: &str = "Scopes: Let a machine call another
+
+The machine in the path may call `to_machine_id` with every token that it makes from now on. The other direction is a scope of its
+own. A machine may call at most 150 others.
+
+- 200: The scope.
+- form_param_value_invalid to_machine_id: to_machine_id must be another machine than the one that calls.
+- form_param_array_size_exceeded scoped_machines: scoped_machines should not exceed 150 items.
+- conflict: mch_2xhFjEI5X2qWRvtV13BzSj8H6Dk may call mch_2yGkLpQ7Y3rXSwtU24CzTk9I7Em already
+";
+
 /// `POST /machines/{machine_id}/scopes`
 pub(crate) async fn create_scope(call: &Call<'_>) -> Result<Answer, ApiError> {
     let ScopeRequest { to_machine_id } = call.read()?;
@@ -122,6 +191,14 @@ pub(crate) async fn create_scope(call: &Call<'_>) -> Result<Answer, ApiError> {
     let created = call.app.authority.create_scope(actor, from, to).await;
     ok(&created.map_err(|error| call.refused(error))?)
 }
+
+pub(crate) const DELETE_SCOPE: &str = "Scopes: Let a machine no longer call another
+
+Tokens that the machine makes from now on are not for the other one. Tokens that exist already stay valid until they expire; revoke
+them where that is too late.
+
+- 200: The scope is gone.
+";
 
 /// `DELETE /machines/{machine_id}/scopes/{other_machine_id}`
 pub(crate) async fn delete_scope(call: &Call<'_>) -> Result<Answer, ApiError> {

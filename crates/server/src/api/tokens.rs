@@ -12,6 +12,23 @@ use serde::Serialize;
 use crate::call::Call;
 use crate::reply::{Answer, ApiError, Habit, json, ok, written};
 
+pub(crate) const VERIFY: &str = r#"Tokens: Verify a token
+
+A machine that is called asks whether the token that it was shown is good. The answer is 200 for a token that is genuine, neither
+revoked nor expired, and meant for the asking machine: with a machine key, that machine must be in the token's `scopes`. With an
+instance key any token of the instance verifies. Everything else is 404.
+
+`meta.reason` says why to instance keys and to the machines that the token is for; nobody else learns more than 404. JWTs are
+accepted as well and, unlike with a mere check of the signature, refused once they are revoked.
+
+- 200: The token is good, and this is what it says. `{"last_used_at":1767225660000,"updated_at":1767225660000}`
+- bad_request token: body.token must be included
+- resource_not_found: Resource not found
+- resource_not_found (unknown): Resource not found: the token is unknown
+- resource_not_found (revoked): Resource not found: the token was revoked
+- resource_not_found (expired): Resource not found: the token is expired
+"#;
+
 /// `POST /m2m_tokens/verify`. Key and token are decided by one operation of the store, so the key is checked here.
 pub(crate) async fn verify(call: &Call<'_>) -> Result<Answer, ApiError> {
     let credential = call.credential()?;
@@ -42,6 +59,22 @@ pub(super) fn token_to_verify<'a>(call: &'a Call<'_>) -> Result<Cow<'a, str>, Ap
     Ok(token)
 }
 
+pub(crate) const CREATE: &str = r#"Tokens: Create a token
+
+A machine makes a token for itself, to show it to the machines that it may call. The token copies the machine's scopes as they are
+now; later changes of scopes concern new tokens only. Only a machine key can do this: a token speaks for a machine, and an instance
+is none.
+
+The answer is the only place where the token itself appears. Keep it until shortly before it expires, or let
+`min_remaining_ttl_seconds` hand out the same one again.
+
+- 201: The token, new or handed out again.
+  - opaque: An opaque token
+  - jwt: A JWT `{"claims":{"tenant":"acme"},"token":"eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCIsImtpZCI6Imluc18yR0lvUSJ9.eyJzdWIiOiJtY2hfMnhoRmoifQ.wB1oxLQ3TTxUAW4rxE7mIrb5nC0ZHcDdcnT9mYfDqYhdfUeQnUnhrn3I5Ft6kvXcVjYvOY_kLr0iCnCRvRzUQpXsX8cMjQ"}`
+- machine_token_reserved_claim sub: You can't use the reserved claim: 'sub'
+- conflict: the machine holds 1000000 live tokens, which is the maximum; let some expire, revoke some, or ask for shorter ones
+"#;
+
 /// `POST /m2m_tokens`
 pub(crate) async fn create(call: &Call<'_>) -> Result<Answer, ApiError> {
     let request = call.read()?;
@@ -59,12 +92,31 @@ pub(crate) async fn create(call: &Call<'_>) -> Result<Answer, ApiError> {
     Ok(written(201, issued.body.to_json()))
 }
 
+pub(crate) const LIST: &str = r"Tokens: List a machine's tokens
+
+The tokens of one machine, newest first, without the tokens themselves. A machine key lists its own; an instance key those of any
+machine. Revoked and expired ones, and JWTs, are left out unless they are asked for.
+
+- 200: The tokens.
+- bad_request subject: query.subject must match the pattern ^mch_\w{27}$
+- authorization_invalid: You are not authorized to perform this request: a machine can list its own tokens only
+- resource_not_found: Resource not found: no machine mch_2xhFjEI5X2qWRvtV13BzSj8H6Dk
+";
+
 /// `GET /m2m_tokens`
 pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
     let request = call.query()?;
     let listed = call.app.authority.list_tokens(call.actor()?, request).await;
     ok(&listed.map_err(|error| call.refused(error))?)
 }
+
+pub(crate) const REVOKE: &str = r#"Tokens: Revoke a token
+
+Ends a token for good: from this answer on it is refused. JWTs are revoked by their `jti` in the same way. A machine key revokes its
+own tokens, an instance key any. Revoking once more changes nothing and succeeds; the first reason stays.
+
+- 200: The token, revoked. `{"revoked":true,"revocation_reason":"laptop stolen","updated_at":1767225720000}`
+"#;
 
 /// `POST /m2m_tokens/{m2m_token_id}/revoke`
 pub(crate) async fn revoke(call: &Call<'_>) -> Result<Answer, ApiError> {
@@ -79,6 +131,16 @@ pub(crate) async fn revoke(call: &Call<'_>) -> Result<Answer, ApiError> {
     ok(&revoked)
 }
 
+pub(crate) const UPDATE: &str = r#"Tokens: Change a live token
+
+Changes the claims or the remaining life of an opaque token, or revokes it. The token itself stays the same. What a JWT says is
+signed and cannot be changed, and a token that is revoked or expired stays so. (An extension: Clerk has no such operation.)
+
+- 200: The token as it is now. `{"claims":{"tenant":"acme"},"expiration":1767232800000}`
+- bad_request: a JWT cannot be changed, because its content is signed
+- bad_request: a token that is revoked or expired cannot be changed
+"#;
+
 /// `PATCH /m2m_tokens/{m2m_token_id}`, our extension
 pub(crate) async fn update(call: &Call<'_>) -> Result<Answer, ApiError> {
     let id = token_id(call)?;
@@ -92,9 +154,23 @@ pub(crate) async fn update(call: &Call<'_>) -> Result<Answer, ApiError> {
     ok(&updated)
 }
 
+pub(crate) const API_KEY: &str = "Other kinds: Verify an API key
+
+Always 404, so that an SDK that accepts any kind of token counts the one that it was shown as unknown.
+
+- resource_not_found: Resource not found: this authority has neither API keys nor OAuth tokens
+";
+
+pub(crate) const OAUTH_TOKEN: &str = "Other kinds: Verify an OAuth token
+
+Always 404, so that an SDK that accepts any kind of token counts the one that it was shown as unknown.
+
+- resource_not_found: Resource not found: this authority has neither API keys nor OAuth tokens
+";
+
 /// `POST /api_keys/verify` and `POST /oauth_applications/access_tokens/verify`: SDKs that accept any kind of token ask; there
 /// are no such tokens here.
-pub(crate) fn neighbour() -> Result<Answer, ApiError> {
+pub(crate) fn other_kind() -> Result<Answer, ApiError> {
     Err(ApiError::saying(
         ErrorCode::ResourceNotFound,
         "Resource not found: this authority has neither API keys nor OAuth tokens",

@@ -1,5 +1,5 @@
 //! The answers that refuse. Most follow from the row of an operation and the types of its requests, and are worded by what answers
-//! requests; the others stand in `operations.md`.
+//! requests; the others stand above the handlers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,7 +49,7 @@ impl Refusals {
         examples.extend(name.map(|name| (name, example)));
     }
 
-    /// Adds an error of `operations.md`: its code, perhaps a parameter or (a reason), and its text.
+    /// Adds an error that stands above a handler: its code, perhaps a parameter or (a reason), and its text.
     pub(super) fn add_written(&mut self, code: ErrorCode, about: Option<&str>, text: &str) {
         let reason = about.and_then(|about| about.strip_prefix('(')?.strip_suffix(')'));
         let mut error = ApiError::saying(code, text.to_owned());
@@ -108,7 +108,7 @@ impl Refusals {
             }
         }
         if place == Place::Body {
-            add("colour", Problem::Unknown);
+            add("color", Problem::Unknown);
         }
     }
 

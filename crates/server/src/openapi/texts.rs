@@ -1,17 +1,8 @@
-//! What people read about operations, and what only their handlers know: `operations.md`, read.
-//!
-//! A first heading is a group, a second one an operation. Below its text stands a list of answers that succeed, by status, and
-//! of errors, by code and parameter or reason. What differs from the example of a type stands in backticks.
+//! What people read about an operation, as it stands above its handler. `crate::api` describes the form.
 
-/// A group of operations, in the order in which they are shown.
-pub(super) struct Group {
-    pub(super) name: &'static str,
-    pub(super) text: String,
-    pub(super) operations: Vec<Operation>,
-}
-
+/// What people read about an operation.
 pub(super) struct Operation {
-    pub(super) id: &'static str,
+    pub(super) group: &'static str,
     pub(super) summary: &'static str,
     pub(super) text: String,
     pub(super) items: Vec<Item>,
@@ -25,54 +16,35 @@ pub(super) struct Item {
     pub(super) items: Vec<Item>,
 }
 
-/// Reads the groups.
-pub(super) fn groups() -> Vec<Group> {
-    let page = include_str!("operations.md").strip_prefix("# ");
-    let groups = page.into_iter().flat_map(|page| page.split("\n# "));
-    groups.map(group).collect()
-}
-
-fn group(section: &'static str) -> Group {
-    let mut sections = section.split("\n## ");
-    let (name, text) = parts(sections.next().unwrap_or_default(), "\n\n");
-    // An operation with nothing but a heading is described like the one before.
-    let mut last = "";
-    let operations = sections.map(|section| {
-        let (heading, rest) = parts(section.trim_end(), "\n\n");
-        last = if rest.is_empty() { last } else { rest };
-        operation(heading, last)
-    });
-    Group {
-        name,
-        text: joined(text),
-        operations: operations.collect(),
+impl Operation {
+    pub(super) fn read(page: &'static str) -> Self {
+        let (heading, rest) = parts(page.trim_end(), "\n\n");
+        let (group, summary) = parts(heading, ": ");
+        let (text, list) = parts(rest, "\n\n- ");
+        Self {
+            group,
+            summary,
+            text: joined(text),
+            items: list.split("\n- ").map(Item::read).collect(),
+        }
     }
 }
 
-fn operation(heading: &'static str, rest: &'static str) -> Operation {
-    let (id, summary) = parts(heading, ": ");
-    let (text, list) = parts(rest, "\n\n- ");
-    Operation {
-        id,
-        summary,
-        text: joined(text),
-        items: list.split("\n- ").map(item).collect(),
-    }
-}
-
-fn item(text: &'static str) -> Item {
-    let mut lines = text.split("\n  - ");
-    let (name, text) = parts(lines.next().unwrap_or_default(), ": ");
-    let text = joined(text);
-    let quoted = text
-        .strip_suffix('`')
-        .and_then(|text| text.split_once(" `"));
-    let (text, example) = quoted.unwrap_or((&text, ""));
-    Item {
-        name,
-        text: text.to_owned(),
-        example: example.to_owned(),
-        items: lines.map(item).collect(),
+impl Item {
+    fn read(text: &'static str) -> Self {
+        let mut lines = text.split("\n  - ");
+        let (name, text) = parts(lines.next().unwrap_or_default(), ": ");
+        let text = joined(text);
+        let quoted = text
+            .strip_suffix('`')
+            .and_then(|text| text.split_once(" `"));
+        let (text, example) = quoted.unwrap_or((&text, ""));
+        Self {
+            name,
+            text: text.to_owned(),
+            example: example.to_owned(),
+            items: lines.map(Self::read).collect(),
+        }
     }
 }
 
@@ -83,7 +55,6 @@ fn parts(text: &'static str, between: &str) -> (&'static str, &'static str) {
 /// Puts each paragraph on one line.
 fn joined(text: &str) -> String {
     let paragraphs: Vec<String> = text
-        .trim()
         .split("\n\n")
         .map(|lines| lines.replace("\n  ", " ").replace('\n', " "))
         .collect();

@@ -48,7 +48,7 @@ fn wrong_bodies(schema: &Value, right: &Map<String, Value>) -> Vec<Value> {
         let values = wrong_values(member).into_iter();
         bodies.extend(values.map(|value| with(name, value)));
     }
-    bodies.push(with("colour", json!("red")));
+    bodies.push(with("color", json!("red")));
     bodies
 }
 
