@@ -15,7 +15,7 @@ async fn do_everything(story: &Story) {
     let (sender, receiver) = (story.sender.id, story.receiver.id);
     let update = MachineUpdate {
         name: Some("new".into()),
-        default_token_ttl: None,
+        ..MachineUpdate::default()
     };
     authority
         .update_machine(&owner, sender, update)

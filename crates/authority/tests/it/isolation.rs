@@ -40,7 +40,7 @@ async fn intrusions(story: &Story, actor: &Actor) -> Vec<(&'static str, Option<E
     let home = story.actor(&story.home).await;
     let update = MachineUpdate {
         name: Some("mine".into()),
-        default_token_ttl: None,
+        ..MachineUpdate::default()
     };
     let signing_key = home.instance_id().first_signing_key();
     let receiver = story.receiver.id;

@@ -186,7 +186,7 @@ async fn an_update_changes_what_it_names_and_an_empty_one_nothing() {
     assert_eq!(story.logged(&story.home).await.len(), entries);
     let renamed = update(MachineUpdate {
         name: Some("poster".into()),
-        default_token_ttl: None,
+        ..MachineUpdate::default()
     })
     .await
     .unwrap();
@@ -194,8 +194,8 @@ async fn an_update_changes_what_it_names_and_an_empty_one_nothing() {
     assert_eq!(renamed.default_token_ttl, 3600);
     assert_eq!(renamed.updated_at.as_millis(), START + MINUTE);
     update(MachineUpdate {
-        name: None,
         default_token_ttl: Some(60.into()),
+        ..MachineUpdate::default()
     })
     .await
     .unwrap();

@@ -286,7 +286,7 @@ async fn an_actor_whose_key_or_machine_changed_meanwhile_verifies_by_what_is_now
     let authority = &story.authority;
     let update = MachineUpdate {
         name: Some("new".into()),
-        default_token_ttl: None,
+        ..MachineUpdate::default()
     };
     authority.update_machine(&owner, to, update).await.unwrap();
     authority.delete_scope(&owner, from, to).await.unwrap();

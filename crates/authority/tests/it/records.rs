@@ -139,7 +139,7 @@ async fn records_of_machines_and_scopes_name_both_machines_and_old_and_new_value
     assert_eq!(story.last_record().await, created);
     let update = MachineUpdate {
         name: Some("new".into()),
-        default_token_ttl: None,
+        ..MachineUpdate::default()
     };
     let authority = &story.authority;
     authority

@@ -77,7 +77,7 @@ pub async fn a_revoked_instance_key_changes_nothing(world: World) {
     let logged = world.changes(instance).await.len();
     let renamed = MachineUpdate {
         name: Some("g".to_owned()),
-        default_token_ttl: None,
+        ..MachineUpdate::default()
     };
     let endless = TokenUpdate {
         expires_at: Some(None),

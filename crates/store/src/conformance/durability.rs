@@ -123,8 +123,8 @@ pub async fn readers_never_see_an_older_state_than_was_acknowledged(world: World
     for _ in 0..200 {
         let next = acknowledged.load(Ordering::Acquire) + 1;
         let update = MachineUpdate {
-            name: None,
             default_token_ttl: Some(next),
+            ..MachineUpdate::default()
         };
         world
             .store

@@ -116,7 +116,7 @@ pub async fn each_change_of_a_machine_is_one_record(world: World) {
     let store = &world.store;
     let update = MachineUpdate {
         name: Some("c".to_owned()),
-        default_token_ttl: None,
+        ..MachineUpdate::default()
     };
     let updated = store.update_machine(instance, machine_id, update, some_change());
     updated.await.unwrap().unwrap();

@@ -37,8 +37,8 @@ pub async fn a_token_of_a_changed_machine_is_refused(world: World) {
             }
         } else {
             let update = crate::MachineUpdate {
-                name: None,
                 default_token_ttl: Some(60),
+                ..crate::MachineUpdate::default()
             };
             world
                 .store

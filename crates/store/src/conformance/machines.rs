@@ -190,7 +190,7 @@ pub async fn an_update_changes_what_is_given_and_moves_the_revision(world: World
     let a = world.machine_with(instance, "a", &[&b]).await;
     let update = MachineUpdate {
         name: Some("A new name".to_owned()),
-        default_token_ttl: None,
+        ..MachineUpdate::default()
     };
     let updated = world
         .store
@@ -213,8 +213,8 @@ pub async fn an_update_changes_what_is_given_and_moves_the_revision(world: World
     assert_eq!(updated.scoped, [b]);
     assert_eq!(world.current(&a).await, updated.machine);
     let update = MachineUpdate {
-        name: None,
         default_token_ttl: Some(60),
+        ..MachineUpdate::default()
     };
     world
         .store
@@ -252,7 +252,7 @@ pub async fn an_empty_update_changes_nothing_and_logs_nothing(world: World) {
 fn renamed() -> MachineUpdate {
     MachineUpdate {
         name: Some("renamed".to_owned()),
-        default_token_ttl: None,
+        ..MachineUpdate::default()
     }
 }
 

@@ -216,8 +216,8 @@ pub async fn a_verification_reflects_every_acknowledged_record(world: World) {
     // What the position names is in the answer, and so is what is read after it.
     for round in 0..20 {
         let update = MachineUpdate {
-            name: None,
             default_token_ttl: Some(round),
+            ..MachineUpdate::default()
         };
         let updated = world
             .store

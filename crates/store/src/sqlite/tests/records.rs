@@ -94,7 +94,7 @@ async fn an_operation_whose_record_cannot_be_written_does_nothing() {
     let current = world.current_instance(id).await;
     let update = MachineUpdate {
         name: Some("other".to_owned()),
-        default_token_ttl: None,
+        ..MachineUpdate::default()
     };
     let token_update = TokenUpdate {
         claims: Some(None),
