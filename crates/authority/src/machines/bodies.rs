@@ -6,7 +6,7 @@ use countersign_protocol::ids::{InstanceId, MachineId};
 use countersign_protocol::limits::{DEFAULT_TOKEN_TTL_SECONDS, MAX_SCOPES};
 use countersign_protocol::request::{MachineRequest, MachineUpdate};
 use countersign_protocol::secret::MachineKey;
-use countersign_store::{self as store, MachineRow, MachineWithScopes, NewMachine, NewMachineKey};
+use countersign_store::{MachineRow, MachineWithScopes, NewMachine, NewMachineKey};
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 
 use crate::error::{Error, Problem, about, invalid};
@@ -135,10 +135,12 @@ pub(super) fn new_machine(
 }
 
 /// Checks an update.
-pub(super) fn checked_update(update: MachineUpdate) -> Result<store::MachineUpdate, Error> {
+pub(super) fn checked_update(
+    update: MachineUpdate,
+) -> Result<countersign_store::MachineUpdate, Error> {
     let name = update.name.map(Text::checked).transpose();
     let ttl = update.default_token_ttl.map(Seconds::checked).transpose();
-    Ok(store::MachineUpdate {
+    Ok(countersign_store::MachineUpdate {
         name: name.map_err(about("name"))?,
         default_token_ttl: ttl.map_err(about("default_token_ttl"))?,
     })
