@@ -74,6 +74,7 @@ async fn run(arguments: Arguments) -> Result<()> {
         tls: None,
         trusted_proxies: Vec::new(),
         mounts: Vec::new(),
+        lost_log_lines: std::sync::Arc::default(),
     };
     let mut terminate = signal(SignalKind::terminate())?;
     let server = Server::start(Arc::clone(&authority), Arc::new(SystemRandom), &options)?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use countersign_authority::{Authority, Error, Operator};
 use countersign_protocol::secret::Secret;
 
-use crate::admin::output::print;
+use crate::admin::output::print_or_go_on;
 use crate::exit::Failure;
 use crate::folder::{init, open, publishable_key, refuse_loose_mode, write_private};
 use crate::invocation::{program, quoted};
@@ -97,7 +97,7 @@ fn greet(
     publishable_key: &str,
     env_file: &Path,
 ) -> Result<(), Failure> {
-    print(&format!(
+    print_or_go_on(format!(
         "\n\x1b[1m{state}\x1b[0m\n\n  \
          API              {url}\n  \
          Try it out       {url}/swagger\n  \

@@ -4,6 +4,8 @@ use std::fmt;
 
 use countersign_protocol::ids::TokenId;
 
+use crate::stderr;
+
 /// A situation with an exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
@@ -182,9 +184,12 @@ impl Failure {
 
     /// Writes the message and the hint to standard error, a line each.
     pub(crate) fn report(&self) {
-        anstream::eprintln!("\x1b[1;31merror:\x1b[0m {}", one_line(&self.message));
+        stderr::line(&format!(
+            "\x1b[1;31merror:\x1b[0m {}",
+            one_line(&self.message)
+        ));
         if !self.hint.is_empty() {
-            anstream::eprintln!("\x1b[1;36mhint:\x1b[0m {}", one_line(&self.hint));
+            stderr::line(&format!("\x1b[1;36mhint:\x1b[0m {}", one_line(&self.hint)));
         }
     }
 }

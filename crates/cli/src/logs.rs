@@ -9,16 +9,18 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::exit::{Code, Failure};
 use crate::settings::{LogFormat, Settings};
+use crate::stderr;
 use crate::telemetry::Telemetry;
 
 /// Begins to log. `default` is the filter where the settings name none.
 pub(crate) fn start(settings: &Settings, default: &str) -> Result<Option<Telemetry>, Failure> {
+    stderr::begin_queue();
     let filter = settings.log.as_deref().unwrap_or(default);
     let mut filter = parse(filter).ok_or_else(|| {
         let hint = "write a level (error, warn, info, debug, trace) or directives like info,countersign::verification=debug";
         Failure::new(Code::Settings, format!("the log filter '{filter}' cannot be understood: invalid filter directive"), hint)
     })?;
-    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt::layer().with_writer(|| stderr::Log);
     let log = match settings.log_format.unwrap_or_default() {
         LogFormat::Json => {
             // Where to reach the server is said at every level.
@@ -52,7 +54,7 @@ pub(crate) fn start(settings: &Settings, default: &str) -> Result<Option<Telemet
 /// does not contain. A second call changes nothing.
 pub(crate) fn start_for_command() {
     let log = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(|| stderr::Log)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
     let _ = tracing_subscriber::registry()

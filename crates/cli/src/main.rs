@@ -17,6 +17,7 @@ mod reference;
 mod refusals;
 mod serve;
 mod settings;
+mod stderr;
 mod telemetry;
 mod tls;
 
@@ -107,13 +108,15 @@ fn main() -> ExitCode {
         // The help and the version, which somebody asked for or needs.
         Err(error) => error.exit(),
     };
-    match outcome {
+    let code = match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.report();
             ExitCode::from(failure.code.number())
         }
-    }
+    };
+    stderr::finish();
+    code
 }
 
 fn run(command: Command) -> Result<(), Failure> {
@@ -179,19 +182,24 @@ async fn run_init(init: &Init) -> Result<(), Failure> {
         .path()
         .is_none()
         .then(|| ExposedSecret(created.key.expose().to_owned()));
-    output.write(created.key.expose()).map_err(|failure| {
-        failure
-            .context("the authority is ready")
-            .with_hint("`countersign instance key create --data DIR` makes another key")
-    })?;
+    let not_written = |failure: Failure| {
+        let hint = format!(
+            "`{} instance key create --data {}` makes another key",
+            invocation::program(),
+            invocation::quoted(&init.data)
+        );
+        failure.context("the authority is ready").with_hint(hint)
+    };
+    output.write(created.key.expose()).map_err(not_written)?;
     let publishable_key = folder::publishable_key(&public_url, true);
     let instance_id = created.instance.id;
     if init.json {
-        return output::print_json(&NewInstanceBody {
+        let body = NewInstanceBody {
             instance_id,
             secret_key: shown,
             publishable_key,
-        });
+        };
+        return output::print_json_once(&body).map_err(not_written);
     }
     let data = init.data.display();
     let (key, once) = shown.map_or_else(Default::default, |key| {
@@ -204,11 +212,12 @@ async fn run_init(init: &Init) -> Result<(), Failure> {
         None => "The master key came from COUNTERSIGN_MASTER_KEY and is kept in no file:\n`serve` needs it there, too, and without it".to_owned(),
         Some(file) => format!("The master key is in {}:\nwithout it", file.display()),
     };
-    output::print(&format!(
+    let text = format!(
         "The authority in {data} is ready.\n\n  Instance         {instance_id}\n{key}  Publishable key  {publishable_key}\n\n\
          {once}{master} the data cannot be opened.\nStart it with: {}",
         init.serve_command(),
-    ))
+    );
+    output::print_once(&text).map_err(not_written)
 }
 
 impl Init {

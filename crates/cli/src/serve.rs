@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::door::OpenDoor;
 use crate::exit::{Code, Failure};
 use crate::settings::{LogFormat, Settings};
-use crate::{folder, tls};
+use crate::{folder, stderr, tls};
 
 /// Serves an authority that `init` made.
 pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
@@ -120,6 +120,7 @@ pub(crate) async fn serve(
         tls: prepared.tls,
         trusted_proxies: settings.trusted_proxies.clone().unwrap_or_default(),
         mounts: Vec::new(),
+        lost_log_lines: stderr::begin_queue(),
     };
     let signals = (
         signal(SignalKind::terminate()),
@@ -197,9 +198,9 @@ fn announce(server: &Server, url: &str, format: LogFormat) {
         .map(|admin| format!("http://{admin}/metrics"));
     match format {
         LogFormat::Text => {
-            anstream::eprintln!("listening on {url}");
+            stderr::line(&format!("listening on {url}"));
             if let Some(metrics) = metrics {
-                anstream::eprintln!("metrics on {metrics}");
+                stderr::line(&format!("metrics on {metrics}"));
             }
         }
         LogFormat::Json => {

@@ -52,7 +52,7 @@ impl Door {
         let (stop, stopping) = watch::channel(false);
         let app = App {
             authority,
-            metrics: Arc::new(Metrics::new()),
+            metrics: Arc::new(Metrics::new(Arc::default())),
             random,
             turns: Arc::new(Turns::new()),
             listed: Arc::new(Budget::new(

@@ -30,7 +30,7 @@ mod route;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, LazyLock};
 use std::thread::JoinHandle;
 
@@ -73,6 +73,8 @@ pub struct ServerOptions {
     pub trusted_proxies: Vec<IpAddr>,
     /// What is served beside the API. Where a path is of an operation, that answers.
     pub mounts: Vec<Mount>,
+    /// How many lines of the log could not be written so far, for the metrics.
+    pub lost_log_lines: Arc<AtomicU64>,
 }
 
 /// Addresses that are taken, so that what can be refused is refused before anything else is opened.
@@ -154,7 +156,7 @@ impl Server {
             admin,
         } = sockets;
         let address = socket.local_addr()?;
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::new(Arc::clone(&options.lost_log_lines)));
         let docs = Arc::new(docs());
         LazyLock::force(&docs);
         let turns = Arc::new(Turns::new());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use countersign_authority::{Authority, Refusal};
@@ -48,6 +48,9 @@ pub(crate) struct Metrics {
     mints: Family<MintLabels, Counter<u64, AtomicU64>>,
     unreadable: Counter<u64, AtomicU64>,
     pub(crate) connections: Gauge,
+    log_lines_lost: Counter<u64, AtomicU64>,
+    /// The count behind `log_lines_lost`.
+    lost: Arc<AtomicU64>,
     /// Copies of the numbers that the store measures, by name.
     store: Mutex<BTreeMap<&'static str, Gauge>>,
 }
@@ -64,7 +67,7 @@ fn registered<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, 
 pub(crate) struct Stopwatch(Instant);
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(lost: Arc<AtomicU64>) -> Self {
         let mut registry = Registry::with_prefix("countersign");
         let durations = Histogram::new(DURATIONS);
         registry.register(
@@ -88,6 +91,12 @@ impl Metrics {
                 "Connections that ended because what came was no request",
             ),
             connections: registered(own, "connections", "Open connections"),
+            log_lines_lost: registered(
+                own,
+                "log_lines_lost",
+                "Lines of the log that could not be written",
+            ),
+            lost,
             store: Mutex::default(),
             registry: Mutex::new(registry),
         }
@@ -137,6 +146,10 @@ impl Metrics {
             };
             set(&self.mints, &labels, count);
         }
+        let lost = self.lost.load(Ordering::Relaxed);
+        self.log_lines_lost
+            .inner()
+            .fetch_max(lost, Ordering::Relaxed);
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
         for measure in authority.measures() {

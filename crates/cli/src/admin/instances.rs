@@ -175,29 +175,27 @@ async fn create(
     let created = door.operate(requests::create_instance(name, kind)).await?;
     let key = required(created.secret_key)?;
     let is_shown = prepared.path().is_none();
-    prepared.write(&key.0).map_err(|failure| {
-        let hint = format!(
-            "`countersign instance key create --instance {}` makes another key",
-            created.id
-        );
-        failure
-            .context(format!("{} was made", created.id))
-            .with_hint(hint)
-    })?;
+    let id = created.id;
+    let not_written = |failure: Failure| {
+        let hint = format!("`countersign instance key create --instance {id}` makes another key");
+        failure.context(format!("{id} was made")).with_hint(hint)
+    };
+    prepared.write(&key.0).map_err(not_written)?;
     let shown = is_shown.then_some(key);
     // The issuer of a new instance is below the public URL, so both have the same host.
     let publishable_key = publishable_key(&created.issuer, kind == KeyKind::Live);
     if target.json {
-        output::print_json(&NewInstanceBody {
-            instance_id: created.id,
+        let body = NewInstanceBody {
+            instance_id: id,
             secret_key: shown,
             publishable_key,
-        })?;
+        };
+        output::print_json_once(&body).map_err(not_written)?;
     } else {
-        let mut fields = vec![("id", created.id.to_string()), ("name", created.name)];
+        let mut fields = vec![("id", id.to_string()), ("name", created.name)];
         fields.extend(shown.map(|key| ("secret key", key.0)));
         fields.push(("publishable key", publishable_key));
-        output::print_fields(&fields)?;
+        output::print_fields_once(&fields).map_err(not_written)?;
     }
     Connection::Door(door).finish().await
 }
@@ -246,7 +244,7 @@ async fn run_key(
                     .is_none()
                     .then(|| ExposedSecret(secret.clone()));
                 prepared.write(&secret).map_err(not_written)?;
-                output::print_json(&created)?;
+                output::print_json_once(&created).map_err(not_written)?;
             } else {
                 let once = if prepared.path().is_none() {
                     " It is shown this once."

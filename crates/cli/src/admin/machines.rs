@@ -201,12 +201,14 @@ pub(crate) async fn run(args: MachineArgs) -> Result<(), Failure> {
             if prepared.path().is_none() {
                 machine.secret_key = Some(key.clone());
             }
-            prepared.write(&key.0).map_err(|failure| {
+            let id = machine.id;
+            let not_written = |failure: Failure| {
                 failure
-                    .context(format!("{} was made", machine.id))
-                    .with_hint("`countersign machine secret` shows its key")
-            })?;
-            show(&machine, json)?;
+                    .context(format!("{id} was made"))
+                    .with_hint(format!("`countersign machine secret {id}` shows its key"))
+            };
+            prepared.write(&key.0).map_err(not_written)?;
+            show(&machine, json).map_err(not_written)?;
         }
         MachineCommand::Show { machine } => {
             let id = resolve(&target, &machine).await?;
@@ -276,15 +278,16 @@ pub(crate) async fn run(args: MachineArgs) -> Result<(), Failure> {
             let prepared = output.prepare()?;
             let rotate = requests::rotate_machine_key(id, output::seconds(previous_ttl));
             let key = target.manage(rotate).await?;
-            if json && prepared.path().is_none() {
-                output::print_json(&key)?;
+            let written = if json && prepared.path().is_none() {
+                output::print_json_once(&key)
             } else {
-                prepared.write_or_print(&key.secret.0).map_err(|failure| {
-                    failure
-                        .context(format!("{id} has a new key"))
-                        .with_hint("`countersign machine secret` shows it")
-                })?;
-            }
+                prepared.write_or_print(&key.secret.0)
+            };
+            written.map_err(|failure| {
+                failure
+                    .context(format!("{id} has a new key"))
+                    .with_hint(format!("`countersign machine secret {id}` shows it"))
+            })?;
         }
     }
     target.finish().await

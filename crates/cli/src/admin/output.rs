@@ -1,8 +1,10 @@
 //! How commands show what they found: JSON for programs, aligned columns for people; secrets to a private file on request.
 
 use std::fmt::Write as _;
-use std::io::{ErrorKind, IsTerminal as _, Write as _};
+use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use clap::Args;
@@ -12,43 +14,72 @@ use tempfile::NamedTempFile;
 
 use crate::exit::{Code, Failure};
 use crate::folder::{draft, parent, unwritable};
+use crate::stderr;
+
+/// How long a server waits for who reads its standard output.
+const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// Writes data to standard output. A reader that has seen enough, like `head`, is no failure.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
-    let mut out = anstream::stdout().lock();
-    match out
-        .write_all(text.as_bytes())
-        .and_then(|()| out.write_all(b"\n"))
-        .and_then(|()| out.flush())
-    {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::new(
-            Code::Failed,
-            format!("cannot write to standard output: {error}"),
-            "what was asked for was done, but not shown",
-        )),
-        _ => Ok(()),
+    match write_out(text) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(|error| not_shown(&error)),
     }
+}
+
+/// Writes what is shown only once to standard output.
+pub(crate) fn print_once(text: &str) -> Result<(), Failure> {
+    write_out(text).map_err(|error| not_shown(&error))
+}
+
+/// Writes data to standard output, but waits only a moment for somebody to read it.
+pub(crate) fn print_or_go_on(text: String) -> Result<(), Failure> {
+    let (done, written) = mpsc::channel();
+    thread::spawn(move || done.send(print(&text)));
+    written.recv_timeout(MAX_WAIT).unwrap_or_else(|_| {
+        tracing::warn!("nobody reads the standard output");
+        Ok(())
+    })
+}
+
+fn write_out(text: &str) -> io::Result<()> {
+    let mut out = anstream::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.write_all(b"\n")?;
+    out.flush()
+}
+
+fn not_shown(error: &io::Error) -> Failure {
+    Failure::new(
+        Code::Failed,
+        format!("cannot write to standard output: {error}"),
+        "what was asked for was done, but not shown",
+    )
 }
 
 /// Writes something that is not the data to standard error.
 pub(crate) fn note(text: &str) {
     let lines: Vec<_> = text.lines().map(visible).collect();
-    anstream::eprintln!("{}", lines.join("\n"));
+    stderr::line(&lines.join("\n"));
 }
 
 /// Writes one JSON document: on a terminal with white space, for programs on one line.
 pub(crate) fn print_json<T: Serialize>(body: &T) -> Result<(), Failure> {
-    let is_terminal = std::io::stdout().is_terminal();
-    let text = if is_terminal {
+    print(&to_json(body)?)
+}
+
+/// Writes one JSON document that is shown only once.
+pub(crate) fn print_json_once<T: Serialize>(body: &T) -> Result<(), Failure> {
+    print_once(&to_json(body)?)
+}
+
+fn to_json<T: Serialize>(body: &T) -> Result<String, Failure> {
+    let text = if io::stdout().is_terminal() {
         serde_json::to_string_pretty(body)
     } else {
         serde_json::to_string(body)
     };
-    print(
-        &text.map_err(|error| {
-            Failure::new(Code::Failed, error, "this is a fault of this program")
-        })?,
-    )
+    text.map_err(|error| Failure::new(Code::Failed, error, "this is a fault of this program"))
 }
 
 /// Aligned columns below a header. Nothing but a note where there are no rows.
@@ -90,6 +121,15 @@ fn line<'a>(cells: impl Iterator<Item = &'a str>, widths: &[usize]) -> String {
 
 /// One thing, a name and a value per line.
 pub(crate) fn print_fields(fields: &[(&str, String)]) -> Result<(), Failure> {
+    print(&aligned(fields))
+}
+
+/// The same for what is shown only once.
+pub(crate) fn print_fields_once(fields: &[(&str, String)]) -> Result<(), Failure> {
+    print_once(&aligned(fields))
+}
+
+fn aligned(fields: &[(&str, String)]) -> String {
     let widest = fields
         .iter()
         .map(|(name, _)| width(name))
@@ -106,7 +146,7 @@ pub(crate) fn print_fields(fields: &[(&str, String)]) -> Result<(), Failure> {
             )
         })
         .collect();
-    print(&lines.join("\n"))
+    lines.join("\n")
 }
 
 fn width(text: &str) -> usize {
@@ -234,16 +274,16 @@ pub(crate) fn confirm(yes: bool, question: &str) -> Result<(), Failure> {
         return Ok(());
     }
     let question = visible(question);
-    if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
         return Err(Failure::new(
             Code::Usage,
             format!("{question} There is no terminal to ask on"),
             "give --yes to do it without a question",
         ));
     }
-    anstream::eprint!("{question} [y/N] ");
+    stderr::text(&format!("{question} [y/N] "));
     let mut answer = String::new();
-    let is_read = std::io::stdin().read_line(&mut answer).is_ok();
+    let is_read = io::stdin().read_line(&mut answer).is_ok();
     if is_read && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
         return Ok(());
     }
@@ -291,7 +331,7 @@ impl PreparedOutput {
         let Some((mut file, path)) = self.0 else {
             return Ok(());
         };
-        let write = || -> std::io::Result<()> {
+        let write = || -> io::Result<()> {
             file.as_file_mut().write_all(secret.as_bytes())?;
             file.as_file_mut().write_all(b"\n")?;
             file.as_file().sync_all()?;
@@ -317,12 +357,12 @@ impl PreparedOutput {
         if self.0.is_some() {
             self.write(secret)
         } else {
-            print(secret)
+            print_once(secret)
         }
     }
 }
 
-fn refused(path: &Path, error: &std::io::Error) -> Failure {
+fn refused(path: &Path, error: &io::Error) -> Failure {
     if error.kind() == ErrorKind::AlreadyExists {
         return exists(path);
     }

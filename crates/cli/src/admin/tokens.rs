@@ -170,7 +170,7 @@ pub(crate) async fn run(args: TokenArgs) -> Result<(), Failure> {
                     token.token = Some(ExposedSecret(secret.clone()));
                 }
                 prepared.write(&secret).map_err(not_written)?;
-                output::print_json(&token)?;
+                output::print_json_once(&token).map_err(not_written)?;
             } else {
                 output::note(&format!(
                     "{id} of {}, until {}.",

@@ -11,4 +11,5 @@ mod door;
 mod endings;
 mod secrets;
 mod serving;
+mod streams;
 mod support;

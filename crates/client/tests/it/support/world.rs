@@ -54,6 +54,7 @@ impl World {
             tls: None,
             trusted_proxies: Vec::new(),
             mounts: Vec::new(),
+            lost_log_lines: std::sync::Arc::default(),
         };
         let server = Server::start(Arc::clone(&authority), Arc::clone(&random) as _, &options);
         let server = server.unwrap();

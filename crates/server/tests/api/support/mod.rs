@@ -84,6 +84,7 @@ impl Api {
             tls: None,
             trusted_proxies: Vec::new(),
             mounts: Vec::new(),
+            lost_log_lines: std::sync::Arc::default(),
         };
         change(&mut options);
         let (authority, operator, sk) = runtime.block_on(async {
