@@ -4,6 +4,7 @@ use std::fmt;
 
 use countersign_protocol::ids::TokenId;
 
+use crate::environment::with_variables;
 use crate::stderr;
 
 /// A situation with an exit code.
@@ -89,7 +90,7 @@ pub(crate) const CODES: &[(Code, u8, &str)] = &[
     (
         Code::Unreachable,
         14,
-        "The authority cannot be reached, or what answers there is none.",
+        "The authority cannot be reached, or the server at that address is not an authority.",
     ),
     (
         Code::Unavailable,
@@ -138,8 +139,8 @@ impl Failure {
     }
 
     /// What clap says about a command line that it cannot understand, in our form.
-    pub(crate) fn from_clap(error: &clap::Error) -> Self {
-        let text = error.render().to_string();
+    pub(crate) fn from_clap(error: &clap::Error, command: &clap::Command) -> Self {
+        let text = with_variables(&error.render().to_string(), command);
         let mut paragraphs = text
             .split("\n\n")
             .map(str::trim)

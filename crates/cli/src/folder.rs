@@ -15,10 +15,10 @@ use countersign_store::{OpenError, OpenStore, Presence, StoreChoice, StoreOption
 use tempfile::NamedTempFile;
 
 use crate::door::is_socket;
+use crate::environment::variable;
 use crate::exit::{Code, Failure};
 use crate::invocation::quoted;
 use crate::memory;
-use crate::settings::variable;
 
 /// The file of the master key in a data folder.
 const MASTER_KEY: &str = "master.key";

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::settings::variable;
+use crate::environment::variable;
 
 /// What the executable is called.
 const NAME: &str = "countersign";

@@ -32,11 +32,7 @@ pub(crate) fn start(settings: &Settings, default: &str) -> Result<Option<Telemet
             .with_target(false)
             .boxed(),
     };
-    let telemetry = settings
-        .otlp_endpoint
-        .as_deref()
-        .map(Telemetry::new)
-        .transpose()?;
+    let (telemetry, warning) = Telemetry::from_settings(settings)?;
     let traces = telemetry.as_ref().map(|telemetry| {
         let requests = Targets::new().with_target("countersign::request", LevelFilter::DEBUG);
         tracing_opentelemetry::layer()
@@ -47,6 +43,9 @@ pub(crate) fn start(settings: &Settings, default: &str) -> Result<Option<Telemet
         .with(log.with_filter(filter))
         .with(traces)
         .init();
+    if let Some(warning) = warning {
+        tracing::warn!("{warning}; no traces are sent");
+    }
     Ok(telemetry)
 }
 

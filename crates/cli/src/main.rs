@@ -6,6 +6,7 @@
 mod admin;
 mod dev;
 mod door;
+mod environment;
 mod exit;
 mod folder;
 mod invocation;
@@ -26,7 +27,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use countersign_authority::AuthorityOptions;
 use countersign_protocol::body::ExposedSecret;
 
@@ -93,13 +95,14 @@ struct Init {
 
 fn main() -> ExitCode {
     process::harden();
-    let outcome = match Cli::try_parse() {
+    let command = environment::without_empty_variables(Cli::command());
+    let outcome = match parse(command.clone()) {
         Ok(cli) => run(cli.command),
         Err(error)
             if error.use_stderr()
                 && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand =>
         {
-            let failure = Failure::from_clap(&error);
+            let failure = Failure::from_clap(&error, &command);
             Err(match admin::setting_hint(&error) {
                 Some(hint) => failure.with_hint(hint),
                 None => failure,
@@ -117,6 +120,18 @@ fn main() -> ExitCode {
     };
     stderr::finish();
     code
+}
+
+fn parse(command: clap::Command) -> Result<Cli, clap::Error> {
+    let matches = command.try_get_matches()?;
+    let mut cli = Cli::from_arg_matches(&matches)?;
+    if let (Command::Dev(settings) | Command::Serve(settings), Some((_, matches))) =
+        (&mut cli.command, matches.subcommand())
+    {
+        let source = matches.value_source("otlp_endpoint");
+        settings.is_otlp_endpoint_shared = source == Some(ValueSource::EnvVariable);
+    }
+    Ok(cli)
 }
 
 fn run(command: Command) -> Result<(), Failure> {
@@ -223,7 +238,7 @@ async fn run_init(init: &Init) -> Result<(), Failure> {
 impl Init {
     /// The file of the master key; `None` where the environment holds the key itself, which comes before any file.
     fn master_key_place(&self) -> Option<PathBuf> {
-        let is_in_environment = settings::variable("COUNTERSIGN_MASTER_KEY").is_some();
+        let is_in_environment = environment::variable("COUNTERSIGN_MASTER_KEY").is_some();
         let file = self.master_key_file.clone();
         (!is_in_environment).then(|| file.unwrap_or_else(|| self.data.join("master.key")))
     }

@@ -2,14 +2,14 @@
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
 
-use crate::settings::variable;
+use crate::environment::is_set;
 
 /// Set by tests and by the demo: this process ends with the one that started it, however that one ends.
 const END_WITH_PARENT: &str = "COUNTERSIGN_END_WITH_PARENT";
 
 /// Called first. Secrets will be in memory.
 pub(crate) fn harden() {
-    if variable(END_WITH_PARENT).is_some() {
+    if is_set(END_WITH_PARENT) {
         let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     }
     let _ = rustix::process::setrlimit(

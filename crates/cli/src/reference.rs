@@ -7,8 +7,9 @@ use std::path::Path;
 use clap::{Args as _, Command, CommandFactory as _};
 
 use crate::Cli;
+use crate::environment::variable;
 use crate::exit::exit_code_reference;
-use crate::settings::{Settings, variable};
+use crate::settings::Settings;
 
 /// The help is as wide as this everywhere.
 const WIDTH: usize = 100;

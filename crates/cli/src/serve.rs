@@ -118,7 +118,10 @@ pub(crate) async fn serve(
         admin_listen: settings.admin_listen,
         threads: settings.threads.unwrap_or_else(cores),
         tls: prepared.tls,
-        trusted_proxies: settings.trusted_proxies.clone().unwrap_or_default(),
+        trusted_proxies: settings
+            .trusted_proxies
+            .clone()
+            .map_or_else(Vec::new, |proxies| proxies.0),
         mounts: Vec::new(),
         lost_log_lines: stderr::begin_queue(),
     };

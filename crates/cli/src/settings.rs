@@ -1,12 +1,14 @@
-//! The settings of `serve` and `dev`: defaults < file < environment < flag. This is the only module that reads the environment.
+//! The settings of `serve` and `dev`: defaults < file < environment < flag.
 //! Secrets come from the environment or from files, never from the command line, which every user of the machine can read.
 
 use std::fmt;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 use serde::de::{self, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -67,23 +69,18 @@ pub(crate) struct Settings {
     pub(crate) tls_key: Option<PathBuf>,
 
     /// Allows plain HTTP on an address that is not loopback, for instance behind a proxy that speaks TLS
-    #[arg(long, env = "COUNTERSIGN_INSECURE_HTTP", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, env = "COUNTERSIGN_INSECURE_HTTP", num_args = 0..=1, default_missing_value = "true", value_parser = BoolishValueParser::new(), value_name = "BOOL")]
     pub(crate) insecure_http: Option<bool>,
 
     /// The addresses of proxies whose X-Forwarded-For is believed, separated by commas
-    #[arg(
-        long,
-        env = "COUNTERSIGN_TRUSTED_PROXIES",
-        value_delimiter = ',',
-        value_name = "ADDRESSES"
-    )]
-    pub(crate) trusted_proxies: Option<Vec<IpAddr>>,
+    #[arg(long, env = "COUNTERSIGN_TRUSTED_PROXIES", value_name = "ADDRESSES")]
+    pub(crate) trusted_proxies: Option<Addresses>,
 
     /// How many threads answer requests [default: one per core]
     #[arg(long, env = "COUNTERSIGN_THREADS", value_name = "N")]
     pub(crate) threads: Option<usize>,
 
-    /// How much memory the index of tokens may take, in MiB; it takes what the stored tokens need, about 200 MiB a million, and with 0 each look-up reads the database [default: a quarter of the memory, at most 2048]
+    /// Maximum memory for the token index, in MiB. A million tokens take about 200 MiB. With 0, each look-up reads the database [default: a quarter of the memory, at most 2048]
     #[arg(long, env = "COUNTERSIGN_TOKEN_INDEX_MIB", value_name = "MIB")]
     pub(crate) token_index_mib: Option<u64>,
 
@@ -107,6 +104,11 @@ pub(crate) struct Settings {
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     pub(crate) otlp_endpoint: Option<String>,
 
+    /// Whether the endpoint came from the variable, which other programs share.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub(crate) is_otlp_endpoint_shared: bool,
+
     /// A file with these settings, TOML; flags and environment come first
     #[arg(long, env = "COUNTERSIGN_CONFIG", value_name = "FILE")]
     #[serde(skip)]
@@ -116,6 +118,48 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     pub(crate) port_file: Option<PathBuf>,
+}
+
+/// A list of addresses: text with commas or white space between them, or, in a file, a list of texts.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "AddressesInFile")]
+pub(crate) struct Addresses(pub(crate) Vec<IpAddr>);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum AddressesInFile {
+    Text(String),
+    List(Vec<String>),
+}
+
+impl FromStr for Addresses {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let texts = text
+            .split([',', ' ', '\t', '\n'])
+            .filter(|text| !text.is_empty());
+        let address = |text: &str| {
+            let wrong = |_| {
+                format!(
+                    "'{text}' is not an IP address; write addresses with commas between them, like 10.0.0.1, 10.0.0.2"
+                )
+            };
+            text.parse().map_err(wrong)
+        };
+        texts.map(address).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl TryFrom<AddressesInFile> for Addresses {
+    type Error = String;
+
+    fn try_from(found: AddressesInFile) -> Result<Self, String> {
+        match found {
+            AddressesInFile::Text(text) => text.parse(),
+            AddressesInFile::List(texts) => texts.join(",").parse(),
+        }
+    }
 }
 
 /// How a log line is written.
@@ -182,6 +226,7 @@ impl Settings {
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
             otlp_endpoint: self.otlp_endpoint.or(below.otlp_endpoint),
+            is_otlp_endpoint_shared: self.is_otlp_endpoint_shared,
             config: self.config,
             port_file: self.port_file,
         }
@@ -290,13 +335,4 @@ pub(crate) fn check_public_url(url: &str) -> Result<(), Failure> {
         ));
     }
     Ok(())
-}
-
-/// A variable of the environment; an empty one counts as absent, and so does one that is no text.
-pub(crate) fn variable(name: &str) -> Option<String> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the module that reads the environment"
-    )]
-    std::env::var(name).ok().filter(|value| !value.is_empty())
 }

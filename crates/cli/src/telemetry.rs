@@ -8,12 +8,16 @@ use std::time::Duration;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_http::hyper::HyperClient;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
-use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithHttpConfig as _};
+use opentelemetry_otlp::{
+    ExporterBuildError, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
+};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SdkTracerProvider, Tracer};
 use tokio::runtime::Handle;
 
+use crate::environment::variable;
 use crate::exit::{Code, Failure};
+use crate::settings::Settings;
 
 /// How long the collector may take for a batch.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,22 +27,43 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Telemetry(SdkTracerProvider);
 
 impl Telemetry {
-    /// Prepares the export to the collector at `endpoint`, `http://host:4318`. Must be called within the runtime.
-    pub(crate) fn new(endpoint: &str) -> Result<Self, Failure> {
-        let wrong = |why: &dyn std::fmt::Display| {
-            let hint =
-                "write the collector's address for OTLP over HTTP, like http://127.0.0.1:4318";
+    /// Prepares the export to the collector that the settings name. Must be called within the runtime.
+    ///
+    /// What is unusable in the variables that all programs share is no reason not to start: it comes back as a warning.
+    pub(crate) fn from_settings(
+        settings: &Settings,
+    ) -> Result<(Option<Self>, Option<Failure>), Failure> {
+        let is =
+            |name, value: &str| variable(name).is_some_and(|text| text.eq_ignore_ascii_case(value));
+        let is_off = is("OTEL_SDK_DISABLED", "true") || is("OTEL_TRACES_EXPORTER", "none");
+        let Some(endpoint) = settings.otlp_endpoint.as_deref().filter(|_| !is_off) else {
+            return Ok((None, None));
+        };
+        let failure = |why: &dyn std::fmt::Display| {
             Failure::new(
                 Code::Settings,
                 format!("traces cannot be sent to '{endpoint}': {why}"),
-                hint,
+                "write the collector's address for OTLP over HTTP, like http://127.0.0.1:4318",
             )
         };
         if !endpoint.starts_with("http://") {
-            return Err(wrong(
+            let failure = failure(
                 &"it must begin with http://; put a collector on this machine for anything farther",
-            ));
+            );
+            return if settings.is_otlp_endpoint_shared {
+                Ok((None, Some(failure)))
+            } else {
+                Err(failure)
+            };
         }
+        // What the builder refuses now comes from other shared variables.
+        Ok(match Self::new(endpoint) {
+            Ok(telemetry) => (Some(telemetry), None),
+            Err(error) => (None, Some(failure(&error))),
+        })
+    }
+
+    fn new(endpoint: &str) -> Result<Self, ExporterBuildError> {
         let client = OnRuntime {
             runtime: Handle::current(),
             client: HyperClient::with_default_connector(TIMEOUT, None),
@@ -48,8 +73,7 @@ impl Telemetry {
             .with_http_client(client)
             .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
             .with_timeout(TIMEOUT)
-            .build()
-            .map_err(|error| wrong(&error))?;
+            .build()?;
         let resource = Resource::builder().with_service_name("countersign").build();
         Ok(Self(
             SdkTracerProvider::builder()

@@ -211,7 +211,7 @@ impl Network {
                 let key = self.machine_key.as_ref().ok_or_else(|| {
                     Failure::new(
                         Code::Settings,
-                        "a token is issued to a machine, and neither a machine nor its key was given",
+                        "a token belongs to a machine; give the machine or its key",
                         "put the key into CLERK_MACHINE_SECRET_KEY, name its file with --machine-key-file, or name the machine and give the instance key",
                     )
                 })?;

@@ -350,7 +350,7 @@ impl PreparedOutput {
         if !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(Failure::new(
                 Code::Unreachable,
-                "what answered is no authority: its secret has characters that none has",
+                "the server is not an authority: the secret in its response contains invalid characters",
                 "check the address: it must be the authority's own, not a page or proxy in front of it",
             ));
         }

@@ -8,9 +8,9 @@ use countersign_protocol::secret::Secret;
 
 use super::connection::{Connection, DoorConnection, Network};
 use super::output;
+use crate::environment::variable;
 use crate::exit::{Code, Failure};
 use crate::folder::refuse_loose_mode;
-use crate::settings::variable;
 
 /// The file of `dev` in the current folder, used where no address, key or data folder is named.
 const DEV_ENV_FILE: &str = ".countersign/dev.env";

@@ -16,8 +16,8 @@ use super::machines::{Part, resolve};
 use super::output::{self, SecretOutput};
 use super::refusal::required;
 use super::selection::{TargetArgs, read_secret};
+use crate::environment::variable;
 use crate::exit::{Code, Failure};
-use crate::settings::variable;
 
 /// The largest page that the API gives.
 const PAGE: i64 = 100;
@@ -240,7 +240,7 @@ pub(crate) async fn run(args: TokenArgs) -> Result<(), Failure> {
             let id: TokenId = id.parse().map_err(|_| {
                 // What was given may be the token itself; it is not repeated.
                 let hint = "`countersign token list` shows the ids; `countersign token verify` shows the one of a token";
-                Failure::new(Code::Usage, "that is no token's id: one is mt_ and 32 lower-case hexadecimal digits", hint)
+                Failure::new(Code::Usage, "this is not a token id: token ids are mt_ and 32 lowercase hexadecimal digits", hint)
             })?;
             output::confirm(yes, &format!("Revoke {id} for good?"))?;
             let revoked = target

@@ -1,0 +1,67 @@
+//! Variables of the environment. This is the only module that reads them. One that is empty counts as not set.
+
+use clap::builder::Resettable;
+use clap::{Arg, Command};
+
+/// Returns the command line without the variables that are set to nothing: those count as not set.
+pub(crate) fn without_empty_variables(command: Command) -> Command {
+    command
+        .mut_args(|argument| match variable_of(&argument) {
+            Some(name) if variable(name).is_none() => argument.env(Resettable::Reset),
+            _ => argument,
+        })
+        .mut_subcommands(without_empty_variables)
+}
+
+/// Returns a message about the command line with the names of variables for options that were not given there.
+pub(crate) fn with_variables(message: &str, command: &Command) -> String {
+    let mut message = message.to_owned();
+    for argument in command.get_arguments() {
+        let Some(long) = argument.get_long() else {
+            continue;
+        };
+        let is_given = std::env::args().any(|given| {
+            let rest = given
+                .strip_prefix("--")
+                .and_then(|rest| rest.strip_prefix(long));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+        });
+        if let Some(name) =
+            variable_of(argument).filter(|name| !is_given && variable(name).is_some())
+        {
+            let shown = argument.to_string();
+            message = message
+                .replace(&format!("'{shown}'"), name)
+                .replace(&shown, name);
+        }
+    }
+    command.get_subcommands().fold(message, |message, command| {
+        with_variables(&message, command)
+    })
+}
+
+fn variable_of(argument: &Arg) -> Option<&str> {
+    argument.get_env().and_then(|name| name.to_str())
+}
+
+/// A variable that is true or false, as people write it.
+pub(crate) fn is_set(name: &str) -> bool {
+    let is_no = |text: String| {
+        matches!(
+            text.to_ascii_lowercase().as_str(),
+            "0" | "false" | "f" | "no" | "n" | "off"
+        )
+    };
+    variable(name).is_some_and(|text| !is_no(text))
+}
+
+/// A variable of the environment; an empty one counts as absent, and so does one that is no text.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the module that reads the environment"
+    )]
+    std::env::var(name)
+        .ok()
+        .filter(|value| !value.trim().is_empty())
+}
