@@ -1,6 +1,6 @@
 //! What the benchmark says: sections of tables and targets, the same Markdown on the terminal and on file.
 //!
-//! Tables are padded so that they read without rendering. Colour marks met and missed targets, on a
+//! Tables are padded so that they read without rendering. Color marks met and missed targets, on a
 //! terminal only. The file adds the machine, the date, the versions and the method.
 
 use std::fmt::Write;
@@ -155,10 +155,10 @@ impl Section {
         text
     }
 
-    /// Prints the section on standard output, with colour where `colour` says so.
-    pub fn print(&self, colour: bool) -> Result<()> {
+    /// Prints the section on standard output, with color where `color` says so.
+    pub fn print(&self, color: bool) -> Result<()> {
         let mut text = self.markdown();
-        if colour {
+        if color {
             text = text
                 .replace(MISSED, "\u{1b}[31m  missed  \u{1b}[0m")
                 .replace(

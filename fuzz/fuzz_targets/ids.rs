@@ -17,7 +17,7 @@ fuzz_target!(|text: &str| {
         assert!(TokenId::is_well_formed(text));
         assert_eq!(id.to_string(), text);
         assert_eq!(
-            serde_json::to_string(&id).expect("serialises"),
+            serde_json::to_string(&id).expect("serializes"),
             format!("\"{text}\"")
         );
     }

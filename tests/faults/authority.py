@@ -61,7 +61,7 @@ def clean_environment(**extra: str) -> dict[str, str]:
     return kept | {"COUNTERSIGN_MAX_REVEALS": "1000000"} | extra
 
 
-def initialise(executable: Path, data: Path, environment: dict[str, str] | None = None) -> dict[str, str]:
+def initialize(executable: Path, data: Path, environment: dict[str, str] | None = None) -> dict[str, str]:
     """Runs `init --json` and returns its one object."""
     done = subprocess.run([executable, "init", "--data", data, "--json"], capture_output=True, text=True, timeout=60,
                           env=environment or clean_environment())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from authority import Authority, initialise
+from authority import Authority, initialize
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _SEED = int(os.environ.get("COUNTERSIGN_FAULTS_SEED") or random.SystemRandom().randrange(2**32))
@@ -87,7 +87,7 @@ def unavailable(reason: str) -> None:
 def authority(executable, tmp_path):
     """A running authority on a fresh data folder; it is ended with the test."""
     data = tmp_path / "data"
-    keys = initialise(executable, data)
+    keys = initialize(executable, data)
     with Authority(executable, data, keys, tmp_path) as running:
         running.start()
         yield running

@@ -55,13 +55,13 @@ def test_no_secret_is_in_logs_files_metrics_arguments_environment_or_errors(exec
     scratch.mkdir(), temporary.mkdir()
     environment = clean_environment(COUNTERSIGN_LOG="trace", RUST_LOG="trace", RUST_BACKTRACE="full", TMPDIR=str(temporary))
     canary = Canary()
-    initialised = subprocess.run([executable, "init", "--data", data, "--json"], capture_output=True, timeout=60, env=environment)
-    assert initialised.returncode == 0
-    keys = json.loads(initialised.stdout)
+    initialized = subprocess.run([executable, "init", "--data", data, "--json"], capture_output=True, timeout=60, env=environment)
+    assert initialized.returncode == 0
+    keys = json.loads(initialized.stdout)
     canary.add("the instance key", keys["secret_key"])
     master = (data / "master.key").read_bytes()
     canary.add_bytes("the master key", key_bytes(master))
-    (scratch / "init.stderr").write_bytes(initialised.stderr)
+    (scratch / "init.stderr").write_bytes(initialized.stderr)
 
     with Authority(executable, data, keys, scratch, environment) as authority:
         api = authority.start().api()

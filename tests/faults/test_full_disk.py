@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from authority import Api, Authority, initialise, wait_for
+from authority import Api, Authority, initialize, wait_for
 from conftest import unavailable
 from history import Lane, check_count, expectation, make_receivers, violations
 
@@ -49,7 +49,7 @@ class Ballast:
 
 def test_a_full_disk_refuses_writes_serves_reads_and_recovers_without_restart(executable, small_disk, tmp_path, chance):
     data = small_disk / "data"
-    keys = initialise(executable, data)
+    keys = initialize(executable, data)
     with Authority(executable, data, keys, tmp_path) as authority:
         api = authority.start().api()
         receivers = make_receivers(api)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from authority import Authority, initialise
+from authority import Authority, initialize
 from history import Lane, check_count, expectation, make_receivers, violations
 from replay import Disk, restore, snapshot
 from syscalls import parse_trace
@@ -33,7 +33,7 @@ def test_the_process_ends_and_every_acknowledged_operation_is_on_the_disk_when(f
     inject = f"{calls_to_fail}:error=EIO:when={chance.randrange(first, last)}{more}"
     print(inject)
     data, trace = tmp_path / "data", tmp_path / "trace"
-    keys = initialise(executable, data)
+    keys = initialize(executable, data)
     with Authority(executable, data, keys, tmp_path) as authority:
         receivers = make_receivers(authority.start().api())
         assert authority.stop() == 0

@@ -6,7 +6,7 @@ import random
 import threading
 import time
 
-from authority import Authority, StartFailed, initialise, wait_for
+from authority import Authority, StartFailed, initialize, wait_for
 from history import Lane, check_count, expectation, make_receivers, violations
 
 LANES = 6
@@ -14,7 +14,7 @@ ROUNDS = 6
 
 
 def test_acknowledged_operations_survive_kill_and_others_happen_whole_or_not_at_all(executable, tmp_path, chance, thorough):
-    keys = initialise(executable, tmp_path / "data")
+    keys = initialize(executable, tmp_path / "data")
     lanes: list[Lane] = []
     with Authority(executable, tmp_path / "data", keys, tmp_path) as authority:
         receivers = make_receivers(authority.start().api())

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from acknowledgements import http_answers, printed
-from authority import Authority, clean_environment, initialise
+from authority import Authority, clean_environment, initialize
 from history import Lane, check_count, expectation, make_receivers, violations
 from replay import ORDERED, POSIX, Disk, cuts, integrity_problems, restore, snapshot
 from syscalls import parse_trace, strace_command
@@ -104,7 +104,7 @@ class ServedRun:
     def __init__(self, executable: Path, folder: Path, chance: random.Random):
         self.executable, self.folder = executable, folder
         data = folder / "data"
-        self.keys = initialise(executable, data)
+        self.keys = initialize(executable, data)
         with Authority(executable, data, self.keys, folder) as authority:
             self.receivers = make_receivers(authority.start().api())
             assert authority.stop() == 0

@@ -226,7 +226,7 @@ def test_acknowledgements_are_placed_where_their_first_byte_leaves(tmp_path):
     assert [(answer.line, answer.status, answer.body) for answer in http_answers(calls)[5000]] == [(3, 201, b"{}"), (4, 201, b"{}")]
 
 
-def test_cut_points_follow_the_seed_and_favour_the_moment_after_an_acknowledgement():
+def test_cut_points_follow_the_seed_and_favor_the_moment_after_an_acknowledgement():
     chosen = cuts([100, 200, 300], 1000, 20, random.Random(1))
     assert chosen == cuts([100, 200, 300], 1000, 20, random.Random(1))
     assert {101, 201, 301} <= set(chosen) and len(chosen) == 20

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from authority import Api, Authority, Response, Unanswered, initialise, read_response, wait_for
+from authority import Api, Authority, Response, Unanswered, initialize, read_response, wait_for
 from conftest import unavailable
 
 KIB = 1024
@@ -22,7 +22,7 @@ def authority(executable, tmp_path_factory):
     """One server for all of these: none of its clients may harm the next."""
     folder = tmp_path_factory.mktemp("slow")
     _allow_descriptors(8000)
-    keys = initialise(executable, folder / "data")
+    keys = initialize(executable, folder / "data")
     with Authority(executable, folder / "data", keys, folder) as running:
         running.start()
         yield running
@@ -149,7 +149,7 @@ SILENT = {
 def test_two_thousand_silent_peers_without_a_key_hold_little_memory(executable, tmp_path, sent):
     """What they send is not kept: a body is read for nobody whose key is not known to be good."""
     _allow_descriptors(8000)
-    keys = initialise(executable, tmp_path / "data")
+    keys = initialize(executable, tmp_path / "data")
     with Authority(executable, tmp_path / "data", keys, tmp_path) as authority:
         authority.start()
         before = _resident_kib(authority)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from authority import Api, Authority, Unanswered, clean_environment, initialise, read_response, wait_for
+from authority import Api, Authority, Unanswered, clean_environment, initialize, read_response, wait_for
 from history import Lane, check_count, expectation, make_receivers, violations
 
 # Stopping.
@@ -73,7 +73,7 @@ def test_idle_and_stuck_connections_do_not_hold_up_the_end(authority):
 
 
 def test_a_second_signal_or_one_during_the_start_ends_it_too(executable, tmp_path, chance):
-    keys = initialise(executable, tmp_path / "data")
+    keys = initialize(executable, tmp_path / "data")
     with Authority(executable, tmp_path / "data", keys, tmp_path) as authority:
         for _ in range(5):
             authority.spawn()
@@ -138,7 +138,7 @@ class Situation:
         self.executable = executable
         self.folder = folder
         self.good = folder / "good"
-        self.keys = initialise(executable, self.good)
+        self.keys = initialize(executable, self.good)
         with Authority(executable, self.good, self.keys, folder) as authority:
             machine = authority.start().api().create_machine("first")
             authority.api().issue(machine["secret_key"])
@@ -191,7 +191,7 @@ class Situation:
         return self.refused(place)
 
     def a_wrong_master_key(self) -> Refusal:
-        initialise(self.executable, self.folder / "other")
+        initialize(self.executable, self.folder / "other")
         place = self.copy("wrong-key")
         (place / "master.key").write_bytes((self.folder / "other" / "master.key").read_bytes())
         outcome = self.refused(place)
@@ -247,7 +247,7 @@ def test_each_refusal_has_an_exit_code_of_its_own(refusals):
 
 def test_two_authorities_never_share_a_port_unnoticed(executable, tmp_path, authority):
     """Sockets that allow sharing would spread the clients of one instance over two."""
-    initialise(executable, tmp_path / "other")
+    initialize(executable, tmp_path / "other")
     refused = refusal(executable, tmp_path / "other", f"127.0.0.1:{authority.port}")
     assert str(authority.port) in refused.error
     assert authority.api().get("/healthz").status == 200
@@ -255,7 +255,7 @@ def test_two_authorities_never_share_a_port_unnoticed(executable, tmp_path, auth
 
 @pytest.mark.parametrize("mode", [0o644, 0o660])
 def test_a_master_key_that_others_may_read_is_refused(executable, tmp_path, mode):
-    initialise(executable, tmp_path / "data")
+    initialize(executable, tmp_path / "data")
     (tmp_path / "data" / "master.key").chmod(mode)
     refused = refusal(executable, tmp_path / "data")
     assert "master.key" in refused.error
@@ -263,13 +263,13 @@ def test_a_master_key_that_others_may_read_is_refused(executable, tmp_path, mode
 
 @pytest.mark.parametrize("content", [b"", b"short", bytes(31), b"x" * 5000], ids=["empty", "text", "31 bytes", "long"])
 def test_a_master_key_that_is_none_is_refused(executable, tmp_path, content):
-    initialise(executable, tmp_path / "data")
+    initialize(executable, tmp_path / "data")
     (tmp_path / "data" / "master.key").write_bytes(content)
     refusal(executable, tmp_path / "data")
 
 
 def test_a_missing_master_key_is_refused_and_never_made_anew(executable, tmp_path):
-    initialise(executable, tmp_path / "data")
+    initialize(executable, tmp_path / "data")
     (tmp_path / "data" / "master.key").unlink()
     refusal(executable, tmp_path / "data")
     assert not (tmp_path / "data" / "master.key").exists()
@@ -298,7 +298,7 @@ def test_a_database_that_is_damaged_otherwise_is_refused_or_served_never_replace
 
 
 def test_init_never_overwrites_what_is_there(executable, tmp_path):
-    keys = initialise(executable, tmp_path / "data")
+    keys = initialize(executable, tmp_path / "data")
     before = {path.name: path.read_bytes() for path in (tmp_path / "data").iterdir() if not path.name.endswith(("-shm", "-wal"))}
     again = subprocess.run([executable, "init", "--data", tmp_path / "data", "--json"], capture_output=True, text=True,
                            timeout=20, env=clean_environment())

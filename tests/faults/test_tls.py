@@ -20,7 +20,7 @@ from h2.settings import SettingCodes
 from hpack import Encoder
 from hyperframe.frame import ContinuationFrame, DataFrame, Frame, HeadersFrame, PingFrame
 
-from authority import Authority, clean_environment, initialise, read_response, wait_for
+from authority import Authority, clean_environment, initialize, read_response, wait_for
 from test_slow_clients import KIB
 from test_start_and_stop import listens
 
@@ -49,7 +49,7 @@ def tls(folder) -> list[str]:
 @pytest.fixture(scope="module")
 def authority(executable, folder, tls):
     """One server for all of these: none of its clients may harm the next."""
-    keys = initialise(executable, folder / "data")
+    keys = initialize(executable, folder / "data")
     with Authority(executable, folder / "data", keys, folder) as running:
         yield running.start(options=tls)
         assert running.stop() == 0, running.log()
@@ -222,7 +222,7 @@ def test_what_is_no_tls_ends_the_connection(authority, said):
 
 
 def test_a_request_under_way_over_http_2_is_answered_before_the_process_ends(executable, tmp_path, folder, tls):
-    keys = initialise(executable, tmp_path / "data")
+    keys = initialize(executable, tmp_path / "data")
     with Authority(executable, tmp_path / "data", keys, tmp_path) as ending, Http2(ending.start(options=tls), folder) as client:
         stream = client.open("POST", "/v1/machines", ending.secret_key, end=False)
         client.request("GET", "/healthz")  # by its answer the server has had its turn with the one before
@@ -355,7 +355,7 @@ def files(executable, folder, tls) -> Path:
         (folder / name).write_text(content)
         (folder / name).chmod(0o600)
     (folder / "loose.key").chmod(0o640)
-    initialise(executable, folder / "idle")
+    initialize(executable, folder / "idle")
     return folder
 
 

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from authority import Authority, clean_environment, initialise, wait_for
+from authority import Authority, clean_environment, initialize, wait_for
 from canary import Canary
 from test_canary import use_every_secret
 
@@ -105,7 +105,7 @@ def collector():
 @pytest.fixture
 def traced(executable, tmp_path, collector):
     """Makes an authority that sends its traces to the collector, at most so many milliseconds after each request."""
-    keys = initialise(executable, tmp_path / "data")
+    keys = initialize(executable, tmp_path / "data")
 
     def make(delay: str) -> Authority:
         environment = clean_environment(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, OTEL_BSP_SCHEDULE_DELAY=delay, COUNTERSIGN_LOG="trace")

@@ -56,7 +56,7 @@ describe('machines.create', () => {
       [{ name: 'x', defaultTokenTtl: 315_360_001 }, 'default_token_ttl'],
       [{ name: 'x', scopedMachines: [UNKNOWN.machineId] }, 'scoped_machines', 'form_resource_not_found'],
       [{ name: 'x', scopedMachines: manyIds }, 'scoped_machines', 'form_param_array_size_exceeded'],
-      [{ name: 'x', colour: 'red' }, 'colour', 'form_param_unknown'],
+      [{ name: 'x', color: 'red' }, 'color', 'form_param_unknown'],
     ];
     for (const [body, param, code] of cases) {
       // An empty body would not be sent at all, so it gets one member that JSON leaves out.
@@ -202,7 +202,7 @@ describe('machines.list', () => {
   });
 
   test('refuses what it cannot do instead of guessing', async () => {
-    await refused(machines.list({ orderBy: 'colour' }), 422, 'form_param_value_invalid');
+    await refused(machines.list({ orderBy: 'color' }), 422, 'form_param_value_invalid');
     await refused(machines.list({ limit: 501 }), 422);
     await refused(machines.list({ limit: -1 }), 422);
     await refused(machines.list({ offset: -1 }), 422);

@@ -86,7 +86,7 @@ describe('m2m.createToken', () => {
   test('refuses claims beyond 8 KiB, unknown fields and unknown formats', async () => {
     await refused(mint({ claims: { text: 'x'.repeat(9000) } }), 400, 'bad_request');
     await refused(mint({ tokenFormat: 'paseto' }), 400, 'bad_request');
-    const { status, body } = await authority.raw('POST', '/m2m_tokens', { key: sender.secretKey, body: { colour: 1 } });
+    const { status, body } = await authority.raw('POST', '/m2m_tokens', { key: sender.secretKey, body: { color: 1 } });
     assert.equal(status, 400);
     assert.equal(body.errors[0].code, 'bad_request');
   });

@@ -157,7 +157,7 @@ def test_list_finds_by_part_of_the_name_and_by_exact_id(sdk, pages):
 
 
 def test_list_refuses_an_unknown_order_and_limits_out_of_range(sdk):
-    refusal(ClerkErrors, 422, "form_param_value_invalid", sdk.machines.list, order_by="colour")
+    refusal(ClerkErrors, 422, "form_param_value_invalid", sdk.machines.list, order_by="color")
     for arguments in ({"limit": 501}, {"limit": 0}, {"offset": -1}):
         with pytest.raises(ClerkErrors) as raised:
             sdk.machines.list(**arguments)

@@ -98,7 +98,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         work: arguments.work.clone(),
         usual: OnceCell::new(),
     };
-    let colour = std::io::stdout().is_terminal();
+    let color = std::io::stdout().is_terminal();
     let mut sections = Vec::new();
     let wanted: Vec<_> = Name::value_variants()
         .iter()
@@ -112,7 +112,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         eprintln!("[{} of {}] {text}", number + 1, wanted.len());
         let section =
             measure(**name, &mut bench).with_context(|| format!("cannot measure {text}"))?;
-        section.print(colour)?;
+        section.print(color)?;
         sections.push(section);
     }
     if !partial {

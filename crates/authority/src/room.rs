@@ -163,7 +163,7 @@ impl Authority {
     pub(crate) fn full(&self) -> Error {
         let limit = self.room.limit;
         Error::Conflict(format!(
-            "the machine holds {limit} live tokens, which is the maximum; let some expire, revoke some, or ask for shorter ones"
+            "the machine holds {limit} tokens, which is the maximum; revoke opaque tokens, wait until tokens expire, or request shorter lifetimes"
         ))
     }
 

@@ -44,10 +44,10 @@ impl From<OpenError> for Failure {
             ),
             OpenError::Unreadable(_) => (
                 Code::Unreadable,
-                "--data names a folder on a local disk that the user that runs this can make, or owns with its files",
+                "--data must name a folder on a local disk that your user can create, or owns with its files",
             ),
             OpenError::Full => (Code::Failed, "make room on the disk"),
-            _ => (Code::Failed, "look at the message above"),
+            _ => (Code::Failed, "see the message above"),
         };
         Self::new(code, error, hint)
     }
@@ -68,9 +68,9 @@ impl From<Error> for Failure {
             ),
             Error::Damaged(_) => Self::new(Code::Damaged, error, "restore a backup"),
             Error::Unavailable(_) => {
-                Self::new(Code::Failed, error, "look at the disk and its free space")
+                Self::new(Code::Failed, error, "check the disk and its free space")
             }
-            Error::Fault(_) => Self::new(Code::Failed, error, "this is a fault of this program"),
+            Error::Fault(_) => Self::new(Code::Failed, error, "this is a bug in this program"),
             Error::Overloaded | Error::Busy(_) => {
                 Self::new(Code::Unavailable, error, "try again a little later")
             }

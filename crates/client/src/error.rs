@@ -26,7 +26,7 @@ pub enum Error {
         status: Option<StatusCode>,
     },
     /// An answer came that no authority gives: another server listens there, or the address has a wrong path.
-    #[error("what answers at {address} is no authority: {reason}")]
+    #[error("the server at {address} is not a Countersign or Clerk API: {reason}")]
     #[non_exhaustive]
     Malformed {
         /// The authority's address.

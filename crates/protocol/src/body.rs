@@ -135,7 +135,7 @@ pub struct Machine {
     pub default_token_ttl: i64,
     /// The machines that this one may call, oldest scope first.
     pub scoped_machines: Vec<NestedMachine>,
-    /// The machine's key, in the answer to its creation only. Hand it to the machine, and to nobody else.
+    /// The machine's key, only in the response to its creation. Give it to the machine only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(skip))]
     pub secret_key: Option<ExposedSecret>,
@@ -241,7 +241,7 @@ pub struct M2mToken {
     pub object: M2mTokenTag,
     /// The token's id, for revoking it and for logs. It never works as a token.
     pub id: TokenId,
-    /// The machine that the token speaks for.
+    /// The machine that the token identifies.
     pub subject: MachineId,
     /// The machines that the token is for, as they were when it was made.
     pub scopes: Scopes,
@@ -255,15 +255,15 @@ pub struct M2mToken {
     pub revocation_reason: Option<Arc<str>>,
     /// Whether it has expired.
     pub expired: bool,
-    /// When it expires, in milliseconds since 1970; null for never.
+    /// When it expires, in milliseconds since 1970; null if never.
     #[cfg_attr(feature = "schema", schemars(example = EXAMPLE_TIME + 3_600_000))]
     pub expiration: Option<Timestamp>,
-    /// When it last verified, at most a few seconds late; null for never and for a JWT that is being verified.
+    /// When it was last verified, up to a few seconds out of date; null if never, and in the response to verifying a JWT.
     #[cfg_attr(feature = "schema", schemars(example = None::<i64>))]
     pub last_used_at: Option<Timestamp>,
     /// When it was made, in milliseconds since 1970.
     pub created_at: Timestamp,
-    /// When it was made, last verified or revoked, whichever is latest.
+    /// When it was created, last verified or revoked, whichever is latest.
     pub updated_at: Timestamp,
     /// The token itself, which the machine sends as `Authorization: Bearer …`: `mt_` and 43 characters, or a JWT. In the
     /// answer to its creation only.
@@ -371,7 +371,7 @@ pub struct Change {
         schemars(with = "i64", range(min = 1), example = 42)
     )]
     pub sequence: u64,
-    /// To what: an id.
+    /// The id of what changed.
     #[cfg_attr(
         feature = "schema",
         schemars(example = &"mt_07f0ba8c3b4843ce7d85fcdd5e71853e")
@@ -383,7 +383,7 @@ pub struct Change {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 pub struct ChangeList {
-    /// The entries, oldest first; at most 1000.
+    /// The records, oldest first; at most 1000.
     pub data: Vec<Change>,
 }
 
@@ -402,7 +402,7 @@ pub struct ChangeLogReport {
     pub first_broken: Option<u64>,
     /// Always `change_log_report`.
     pub object: ChangeLogReportTag,
-    /// The number of the last record up to which the log is intact.
+    /// The number of the last intact record; 0 if there is none.
     #[cfg_attr(
         feature = "schema",
         schemars(with = "i64", range(min = 0), example = 42)
@@ -414,7 +414,7 @@ pub struct ChangeLogReport {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 pub struct Jwks {
-    /// The public keys: the next, the active one, and those whose JWTs still live.
+    /// The public keys: the next one, the active one, and those whose JWTs have not all expired.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub keys: Vec<Jwk>,
 }

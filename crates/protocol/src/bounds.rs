@@ -1,8 +1,8 @@
 //! Values of requests whose bounds are part of their types. The bounds are declared here only: the check and the schema both
 //! come from them.
 //!
-//! A value is read as it came, because what is wrong with a request is told in an order: types first, then unknown members,
-//! then bounds. The only way to the value inside leads through the check.
+//! A value is read without a check, because problems are reported in this order: types, unknown members, bounds. Only the check gives
+//! access to the value.
 
 use serde::{Deserialize, Serialize};
 

@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(claims.as_str(), r#"{"b":1.0,"a":["x y"]}"#);
         assert_eq!(claims.names(), Ok(vec!["b".to_owned(), "a".to_owned()]));
         assert_eq!(
-            serde_json::to_string(&claims).expect("serialises"),
+            serde_json::to_string(&claims).expect("serializes"),
             claims.as_str()
         );
     }

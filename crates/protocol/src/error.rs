@@ -126,7 +126,7 @@ pub const ERROR_TABLE: &[ErrorRow] = &[
     row(ErrorCode::MachineTokenReservedClaim, "machine_token_reserved_claim", 400, "reserved claim used", "You can't use the reserved claim",
         "A JWT is asked for with a claim that the authority writes itself: `iss`, `sub`, `exp`, `nbf`, `iat`, `jti` or `scopes`. Choose another name."),
     row(ErrorCode::RequestBodyInvalid, "request_body_invalid", 400, "Request body invalid", "The request body is invalid. Please consult the API documentation for more information.",
-        "The body is missing where one is needed, or is no single JSON object in UTF-8 with each member once and at most 32 levels deep."),
+        "A required body is missing, or the body is not a single JSON object in UTF-8, without duplicate members and at most 32 levels deep."),
     row(ErrorCode::MalformedRequestParameters, "malformed_request_parameters", 400, "Malformed request parameters", "The request parameters are malformed and could not be parsed",
         "The query or path cannot be decoded."),
     row(ErrorCode::ApiVersionInvalid, "api_version_invalid", 400, "API version is invalid", "The API version must be a date of the form YYYY-MM-DD, given once, in the Clerk-API-Version header or the __clerk_api_version query parameter",
@@ -134,7 +134,7 @@ pub const ERROR_TABLE: &[ErrorRow] = &[
     row(ErrorCode::AuthorizationHeaderFormatInvalid, "authorization_header_format_invalid", 401, "Invalid Authorization header format", "Invalid Authorization header format. Must be 'Bearer <YOUR_API_KEY>'",
         "The `Authorization` header is absent, empty, repeated or not of the Bearer scheme."),
     row(ErrorCode::ClerkKeyInvalid, "clerk_key_invalid", 401, CLERK_KEY_INVALID, CLERK_KEY_INVALID,
-        "The instance key (`sk_…`) is unknown or revoked, or a route that wants one got something else."),
+        "The instance key (`sk_…`) is unknown or revoked, or the route requires an instance key and got another credential."),
     row(ErrorCode::MachineSecretKeyInvalid, "machine_secret_key_invalid", 401, MACHINE_SECRET_KEY_INVALID, MACHINE_SECRET_KEY_INVALID,
         "The machine key (`ak_…`) is unknown or expired, or an instance key was used to create a token, which only a machine can."),
     row(ErrorCode::AuthorizationInvalid, "authorization_invalid", 403, "Unauthorized request", "You are not authorized to perform this request",
@@ -144,7 +144,7 @@ pub const ERROR_TABLE: &[ErrorRow] = &[
     row(ErrorCode::MethodNotAllowed, "method_not_allowed", 405, "Method not allowed", "This path does not take this method; the Allow header lists those it takes",
         "The path exists, the method does not."),
     row(ErrorCode::Conflict, "conflict", 409, "Conflict", "The request conflicts with the current state",
-        "The scope exists already, or a machine holds as many live tokens as it may."),
+        "The request conflicts with the current state, such as an existing scope, a limit that is reached, or a key that is still needed. The long message says which."),
     row(ErrorCode::RequestBodyTooLarge, "request_body_too_large", 413, "Request body too large", "The request body must not exceed 65536 bytes",
         "The body exceeds 64 KiB (token routes answer 400 `bad_request`)."),
     row(ErrorCode::UriTooLong, "uri_too_long", 414, "URI too long", "The request target must not exceed 8192 bytes",
@@ -154,11 +154,11 @@ pub const ERROR_TABLE: &[ErrorRow] = &[
     row(ErrorCode::FormParamMissing, "form_param_missing", 422, "is missing", "A required parameter must be included.",
         "A required parameter is absent; `meta.param_name` names it."),
     row(ErrorCode::FormParamValueInvalid, "form_param_value_invalid", 422, "is invalid", "A parameter has an invalid value.",
-        "A value is outside what is allowed; the long message says what is."),
+        "A value is not allowed; the long message says which values are."),
     row(ErrorCode::FormParamFormatInvalid, "form_param_format_invalid", 422, "is invalid", "A parameter is not in the right format.",
-        "A value is not written as it must be."),
+        "A value has the wrong format."),
     row(ErrorCode::FormParamTypeInvalid, "form_param_type_invalid", 422, "is invalid", "A parameter has the wrong type.",
-        "A value has another JSON type than it must."),
+        "A value has the wrong JSON type."),
     row(ErrorCode::FormParamUnknown, "form_param_unknown", 422, "is unknown", "A parameter is not known.",
         "A parameter does not exist. Check the spelling."),
     row(ErrorCode::FormParamMaxLengthExceeded, "form_param_max_length_exceeded", 422, "exceeds maximum length", "A parameter is too long.",
@@ -178,7 +178,7 @@ pub const ERROR_TABLE: &[ErrorRow] = &[
     row(ErrorCode::RequestHeaderFieldsTooLarge, "request_header_fields_too_large", 431, "Request header fields too large", "The header must not exceed 100 lines and 32768 bytes",
         "The header block exceeds 100 lines or 32 KiB."),
     row(ErrorCode::InternalClerkError, "internal_clerk_error", 500, "Oops, an unexpected error occurred", "There was an internal error on our servers. We've been notified and are working on fixing it.",
-        "A fault of the authority. The log has the cause under the trace id."),
+        "An internal error of the authority. The log shows the cause under the trace id."),
     row(ErrorCode::ServiceUnavailable, "service_unavailable", 503, "Service unavailable", "The service is temporarily unable to answer, please retry later",
         "The authority is overloaded, stopping, or cannot reach or write its store. Nothing was acknowledged; `Retry-After` gives the seconds to wait."),
 ];
@@ -314,7 +314,7 @@ impl ErrorEnvelope {
 #[must_use]
 pub fn error_reference() -> String {
     let mut page = String::from(
-        "# Errors\n\nEvery answer that is no success has this body, and its trace id also stands in the `Clerk-Trace-Id` header. The log has\nfaults of the authority under it as errors, and refusals at the level `debug`:\n\n\
+        "# Errors\n\nEvery error response has this body. The header `Clerk-Trace-Id` repeats the trace id. The log has\nfaults of the authority under it as errors, and refusals at the level `debug`:\n\n\
          ```json\n{\"errors\":[{\"message\":\"…\",\"long_message\":\"…\",\"code\":\"…\",\"meta\":{\"param_name\":\"…\"}}],\"clerk_trace_id\":\"…\"}\n```\n\n\
          This page is generated from the table in `crates/protocol/src/error.rs`.\n\n\
          | Status | Code | Message | When, and what to do |\n|---|---|---|---|\n",
@@ -349,7 +349,7 @@ mod tests {
     fn an_error_item_has_all_the_members_that_sdks_need() {
         let item = ErrorItem::new(ErrorCode::FormParamMissing).with_param("name");
         assert_eq!(
-            serde_json::to_string(&item).expect("serialises"),
+            serde_json::to_string(&item).expect("serializes"),
             r#"{"message":"is missing","long_message":"A required parameter must be included.","code":"form_param_missing","meta":{"param_name":"name"}}"#
         );
     }

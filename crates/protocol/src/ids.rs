@@ -466,7 +466,7 @@ mod tests {
         fn a_token_id_survives_its_text(locator in 0..=i64::MAX as u64, rest: u64) {
             let id = TokenId::from_parts(Locator::new(locator).expect("fits"), rest);
             prop_assert_eq!(id.to_string().parse(), Ok(id));
-            prop_assert_eq!(serde_json::to_string(&id).expect("serialises"), format!("\"{id}\""));
+            prop_assert_eq!(serde_json::to_string(&id).expect("serializes"), format!("\"{id}\""));
         }
 
         #[test]

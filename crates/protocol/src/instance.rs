@@ -198,7 +198,7 @@ pub struct InstanceKeyInfo {
     pub id: KeyId,
     /// When it was made, in milliseconds since 1970.
     pub created_at: Timestamp,
-    /// When it was revoked; null while it works.
+    /// When it was revoked; null if it is live.
     #[cfg_attr(feature = "schema", schemars(example = None::<i64>))]
     pub revoked_at: Option<Timestamp>,
 }
@@ -214,7 +214,7 @@ pub struct CreatedInstanceKey {
     pub id: KeyId,
     /// What this is.
     pub object: InstanceKeyTag,
-    /// The key. It is shown this once.
+    /// The key. It is shown only once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(required, regex(pattern = INSTANCE_KEY), example = EXAMPLE_INSTANCE_KEY))]
     pub secret_key: Option<ExposedSecret>,
@@ -245,9 +245,9 @@ pub struct SigningKeyInfo {
     pub state: Cow<'static, str>,
     /// When it was published, in milliseconds since 1970.
     pub published_at: Timestamp,
-    /// When it began to sign, or will.
+    /// When it started to sign or will start.
     pub active_at: Option<Timestamp>,
-    /// When it ceased to sign.
+    /// When it stopped signing.
     #[cfg_attr(feature = "schema", schemars(example = None::<i64>))]
     pub retired_at: Option<Timestamp>,
     /// When the last JWT that it signed expires.
@@ -273,7 +273,7 @@ pub struct OpenidConfiguration {
     /// How JWTs are signed.
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>", extend("items" = {"const": "RS256", "description": "The only one."})))]
     pub id_token_signing_alg_values_supported: [&'static str; 1],
-    /// The `iss` of every JWT.
+    /// The `iss` of this instance's JWTs.
     #[cfg_attr(feature = "schema", schemars(example = &"https://auth.example.com"))]
     pub issuer: String,
     /// Where the public keys are.
@@ -296,7 +296,7 @@ impl JsonSchema for WhoAmI {
         "WhoAmI".into()
     }
 
-    /// One of three, which exclude each other. The operator's door is not part of the document.
+    /// One of three. The operator is left out, because the document does not describe the operator's door.
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         let kinds = [
             generator.subschema_for::<WhoAmIInstance>(),

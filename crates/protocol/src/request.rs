@@ -2,7 +2,7 @@
 //!
 //! A request is declared here only. Clients write these types, the server reads requests into them, and the description of the API
 //! is derived from them. Members are read in the order in which they stand. A member that is an `Option` may be absent; in an
-//! `Option` of an `Option`, `Some(None)` is `null`.
+//! `Option<Option<_>>`, `Some(None)` is `null`.
 
 use std::borrow::Cow;
 
@@ -38,13 +38,13 @@ pub struct MachineRequest {
     #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = MAX_SCOPES), extend("items" = {"type": "string", "pattern": MACHINE_ID, "description": "A machine's id."})))]
     pub scoped_machines: Vec<String>,
-    /// How many seconds its tokens live where the request names no time.
+    /// Lifetime of its tokens in seconds, if a request names none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(with = "TokenTtl", extend("default" = DEFAULT_TOKEN_TTL_SECONDS)))]
     pub default_token_ttl: Option<TokenTtl>,
 }
 
-/// New values of a machine; what is absent stays.
+/// New values for a machine. Absent members stay unchanged.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "UpdateMachine", extend("x-examples" = [["both", "Both", {"name": "billing (EU)", "default_token_ttl": 900}]])))]
@@ -53,7 +53,7 @@ pub struct MachineUpdate {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(with = "Name"))]
     pub name: Option<Name>,
-    /// How many seconds its future tokens live where the request names no time.
+    /// Lifetime of its future tokens in seconds, if a request names none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(with = "TokenTtl"))]
     pub default_token_ttl: Option<TokenTtl>,
@@ -64,7 +64,7 @@ pub struct MachineUpdate {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "RotateMachineSecretKey", extend("x-examples" = [["gently", "The old key works for an hour", {"previous_token_ttl": 3600}], ["at_once", "The old key ends at once", {"previous_token_ttl": 0}]])))]
 pub struct KeyRotation {
-    /// For how many seconds the older keys go on working; 0 ends them at once. (The name is Clerk's; tokens are not concerned.)
+    /// How many seconds the older keys keep working; 0 ends them at once. (The name is Clerk's; it does not affect tokens.)
     pub previous_token_ttl: PreviousTtl,
 }
 
@@ -73,7 +73,7 @@ pub struct KeyRotation {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "CreateMachineScope", extend("x-examples" = [["scope", "A scope", {"to_machine_id": LEDGER}]])))]
 pub struct ScopeRequest {
-    /// The machine that shall be called.
+    /// The machine to be called.
     #[cfg_attr(feature = "schema", schemars(regex(pattern = MACHINE_ID)))]
     pub to_machine_id: String,
 }
@@ -83,7 +83,7 @@ pub struct ScopeRequest {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "CreateM2MToken", extend("x-examples" = [["defaults", "A token that lives as long as the machine says", {}], ["minutes", "Ten minutes, with claims", {"seconds_until_expiration": 600, "claims": {"tenant": "acme"}}], ["jwt", "A JWT", {"token_format": "jwt", "seconds_until_expiration": 600, "claims": {"tenant": "acme"}}], ["reuse", "A live equal token if there is one", {"seconds_until_expiration": 3600, "min_remaining_ttl_seconds": 300}]]), transform = object_claims_in_jwts))]
 pub struct IssueRequest {
-    /// `opaque`: a short string that receivers verify here. `jwt`: one that they can also check by themselves.
+    /// `opaque`: a short string that receivers verify with the authority. `jwt`: a JWT, which receivers can also verify locally.
     #[serde(
         rename = "token_format",
         deserialize_with = "or_default",
@@ -94,24 +94,24 @@ pub struct IssueRequest {
     /// How long the token lives, in seconds; fractions are allowed. Null or absent: the machine's `default_token_ttl`.
     #[serde(deserialize_with = "or_null", skip_serializing_if = "Option::is_none")]
     pub seconds_until_expiration: Option<Lifetime>,
-    /// Any JSON value, answered by verification as it came: at most 8192 bytes and 32 levels, with no member twice. For a JWT an
-    /// object, whose members become claims of the JWT, or null.
+    /// Any JSON value, which verification returns unchanged. At most 8192 bytes and 32 levels, without duplicate members. For a
+    /// JWT: an object, whose members become claims of the JWT, or null.
     #[serde(deserialize_with = "claims", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(with = "Claims"))]
     pub claims: Option<Claims>,
-    /// Asks for a live token of this machine with equal claims and scopes that still has at least so many seconds, and for a new
-    /// one only where there is none. Less than the lifetime. Ignored for JWTs, which are always new.
+    /// Reuses a live token of this machine that has equal claims and scopes and at least this many seconds left. If there is no such
+    /// token, a new one is created. Must be less than the lifetime. Ignored for JWTs, which are always new.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(with = "Whole<0, { i64::MAX }>"))]
     pub min_remaining_ttl_seconds: Option<Whole<0, { i64::MAX }>>,
 }
 
-/// A token to verify. Where both members are given, `token` wins.
+/// A token to verify.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "VerifyM2MToken", extend("x-examples" = [["token", "A token", {"token": EXAMPLE_TOKEN}]]), extend("anyOf" = [{"required": ["token"]}, {"required": ["secret"]}])))]
 pub struct VerifyRequest<'a> {
-    /// The same, as older SDKs send it. Where both are given, `token` wins.
+    /// The token, in the member that older SDKs use. If both members are given, `token` is used.
     #[serde(
         borrow,
         deserialize_with = "borrowed",
@@ -139,20 +139,20 @@ pub struct RevokeRequest {
     pub revocation_reason: Option<Reason>,
 }
 
-/// New values of a token; what is absent stays.
+/// New values for a token. Absent members stay unchanged.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "UpdateM2MToken", extend("x-examples" = [["extend", "Another two hours, other claims", {"seconds_until_expiration": 7200, "claims": {"tenant": "acme"}}], ["revoke", "Revoke", {"revoked": true, "revocation_reason": "no longer needed"}]]), extend("anyOf" = [{"required": ["revoked"]}, {"properties": {"revocation_reason": {"type": "null"}}}])))]
 pub struct UpdateRequest {
-    /// Any JSON value, answered by verification as it came: at most 8192 bytes and 32 levels, with no member twice. For a JWT an
-    /// object, whose members become claims of the JWT, or null.
+    /// The new claims: any JSON value, which verification returns unchanged. At most 8192 bytes and 32 levels, without duplicate
+    /// members.
     #[serde(
         deserialize_with = "given_claims",
         skip_serializing_if = "Option::is_none"
     )]
     #[cfg_attr(feature = "schema", schemars(with = "Option<Claims>"))]
     pub claims: Option<Option<Claims>>,
-    /// The new rest of its life in seconds, counted from now. Null: the machine's `default_token_ttl`.
+    /// The new remaining lifetime in seconds, counted from now. Null: the machine's `default_token_ttl`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<Lifetime>"))]
     pub seconds_until_expiration: Option<Option<Lifetime>>,
@@ -196,7 +196,7 @@ pub struct InstanceRequest {
     pub live: Option<bool>,
 }
 
-/// Another key of the instance.
+/// A new key for the instance.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "CreateInstanceKey", extend("x-examples" = [["live", "A key that begins with sk_live_", {"live": true}]])))]
@@ -207,7 +207,7 @@ pub struct InstanceKeyRequest {
     pub live: Option<bool>,
 }
 
-/// Another signing key.
+/// A rotation of the signing key.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "RotateSigningKey", extend("x-examples" = [["gently", "Signs after an hour", {}], ["at_once", "Signs at once, because the old key leaked", {"immediate": true}]])))]
@@ -218,7 +218,7 @@ pub struct SigningKeyRotation {
     pub immediate: Option<bool>,
 }
 
-/// A question about an API key. This authority has none and reads nothing of it.
+/// A request to verify an API key. This authority has no API keys and ignores the content of the body.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "NeighbourSecret", extend("x-examples" = [["any", "Any", {"secret": "ak_…"}]]), extend("additionalProperties" = true)))]
@@ -229,7 +229,7 @@ pub struct ApiKeyQuestion {
     pub secret: Option<String>,
 }
 
-/// A question about an OAuth token. This authority has none and reads nothing of it.
+/// A request to verify an OAuth token. This authority has no OAuth tokens and ignores the content of the body.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "NeighbourAccessToken", extend("x-examples" = [["any", "Any", {"access_token": "oat_…"}]]), extend("additionalProperties" = true)))]
@@ -246,7 +246,7 @@ pub struct OauthTokenQuestion {
 pub struct ListMachines {
     /// A machine's whole id, or a part of a name.
     pub query: Option<String>,
-    /// What to sort by: `-` for descending, `+` or nothing for ascending.
+    /// The sort order: `-` for descending, `+` or no sign for ascending.
     #[cfg_attr(feature = "schema", schemars(extend("enum" = ["-created_at", "+created_at", "created_at", "-name", "+name", "name"], "default" = "-created_at")))]
     pub order_by: Option<String>,
     /// How many at most.
@@ -261,7 +261,7 @@ pub struct ListMachines {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 pub struct ListTokens {
-    /// The machine whose tokens are wanted.
+    /// The machine whose tokens to list.
     #[cfg_attr(feature = "schema", schemars(with = "MachineId", required))]
     pub subject: Option<String>,
     /// Whether to list revoked tokens as well.
@@ -270,7 +270,7 @@ pub struct ListTokens {
     /// Whether to list expired tokens as well.
     #[serde(default, deserialize_with = "or_default")]
     pub expired: bool,
-    /// Which kinds to list. Clerk has no such parameter; without it the list is as there.
+    /// Which formats to list. This parameter is an extension; without it, the list is the same as Clerk's.
     #[cfg_attr(feature = "schema", schemars(extend("enum" = ["opaque", "jwt", "all"], "default" = "opaque")))]
     pub format: Option<String>,
     /// How many at most.
@@ -285,7 +285,7 @@ pub struct ListTokens {
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 pub struct ListChanges {
-    /// The last sequence number that is known; the answer begins after it.
+    /// The last sequence number that the caller knows; the list begins after it.
     #[cfg_attr(feature = "schema", schemars(extend("default" = 0)))]
     pub after: Option<Count>,
 }

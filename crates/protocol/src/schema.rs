@@ -1,5 +1,5 @@
-//! Helps the types of this crate to describe themselves for the OpenAPI document: those that are more than their members do it in
-//! place, so that each member keeps its own description.
+//! Helpers that describe the types of this crate for the OpenAPI document. Types that are not objects are inlined, so that each member
+//! keeps its own description.
 //!
 //! Three keywords are for those who read the schemas, and do not reach the document: `x-examples` has examples of a request by name,
 //! summary and value; `x-others` has what differs in further items of a list; `x-unit` stands behind a bound in texts.

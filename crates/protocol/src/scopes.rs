@@ -156,7 +156,7 @@ mod tests {
             prop_assert!(ids[..count].iter().all(|id| scopes.contains(id)));
             prop_assert!(!scopes.contains(&ids[count]));
             prop_assert_eq!(Scopes::parse(scopes.as_str()), Ok(scopes.clone()));
-            let json = serde_json::to_string(&scopes).expect("serialises");
+            let json = serde_json::to_string(&scopes).expect("serializes");
             prop_assert_eq!(serde_json::from_str::<Scopes>(&json).expect("parses"), scopes);
         }
     }

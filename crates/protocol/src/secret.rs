@@ -173,10 +173,10 @@ fn generate_key(prefix: &str, random: &dyn Random) -> Secret {
 
 /// How many digits one random number of 64 bits is good for.
 const DIGITS_AT_ONCE: usize = 10;
-/// The largest multiple of 62^10 below 2^64: a number below it favours no digits.
+/// The largest multiple of 62^10 below 2^64: a number below it favors no digits.
 const UNIFORM_BELOW: u64 = 21 * 62_u64.pow(10);
 
-/// Appends `count` uniform digits. A number that would favour some is thrown away, one of 22.
+/// Appends `count` uniform digits. A number that would favor some is thrown away, one of 22.
 fn push_random(text: &mut String, count: usize, random: &dyn Random) {
     let mut wanted = count;
     while wanted > 0 {
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_would_favour_digits_is_thrown_away() {
+    fn a_number_that_would_favor_digits_is_thrown_away() {
         let numbers = [
             u64::MAX,
             UNIFORM_BELOW,

@@ -49,21 +49,21 @@ pub struct RateLimit {
 pub struct InstanceSettings {
     /// Whether JWTs carry `scopes`, the machines that they are for.
     pub jwt_scopes_claim: bool,
-    /// What a request without an expiration means for an opaque token: the machine's `default_token_ttl`, or no end.
+    /// Lifetime of an opaque token if the request names no expiration: the machine's `default_token_ttl`, or unlimited.
     pub null_expiration: NullExpiration,
-    /// The longest life of a JWT, in seconds.
+    /// Maximum lifetime of a JWT, in seconds.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_TOKEN_TTL_SECONDS)))]
     pub max_jwt_ttl: i64,
     /// Whether machine keys are kept, sealed, so that they can be shown again.
     pub secret_reveal: bool,
-    /// Whether `min_remaining_ttl_seconds` hands out a live token again.
+    /// Whether `min_remaining_ttl_seconds` may return an existing token.
     pub token_pooling: bool,
     /// The `iss` of JWTs: a URL without a slash at its end. Null: the public URL of this authority.
     #[cfg_attr(feature = "schema", schemars(regex(pattern = ISSUER), length(max = MAX_ISSUER_LENGTH)))]
     pub issuer: Option<String>,
-    /// A limit on all requests of the instance; null for none.
+    /// Rate limit for all machine keys of the instance together; null for no limit.
     pub rate_limit: Option<RateLimit>,
-    /// A limit on the requests with each machine key; null for none.
+    /// Rate limit for each machine; null for no limit.
     pub machine_rate_limit: Option<RateLimit>,
 }
 

@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_whole_token_is_recognised() {
+    fn only_the_whole_token_is_recognized() {
         let met = Met::new();
         let end = "e".repeat(64);
         let token = format!("header.payload.{end}");

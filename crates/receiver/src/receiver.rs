@@ -103,7 +103,7 @@ impl Receiver {
         let decision = match self.identify(token, &Accept::any_machine()).await {
             Ok(Some(Caller::Machine(machine))) => Ok(machine),
             Ok(Some(_)) => Err(Refusal::new(Reason::MachineRequired)),
-            Ok(None) => Err(Refusal::new(Reason::TokenUnrecognised)),
+            Ok(None) => Err(Refusal::new(Reason::TokenUnrecognized)),
             Err(refusal) => Err(refusal),
         };
         self.report(&decision.clone().map(Caller::Machine));
@@ -135,7 +135,7 @@ impl Receiver {
             return self.legacy(headers, accept, Reason::TokenMissing);
         };
         let Some(caller) = self.identify(token, accept).await? else {
-            return self.legacy(headers, accept, Reason::TokenUnrecognised);
+            return self.legacy(headers, accept, Reason::TokenUnrecognized);
         };
         self.admit(&caller, accept)?;
         Ok(caller)

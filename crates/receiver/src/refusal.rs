@@ -20,7 +20,7 @@ pub enum Reason {
     /// The `Authorization` header is repeated or cannot be read.
     HeaderMalformed,
     /// The bearer token is neither an M2M token nor a JWT.
-    TokenUnrecognised,
+    TokenUnrecognized,
     /// The token has a form that none has.
     TokenMalformed,
     /// The authority says that the token is not valid here: unknown, revoked, expired or not for this machine.
@@ -102,7 +102,7 @@ impl Reason {
                 "Send a token in the header 'Authorization: Bearer ...'."),
             Self::HeaderMalformed => ("header_malformed", S::BAD_REQUEST, Some("invalid_request"), "The Authorization header cannot be read",
                 "Send exactly one Authorization header: the word Bearer, a space and one token."),
-            Self::TokenUnrecognised => ("token_unrecognised", S::UNAUTHORIZED, INVALID, FAILED,
+            Self::TokenUnrecognized => ("token_unrecognized", S::UNAUTHORIZED, INVALID, FAILED,
                 "This is neither an M2M token (mt_...) nor a JWT. A key (ak_..., sk_...) is no token: mint one with it."),
             Self::TokenMalformed => ("token_malformed", S::UNAUTHORIZED, INVALID, FAILED,
                 "The token has a form that no token has. Copy it again, whole."),

@@ -12,7 +12,7 @@ use hyper::body::{Body as _, Incoming};
 
 use crate::reply::{ApiError, Habit};
 
-/// How much of a body is read before it is decided whether its sender may send one.
+/// Maximum number of bytes of a body that are read before the sender is authenticated.
 const MAX_ARRIVED_BYTES: usize = 16 * 1024;
 
 /// What is wrong with a body before anybody reads it.
@@ -48,7 +48,7 @@ impl BodyProblem {
     }
 }
 
-/// The body of a request, of which more or less has come.
+/// The body of a request while it arrives.
 pub(crate) struct Arriving {
     incoming: Incoming,
     /// A small body comes in one piece and is not copied.
@@ -66,7 +66,7 @@ enum State {
 }
 
 impl Arriving {
-    /// Nothing is read yet. What says that it is too large never is.
+    /// Reads nothing yet. A body whose declared length is too large is never read.
     pub(crate) fn new(incoming: Incoming) -> Self {
         let state = if incoming.is_end_stream() {
             State::Whole
@@ -159,7 +159,7 @@ impl Arriving {
         self.first.len() + self.rest.len()
     }
 
-    /// The next piece, and what it says of the state; `None` for what is no data.
+    /// Returns the next piece and updates the state. `None` if the frame is not data.
     fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let piece = match ready!(Pin::new(&mut self.incoming).poll_frame(context)) {
             None => {

@@ -43,7 +43,7 @@ const FILES: [(&str, &str, HeaderValue, &[u8]); 5] = [
         "{script}",
         "js",
         JAVASCRIPT,
-        include_bytes!("../assets/swagger/initialise.js"),
+        include_bytes!("../assets/swagger/initialize.js"),
     ),
     (
         "{style}",

@@ -1,7 +1,7 @@
-//! Reads the members of a body or the parameters of a query into the type of a request, with an exact word about what is wrong.
+//! Reads the members of a body or the parameters of a query into the type of a request, with an exact message about what is wrong.
 //!
 //! The types of `countersign_protocol::request` derive `Deserialize`; this is the deserializer that they are read by. It asks for the
-//! members that a type names, in the order in which they stand there, so the first mistake in that order is the one that is told.
+//! members that a type names, in declaration order, so the first mistake in that order is reported.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -68,7 +68,7 @@ impl<'a> Members<'a> {
     pub(crate) fn of_query(query: Option<&'a str>, habit: Habit) -> Result<Self, ApiError> {
         let query = query.unwrap_or_default();
         let pairs: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
-        // The decoder puts U+FFFD where the bytes are no UTF-8: then there are more of them than were sent.
+        // The decoder puts U+FFFD for invalid UTF-8: then the result has more of these characters than the request.
         let decoded: usize = pairs
             .iter()
             .map(|(name, value)| replacements(name) + replacements(value))
@@ -193,9 +193,9 @@ impl<'a> MapAccess<'a> for Walk<'_, 'a> {
 /// Why a request cannot be read.
 #[derive(Debug)]
 pub(crate) enum Wrong {
-    /// A member, which has its name once that is known.
+    /// A problem with a member; its name is added once it is known.
     Member(Option<Cow<'static, str>>, Problem),
-    /// The body has no reading that is the only one.
+    /// The body cannot be read unambiguously.
     Unreadable(String),
 }
 
@@ -360,7 +360,7 @@ impl<'a> Deserializer<'a> for Member<'a> {
         visitor.visit_bool(self.typed([right; 2], Value::boolean)?)
     }
 
-    /// A whole number; `3600.0` is one.
+    /// A whole number; `3600.0` is accepted.
     fn deserialize_i64<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Wrong> {
         let right = ["an integer", "an integer or null"];
         visitor.visit_i64(self.typed(right, |value| read_integer(value.as_str()))?)

@@ -14,14 +14,14 @@ use countersign_protocol::limits::MAX_BODY_BYTES;
 use crate::answer::{Answer, AnswerBody};
 use crate::pace::Pace;
 
-/// The address that counts for limits, as an extension of each request to a [`Mount`]: the peer's, or what a trusted proxy says.
+/// The client's address for limits, as an extension of each request to a [`Mount`]: the peer's, or the one that a trusted proxy reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientAddress(pub IpAddr);
 
 /// axum routes below a path, under the server's own limits on connections, heads, bodies (64 KiB) and time, with its TLS,
 /// shutdown and metrics.
 ///
-/// The routes authenticate by themselves. A handler that panics or takes too long is answered for.
+/// The routes do their own authentication. If a handler panics or takes too long, the server sends an error response.
 #[derive(Clone, Debug)]
 pub struct Mount {
     prefix: &'static str,

@@ -27,7 +27,7 @@ use texts::{Item, Operation};
 /// The document as JSON.
 pub(crate) fn document(rows: &[Row]) -> Bytes {
     let text = serde_json::to_vec(&tree(rows))
-        .expect("the document has string keys and no failing serialisers");
+        .expect("the document has string keys and no failing serializers");
     Bytes::from(text)
 }
 
@@ -247,8 +247,8 @@ fn security_schemes() -> Value {
     let bearer = |format: &str, description: &str| json!({ "type": "http", "scheme": "bearer", "bearerFormat": format, "description": description });
     json!({
         "instanceKey": bearer("sk_…", "The key of your instance, for administration: machines, scopes, keys, settings. `countersign dev` and `countersign init` print it."),
-        "machineKey": bearer("ak_…", "The key of one machine, for creating, verifying, listing and revoking tokens. Creating a machine answers with it."),
-        "token": bearer("mt_… or JWT", "A machine's token. It opens nothing but *Who am I*: present it there to see what it says and how long it lives."),
+        "machineKey": bearer("ak_…", "The key of one machine, for creating, verifying, listing and revoking tokens. The response to creating a machine contains it."),
+        "token": bearer("mt_… or JWT", "A machine's token. It is accepted by *Who am I* only, which shows what it says and when it expires."),
     })
 }
 

@@ -54,7 +54,7 @@ impl Turns {
         }
     }
 
-    /// Takes a place. Those who want to wait are turned away at once where all places are taken, others after a second.
+    /// Takes a place. If all are taken, a waiting request is rejected at once, other requests after a second.
     pub(crate) async fn take(&self, pace: Pace) -> Result<Turn<'_>, ApiError> {
         let (places, patience) = match pace {
             Pace::AtOnce => return Ok(Turn::NotNeeded),

@@ -258,7 +258,7 @@ fn parameter_problem(name: &str, problem: &Problem) -> (ErrorCode, String) {
 /// A JSON answer.
 pub(crate) fn json<T: Serialize>(status: u16, body: &T) -> Answer {
     let mut bytes = Vec::with_capacity(512);
-    // The bodies have string keys and no failing serialisers, so this cannot fail; an empty body would show if it did.
+    // The bodies have string keys and no failing serializers, so this cannot fail; an empty body would show if it did.
     let _ = serde_json::to_writer(&mut bytes, body);
     answer(status, JSON, Bytes::from(bytes))
 }

@@ -57,7 +57,7 @@ impl fmt::Debug for SealedBytes {
     }
 }
 
-/// The sealed copy of a key, and the digest that says which key it is of.
+/// The sealed copy of a key, and the digest that identifies the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedKey {
     /// The key.
@@ -143,7 +143,7 @@ pub struct MachineKeyRow {
     pub expires_at: Option<Timestamp>,
 }
 
-/// Where a signing key is in its life.
+/// The state of a signing key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SigningKeyState {
     /// Shown in the JWKS, not used yet.
@@ -181,14 +181,14 @@ impl SigningKeyState {
     }
 }
 
-/// What came of publishing a signing key.
+/// The outcome of publishing a signing key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InsertSigningKey {
     /// It is published.
     Inserted,
     /// Another one is published already and not active yet.
     NextWaits,
-    /// The instance has as many as it may.
+    /// The instance has the maximum number of signing keys.
     TooMany,
 }
 

@@ -130,16 +130,16 @@ pub struct MachineWithScopes {
     pub scoped: Vec<Arc<MachineRow>>,
 }
 
-/// What came of making a machine.
+/// The outcome of inserting a machine.
 #[derive(Clone, Debug)]
 pub enum InsertMachine {
     /// It was made.
     Inserted(MachineWithScopes),
-    /// A machine it shall call does not exist.
+    /// A machine in its scopes does not exist.
     ScopeNotFound(MachineId),
 }
 
-/// What came of making a scope.
+/// The outcome of inserting a scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InsertScope {
     /// It was made.
@@ -150,7 +150,7 @@ pub enum InsertScope {
     ToNotFound,
     /// It exists already.
     Exists,
-    /// The calling machine may call as many machines as it may.
+    /// The calling machine already has the maximum number of scopes.
     TooMany,
 }
 

@@ -1,4 +1,4 @@
-//! The account of what happens: a line for each step, coloured on a terminal, with what was seen.
+//! The account of what happens: a line for each step, colored on a terminal, with what was seen.
 
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};

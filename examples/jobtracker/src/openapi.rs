@@ -27,9 +27,9 @@ pub(crate) async fn page() -> ([(HeaderName, &'static str); 1], Html<&'static st
 /// `GET /swagger/{file}`
 pub(crate) async fn file(Path(name): Path<String>) -> Result<File, StatusCode> {
     let (content_type, content): (_, &[u8]) = match name.as_str() {
-        "initialise.js" => (
+        "initialize.js" => (
             "text/javascript",
-            include_bytes!("../swagger/initialise.js"),
+            include_bytes!("../swagger/initialize.js"),
         ),
         "swagger-ui-bundle.js" => (
             "text/javascript",

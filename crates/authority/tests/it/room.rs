@@ -29,10 +29,7 @@ impl Story {
         match self.issue(bot, request).await {
             Ok(issued) => Some(issued.body.id),
             Err(Error::Conflict(text)) => {
-                assert!(
-                    text.contains(&format!("holds {LIMIT} live tokens")),
-                    "{text}"
-                );
+                assert!(text.contains(&format!("holds {LIMIT} tokens")), "{text}");
                 None
             }
             Err(error) => panic!("{error}"),

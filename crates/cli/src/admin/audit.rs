@@ -11,7 +11,7 @@ use super::refusal::foreign;
 use super::selection::TargetArgs;
 use crate::exit::{Code, Failure};
 
-/// How many entries the API gives at once.
+/// How many records the API gives at once.
 const PAGE: usize = 1000;
 
 #[derive(Args, Debug)]
@@ -27,14 +27,14 @@ enum AuditCommand {
     /// Lists the changes, oldest first
     #[command(after_help = "Example:\n  countersign audit list --after 100 --json")]
     List {
-        /// Only entries with a greater number
+        /// Only records with a greater number
         #[arg(long, value_name = "N", default_value_t = 0)]
         after: u64,
         /// How many at most [default: all]
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
     },
-    /// Checks the chain of the whole log, and reports the first entry that was altered, forged, or taken out before others
+    /// Checks the chain of the whole log, and reports the first record that was altered or forged, or is missing between others
     #[command(after_help = "Example:\n  countersign audit verify")]
     Verify,
 }
@@ -75,13 +75,13 @@ pub(crate) async fn run(args: AuditArgs) -> Result<(), Failure> {
                     return Err(Failure::new(
                         Code::No,
                         format!(
-                            "entry {number} of the change log is missing, altered or forged; the {verified} entries before it are intact"
+                            "record {number} of the change log is missing, altered or forged; the {verified} records before it are intact"
                         ),
                         "another program wrote to the database: compare it with a backup, and replace the keys",
                     ));
                 }
                 None if json => {}
-                None => output::print(&format!("The change log is intact: {verified} entries."))?,
+                None => output::print(&format!("The change log is intact: {verified} records."))?,
             }
         }
     }
@@ -98,7 +98,7 @@ async fn verify(target: &Connection) -> Result<ChangeLogReport, Failure> {
         }
         if report.verified <= after {
             return Err(foreign(format!(
-                "the authority did not finish its check of the change log, which stopped at entry {after}"
+                "the authority did not finish its check of the change log, which stopped at record {after}"
             )));
         }
         after = report.verified;

@@ -46,7 +46,7 @@ pub(crate) enum Admin {
     /// Instances, their settings and their keys
     #[command(after_help = "Example:\n  countersign instance set max_jwt_ttl=24h")]
     Instance(InstanceArgs),
-    /// The change log: who changed what, and whether an entry was altered
+    /// The change log: who changed what, and whether a record was altered
     #[command(after_help = "Example:\n  countersign audit list --after 100")]
     Audit(AuditArgs),
     /// May this machine call that one, and if not, why not?

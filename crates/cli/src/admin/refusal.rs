@@ -51,7 +51,7 @@ fn refused(address: &str, path: &str, refusal: &Refusal) -> Failure {
         ),
         (403, _) => (
             Code::Refused,
-            "the key that was given may not do this; the message says why".to_owned(),
+            "this key is not allowed to do this; the message says why".to_owned(),
         ),
         (404, "resource_not_found") if path == VERIFY => (Code::No, TOKEN_HINT.to_owned()),
         (404, _) => (
@@ -61,7 +61,7 @@ fn refused(address: &str, path: &str, refusal: &Refusal) -> Failure {
         (429, _) => (Code::Unavailable, again),
         (500.., _) => (
             Code::Unavailable,
-            format!("{again}; the authority's log tells more under the trace id"),
+            format!("{again}; see the authority's log under the trace id"),
         ),
         _ => (Code::Refused, hint(text).to_owned()),
     };
@@ -78,9 +78,9 @@ fn failed(error: Error) -> Failure {
                 "did the server just stop? Only the user that runs the authority, and root, can use the operator's door".to_owned()
             } else if reason.contains("does not speak TLS") {
                 let plain = address.replacen("https://", "http://", 1);
-                format!("plain HTTP may be spoken there: {plain}")
+                format!("the server may use plain HTTP; try {plain}")
             } else if reason.contains("certificate") {
-                "is the certificate for this name, and is its authority known here? An own one goes to the system's certificates, or into SSL_CERT_FILE".to_owned()
+                "is the certificate valid for this name, and is its CA trusted here? Add a private CA to the system's certificates, or name its file in SSL_CERT_FILE".to_owned()
             } else {
                 "is the authority running, and is the address right? `countersign dev` starts one on http://127.0.0.1:4840".to_owned()
             };

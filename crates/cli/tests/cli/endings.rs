@@ -237,7 +237,7 @@ fn a_file_that_others_may_read_ends_with_9() {
     assert_snapshot!(place.run(&["init", "--data", "/proc/x"]).refusal(), @r#"
     9
     error: /proc/x cannot be made: No such file or directory (os error 2)
-    hint: --data names a folder on a local disk that the user that runs this can make, or owns with its files
+    hint: --data must name a folder on a local disk that your user can create, or owns with its files
     "#);
 }
 
@@ -495,7 +495,7 @@ fn plain_http_under_an_https_address_ends_with_14_and_is_named() {
     assert_snapshot!(refusal.replace(address, "ADDRESS"), @r#"
     14
     error: cannot reach https://ADDRESS: what answers there does not speak TLS
-    hint: plain HTTP may be spoken there: http://ADDRESS
+    hint: the server may use plain HTTP; try http://ADDRESS
     "#);
 }
 

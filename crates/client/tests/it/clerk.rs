@@ -1,4 +1,4 @@
-//! Recorded behaviour of Clerk's Backend API: the differences that the crate must bear.
+//! Recorded behavior of Clerk's Backend API: the differences that the crate must bear.
 //!
 //! The bodies are the examples of Clerk's OpenAPI document and of its SDKs' fixtures.
 

@@ -38,7 +38,7 @@ async fn each_fault_is_told_apart() {
         ),
         (
             Answer::with(200, "text/html", "", html),
-            "is no authority",
+            "is not a Countersign or Clerk API",
             false,
         ),
         (

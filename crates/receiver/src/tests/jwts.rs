@@ -287,7 +287,7 @@ async fn each_rule_of_a_machine_s_jwt_refuses_by_itself() {
         (
             "four segments",
             format!("{}.x", machine_jwt()),
-            Reason::TokenUnrecognised,
+            Reason::TokenUnrecognized,
         ),
         (
             "padding",

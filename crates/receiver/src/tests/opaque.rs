@@ -588,7 +588,7 @@ async fn what_has_no_form_of_a_token_is_refused_without_a_question() {
     }
     assert_eq!(
         world.machine("ak_0000000000000000000000").await,
-        Err(Reason::TokenUnrecognised)
+        Err(Reason::TokenUnrecognized)
     );
     assert_eq!(world.authority.calls(), 0);
 }

@@ -114,7 +114,7 @@ async fn verify_takes_machines_tokens_only() {
     assert_eq!(verify(&opaque(1)).await, Ok(id(SENDER)));
     assert_eq!(verify(&machine_jwt()).await, Ok(id(SENDER)));
     assert_eq!(verify(&user_jwt()).await, Err(Reason::MachineRequired));
-    assert_eq!(verify("secret").await, Err(Reason::TokenUnrecognised));
+    assert_eq!(verify("secret").await, Err(Reason::TokenUnrecognized));
     assert_eq!(verify("").await, Err(Reason::HeaderMalformed));
 }
 
@@ -144,7 +144,7 @@ async fn the_legacy_check_sees_only_requests_without_a_token_and_is_counted() {
             .check("another-secret", &accept)
             .await
             .expect_err("refused"),
-        Reason::TokenUnrecognised
+        Reason::TokenUnrecognized
     );
     // Not where the route does not say so.
     assert_eq!(
@@ -152,7 +152,7 @@ async fn the_legacy_check_sees_only_requests_without_a_token_and_is_counted() {
             .check(SECRET, &Accept::any_machine())
             .await
             .expect_err("refused"),
-        Reason::TokenUnrecognised
+        Reason::TokenUnrecognized
     );
     assert_eq!(world.authority.calls(), 0);
 }
@@ -289,7 +289,7 @@ async fn an_observer_is_told_what_happens() {
             "asked None".to_owned(),
             format!("accepted {SENDER}"),
             format!("accepted {SENDER}"),
-            "refused token_unrecognised".to_owned(),
+            "refused token_unrecognized".to_owned(),
         ]
     );
 }

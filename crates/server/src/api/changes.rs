@@ -8,10 +8,10 @@ use crate::reply::{Answer, ApiError, ok};
 
 pub(crate) const LIST: &str = "Instance: Read the change log
 
-Everything that was changed, by whom and when, in order. Programs follow it by asking for what comes after the last sequence number
-that they saw. A token that a machine creates for itself is no change, nor is a verification.
+Lists all changes in order, with time and actor. To follow the log, ask for the records after the last sequence number that you
+saw. Verifications, and tokens that a machine creates for itself, are not recorded.
 
-- 200: The entries.
+- 200: The records.
 ";
 
 /// `GET /countersign/changes`: up to 1000 records with a sequence number above `after`, in order.
@@ -28,7 +28,8 @@ pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
 
 pub(crate) const VERIFY: &str = "Instance: Check the change log
 
-Checks that no record of the change log is missing, altered or forged. One request checks at most 20,000 records. If `complete` is
+Finds the first record of the change log that was altered or forged, or that is missing between others. It cannot detect that the
+newest records were removed. One request checks at most 20,000 records. If `complete` is
 false, ask again with `after` set to `verified`.
 
 - 200: The result.

@@ -1,6 +1,6 @@
 //! `/countersign/…`: the caller's own instance, its keys and settings, and who the caller is. Our extensions.
 //!
-//! Their members are sorted on the wire at every level; `json!` sorts those of types that stand elsewhere in another order.
+//! Members are sorted on the wire at every level. `json!` also sorts members of types that other routes write in another order.
 
 use countersign_authority::{Error, InstanceInfo, WhoAmI};
 use countersign_protocol::body::{ExposedSecret, List};
@@ -15,10 +15,10 @@ use serde_json::json;
 use crate::call::Call;
 use crate::reply::{Answer, ApiError, ok};
 
-pub(crate) const WHO_AM_I: &str = r#"Who am I: Show what I hold
+pub(crate) const WHO_AM_I: &str = r#"Who am I: Identify a credential
 
-Tells what the presented credential is: an instance key, a machine key, or a token, be it opaque or a JWT. It is the one operation
-that takes a token as the credential, so whoever holds one can see what it says.
+Shows what the presented credential is: an instance key, a machine key, or a token (opaque or JWT). No other operation accepts a
+token as the credential. Use it to see what a token says.
 
 - 200: What the credential is.
   - instance: An instance key `{"kind":"instance"}`
@@ -27,7 +27,7 @@ that takes a token as the credential, so whoever holds one can see what it says.
 - machine_secret_key_invalid: The presented token is not valid: expired
 "#;
 
-/// `GET /countersign/whoami`: what the presented credential is, be it an instance key, a machine key or a token.
+/// `GET /countersign/whoami`: returns what the presented credential is: an instance key, a machine key or a token.
 pub(crate) async fn who_am_i(call: &Call<'_>) -> Result<Answer, ApiError> {
     match call.app.authority.whoami(call.credential()?).await {
         Ok(WhoAmI::Machine {
@@ -85,8 +85,8 @@ pub(crate) async fn get(call: &Call<'_>) -> Result<Answer, ApiError> {
 
 pub(crate) const UPDATE: &str = r#"Instance: Change settings
 
-Changes the settings that are given and leaves the others. They hold for the next request. Take care with `rate_limit`: it counts
-this key's requests as well.
+Changes the given settings and leaves the others unchanged. New values apply from the next request. `rate_limit` counts requests
+with machine keys only; requests with instance keys are not counted.
 
 - 200: The instance as it is now. `{"settings":{"max_jwt_ttl":86400,"secret_reveal":false}}`
 - form_param_type_invalid secret_reveal: `secret_reveal` must be true or false.
@@ -107,7 +107,7 @@ pub(crate) async fn update(call: &Call<'_>) -> Result<Answer, ApiError> {
 
 pub(crate) const LIST_KEYS: &str = "Instance: List instance keys
 
-The keys of the instance, oldest first, those that were revoked included. The keys themselves are never shown again.
+Lists the keys of the instance, oldest first, including revoked ones. The list does not contain the secret keys themselves.
 
 - 200: The keys.
 ";
@@ -125,9 +125,10 @@ pub(crate) async fn list_keys(call: &Call<'_>) -> Result<Answer, ApiError> {
 
 pub(crate) const CREATE_KEY: &str = "Instance: Create an instance key
 
-Another key with the same rights, to replace one without an outage: create, hand out, revoke the old one. At most 20 work at a time.
+Creates another key with the same rights. To replace a key without an outage, create a new one, deploy it, then revoke the old one.
+An instance has at most 20 live keys.
 
-- 200: The key. It is shown this once.
+- 200: The key. It is shown only once.
 - conflict: the instance has 20 live keys, which is the maximum; revoke one first
 ";
 
@@ -150,7 +151,7 @@ pub(crate) async fn create_key(call: &Call<'_>) -> Result<Answer, ApiError> {
 
 pub(crate) const REVOKE_KEY: &str = "Instance: Revoke an instance key
 
-From this answer on the key is refused, also where it is the one that asks. The last key that works cannot be revoked.
+The key is rejected as soon as this request succeeds, even if it is the key that sent the request. The last live key cannot be revoked.
 
 - 200: The key no longer works.
 - conflict: this is the only live key of the instance; create another one first

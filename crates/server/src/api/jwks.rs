@@ -18,7 +18,8 @@ const FIVE_MINUTES: HeaderValue = HeaderValue::from_static("public, max-age=300"
 
 pub(crate) const OF_CALLER: &str = "Public keys: Public keys of my instance
 
-The keys that check this instance's JWTs, for SDKs that ask with a key. The same is public under `/.well-known/jwks.json`.
+The public keys for this instance's JWTs, for SDKs that send a key. The same keys are public, without a key, under
+`/.well-known/jwks.json` (default instance) or `/{instance_id}/.well-known/jwks.json`.
 
 - 200: The keys.
 ";
@@ -31,7 +32,7 @@ pub(crate) fn of_caller(call: &Call<'_>) -> Result<Answer, ApiError> {
 
 pub(crate) const PUBLIC: &str = "Public keys: Public keys
 
-The keys that check JWTs (RFC 7517), for everybody. Without an id in the path they are those of the first instance. They may be kept
+The keys that check JWTs (RFC 7517), for everybody. Without an id in the path they are those of the default instance. They may be cached
 for five minutes; on an unknown `kid`, fetch again.
 
 - 200: The keys.
@@ -53,16 +54,16 @@ pub(crate) async fn public(call: &Call<'_>) -> Result<Answer, ApiError> {
 
 pub(crate) const OPENID_CONFIGURATION: &str = "Public keys: Discovery
 
-Where gateways and libraries that know only the issuer find the public keys (OpenID Connect Discovery 1.0). There is no endpoint to
-sign in at: machines have keys.
+Tells gateways and libraries that know only the issuer where the public keys are (OpenID Connect Discovery 1.0). There are no sign-in
+endpoints, because machines do not sign in.
 
 - 200: The issuer and the address of its keys.
 ";
 
 pub(crate) const OPENID_CONFIGURATION_OF_INSTANCE: &str = "Public keys: Discovery of an instance
 
-Where gateways and libraries that know only the issuer of the instance in the path find its public keys (OpenID Connect Discovery
-1.0).
+Tells gateways and libraries that know only the issuer where the public keys of the instance in the path are (OpenID Connect
+Discovery 1.0).
 
 - 200: The issuer and the address of its keys.
 ";
@@ -104,14 +105,14 @@ pub(crate) async fn list_signing_keys(call: &Call<'_>) -> Result<Answer, ApiErro
         .signing_keys(call.actor()?)
         .await
         .map_err(|error| call.refused(error))?;
-    // The list is sorted by names at every level; a key alone is not.
+    // Members of the list are sorted at every level; those of a single key are not.
     ok(&json!(List::whole(keys)))
 }
 
 pub(crate) const ROTATE_SIGNING_KEY: &str = r#"Signing keys: Publish the next signing key
 
-Rotation happens by itself every 90 days; this does it now. The new key signs after an hour, when every receiver's cache has it. With
-`immediate` it signs at once, and receivers that meet an unknown `kid` fetch the keys again.
+Starts a rotation now; otherwise keys rotate every 90 days. The new key starts to sign after an hour, when all receivers' caches
+contain it. With `immediate`, it signs at once, and receivers that see an unknown `kid` fetch the keys again.
 
 - 200: The new key. `{"kid":"ins_36sCAr6gS5M5C4x9CxLYQXDhIF1","state":"published","published_at":1767312000000,"active_at":1767315600000,"last_expires_at":null}`
 - conflict: the signing key ins_36sCAr6gS5M5C4x9CxLYQXDhIF1 is published already and becomes active by itself; to use it now, rotate
@@ -132,8 +133,8 @@ pub(crate) async fn rotate_signing_key(call: &Call<'_>) -> Result<Answer, ApiErr
 
 pub(crate) const DELETE_SIGNING_KEY: &str = r#"Signing keys: Delete a signing key
 
-For a key that leaked: all JWTs that it signed are refused from this answer on, here at once and elsewhere once the cached public
-keys have expired. Rotate at once before, because the active key cannot be deleted.
+Use this for a key that leaked. The authority rejects all JWTs that the key signed as soon as this request succeeds; receivers that
+check locally reject them once their cached public keys expire. The active key cannot be deleted: first rotate with `immediate`.
 
 - 200: The key is gone. `{"kid":"ins_36sCAr6gS5M5C4x9CxLYQXDhIF1"}`
 - conflict: ins_36sCAr6gS5M5C4x9CxLYQXDhIF1 is the active signing key; rotate at once first, then delete it

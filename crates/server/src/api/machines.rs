@@ -15,8 +15,8 @@ const SMALL_PAGE: u32 = 50;
 
 pub(crate) const LIST: &str = "Machines: List machines
 
-The machines of the instance, each with those that it may call. `query` finds one by its id or several by a part of their name, in
-any case.
+Lists the machines of the instance, each with the machines that it may call. `query` matches a whole id, or a part of a name
+(ignoring case).
 
 - 200: The machines.
 - form_param_value_invalid order_by: order_by must be name or created_at, with + or - in front or nothing.
@@ -26,7 +26,7 @@ any case.
 pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
     let request: ListMachines = call.query()?;
     let actor = call.actor()?;
-    // What is not a size of a page is refused before any is read.
+    // An invalid page size is rejected before a page is read.
     let limit = request.limit.map_or(Ok(DEFAULT_PAGE), Whole::checked);
     let limit = u32::try_from(limit.unwrap_or_default()).unwrap_or_default();
     let share = if limit <= SMALL_PAGE {
@@ -40,7 +40,7 @@ pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
         let json = serde_json::to_vec(&page).unwrap_or_default();
         (json, share)
     };
-    // A large one takes longer than others on this thread should have to wait.
+    // Writing a large page would delay other requests on this thread.
     let (json, share) = if limit <= SMALL_PAGE {
         write()
     } else {
@@ -48,7 +48,7 @@ pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
         written.map_err(|_| ApiError::overloaded())?
     };
     let list = written(200, json);
-    // Until the budget for large answers takes it over.
+    // Held until the budget for large answers replaces it.
     Ok(match share {
         Some(share) => list.map(|body| body.holding(share)),
         None => list,
@@ -57,7 +57,7 @@ pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
 
 pub(crate) const CREATE: &str = "Machines: Create a machine
 
-Makes a machine and its key, and lets it call the machines named in `scoped_machines`. To let others call it, give them scopes to it
+Creates a machine and its key, and lets it call the machines in `scoped_machines`. To let other machines call it, create scopes to it
 afterwards.
 
 - 200: The machine, and its key.
@@ -93,9 +93,9 @@ pub(crate) async fn get(call: &Call<'_>) -> Result<Answer, ApiError> {
     ok(&machine)
 }
 
-pub(crate) const UPDATE: &str = r#"Machines: Rename a machine or change how long its tokens live
+pub(crate) const UPDATE: &str = r#"Machines: Update a machine
 
-Changes what is given and leaves the rest; a body without members, or none, changes nothing. Tokens that exist already keep their
+Changes the given members and leaves the others unchanged. An empty or absent body changes nothing. Existing tokens keep their
 expiration.
 
 - 200: The machine as it is now. `{"name":"billing (EU)","default_token_ttl":900,"updated_at":1767229200000}`
@@ -116,7 +116,8 @@ pub(crate) async fn update(call: &Call<'_>) -> Result<Answer, ApiError> {
 
 pub(crate) const DELETE: &str = "Machines: Delete a machine
 
-From this answer on its keys and tokens are refused, and all scopes from it and to it are gone. There is no way back.
+The machine's keys and tokens are rejected as soon as this request succeeds. All scopes from and to the machine are deleted. This
+cannot be undone.
 
 - 200: The machine is gone.
 ";
@@ -130,8 +131,8 @@ pub(crate) async fn delete(call: &Call<'_>) -> Result<Answer, ApiError> {
 
 pub(crate) const SECRET_KEY: &str = "Machine keys: Show a machine's key
 
-The newest key of the machine. Each time is in the change log. At most ten times a minute for an instance, and not at all where its
-setting `secret_reveal` is off.
+Shows the newest key of the machine. Each use is recorded in the change log. By default, an instance can do this ten times a
+minute. If its setting `secret_reveal` is off, keys are not shown.
 
 - 200: The key.
 - authorization_invalid: You are not authorized to perform this request: this instance does not show secrets again (secret_reveal
@@ -152,8 +153,8 @@ pub(crate) async fn secret_key(call: &Call<'_>) -> Result<Answer, ApiError> {
 
 pub(crate) const ROTATE_SECRET_KEY: &str = "Machine keys: Give a machine a new key
 
-The new key works at once. The older ones go on working for `previous_token_ttl` seconds, so that the machine can be given the new
-one without an outage. Tokens are not affected. A machine has at most five keys; the oldest goes.
+The new key works at once. Older keys keep working for `previous_token_ttl` seconds, so that you can deploy the new key without an
+outage. Tokens are not affected. A machine has at most five keys; the oldest is deleted.
 
 - 200: The new key.
 ";
@@ -173,8 +174,8 @@ pub(crate) async fn rotate_secret_key(call: &Call<'_>) -> Result<Answer, ApiErro
 
 pub(crate) const CREATE_SCOPE: &str = "Scopes: Let a machine call another
 
-The machine in the path may call `to_machine_id` with every token that it makes from now on. The other direction is a scope of its
-own. A machine may call at most 150 others.
+Allows the machine in the path to call `to_machine_id`, with tokens that it creates from now on. The opposite direction needs a
+separate scope. A machine may call at most 150 others.
 
 - 200: The scope.
 - form_param_value_invalid to_machine_id: to_machine_id must be another machine than the one that calls.
@@ -192,10 +193,10 @@ pub(crate) async fn create_scope(call: &Call<'_>) -> Result<Answer, ApiError> {
     ok(&created.map_err(|error| call.refused(error))?)
 }
 
-pub(crate) const DELETE_SCOPE: &str = "Scopes: Let a machine no longer call another
+pub(crate) const DELETE_SCOPE: &str = "Scopes: Stop a machine from calling another
 
-Tokens that the machine makes from now on are not for the other one. Tokens that exist already stay valid until they expire; revoke
-them where that is too late.
+Tokens that the machine creates from now on no longer include the other machine. Existing tokens stay valid until they expire; to end
+them sooner, revoke them.
 
 - 200: The scope is gone.
 ";

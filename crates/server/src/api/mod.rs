@@ -17,15 +17,15 @@ pub(crate) mod tokens;
 pub(crate) const GROUPS: &[(&str, &str)] = &[
     (
         "Who am I",
-        "Start here: shows what the key or token that you pasted is.",
+        "Start here: identifies the key or token that you pasted.",
     ),
     (
         "Machines",
-        "A machine is a service with a key of its own. An instance key manages them.",
+        "A machine is a service with its own key. You manage machines with an instance key.",
     ),
     (
         "Scopes",
-        "A scope lets one machine call another. Tokens copy the scopes of their machine when they are made.",
+        "A scope lets one machine call another. A token copies its machine's scopes when it is created.",
     ),
     (
         "Machine keys",
@@ -33,15 +33,15 @@ pub(crate) const GROUPS: &[(&str, &str)] = &[
     ),
     (
         "Tokens",
-        "What one machine shows to another. Machines create them; receivers verify them; both can be done with a key alone.",
+        "A machine presents a token to the machine that it calls. Callers create tokens; receivers verify them. Both need only their machine key.",
     ),
     (
         "Public keys",
-        "With these anybody checks a JWT without asking the authority each time.",
+        "With the public keys, anyone can verify a JWT without asking the authority each time.",
     ),
     (
         "Signing keys",
-        "The private sides of the public keys: when they sign, when they go.",
+        "The keys that sign JWTs: list, rotate and delete them.",
     ),
     (
         "Instance",
@@ -53,6 +53,6 @@ pub(crate) const GROUPS: &[(&str, &str)] = &[
     ),
     (
         "Other kinds",
-        "SDKs that accept any kind of token ask here about kinds that this authority does not have.",
+        "For SDKs that accept any kind of token: these operations answer 404 for kinds that this authority does not have.",
     ),
 ];

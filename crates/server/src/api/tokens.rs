@@ -14,12 +14,12 @@ use crate::reply::{Answer, ApiError, Habit, json, ok, written};
 
 pub(crate) const VERIFY: &str = r#"Tokens: Verify a token
 
-A machine that is called asks whether the token that it was shown is good. The answer is 200 for a token that is genuine, neither
-revoked nor expired, and meant for the asking machine: with a machine key, that machine must be in the token's `scopes`. With an
-instance key any token of the instance verifies. Everything else is 404.
+Checks a token that a caller presented. The response is 200 if the token is genuine, not revoked, not expired, and meant for the
+verifying machine. With a machine key, that machine must be in the token's `scopes`. With an instance key, any token of the
+instance is accepted. In all other cases, the response is 404.
 
-`meta.reason` says why to instance keys and to the machines that the token is for; nobody else learns more than 404. JWTs are
-accepted as well and, unlike with a mere check of the signature, refused once they are revoked.
+`meta.reason` gives the reason to instance keys and to the machines that the token is for; other callers see only the 404. JWTs
+are accepted as well. Unlike a check of the signature alone, this operation also rejects revoked JWTs.
 
 - 200: The token is good, and this is what it says. `{"last_used_at":1767225660000,"updated_at":1767225660000}`
 - bad_request token: body.token must be included
@@ -34,7 +34,7 @@ pub(crate) async fn verify(call: &Call<'_>) -> Result<Answer, ApiError> {
     let credential = call.credential()?;
     let token = match token_to_verify(call) {
         Ok(token) => token,
-        // A bad key is told before a bad body.
+        // An invalid key is reported before an invalid body.
         Err(error) => {
             call.authenticate(Accepts::Any).await?;
             return Err(error);
@@ -53,7 +53,7 @@ pub(super) fn token_to_verify<'a>(call: &'a Call<'_>) -> Result<Cow<'a, str>, Ap
     let mut members = call.members()?;
     let VerifyRequest { secret, token } = members.read()?;
     let token = token.or(secret);
-    // What is missing is told before what is too much.
+    // A missing member is reported before unknown members.
     let token = token.ok_or_else(|| members.wrong("token", Problem::Missing))?;
     members.finish()?;
     Ok(token)
@@ -61,18 +61,19 @@ pub(super) fn token_to_verify<'a>(call: &'a Call<'_>) -> Result<Cow<'a, str>, Ap
 
 pub(crate) const CREATE: &str = r#"Tokens: Create a token
 
-A machine makes a token for itself, to show it to the machines that it may call. The token copies the machine's scopes as they are
-now; later changes of scopes concern new tokens only. Only a machine key can do this: a token speaks for a machine, and an instance
-is none.
+Creates a token for the machine whose key is used. The machine presents it to the machines that it calls. The token copies the
+machine's current scopes; later changes of scopes affect new tokens only. Instance keys are rejected, because a token identifies
+a machine.
 
-The answer is the only place where the token itself appears. Keep it until shortly before it expires, or let
-`min_remaining_ttl_seconds` hand out the same one again.
+The token string appears only in this response. Keep it until shortly before it expires, or set `min_remaining_ttl_seconds` to
+get the same token again.
 
-- 201: The token, new or handed out again.
+- 201: The token, new or reused.
   - opaque: An opaque token
   - jwt: A JWT `{"claims":{"tenant":"acme"},"token":"eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCIsImtpZCI6Imluc18yR0lvUSJ9.eyJzdWIiOiJtY2hfMnhoRmoifQ.wB1oxLQ3TTxUAW4rxE7mIrb5nC0ZHcDdcnT9mYfDqYhdfUeQnUnhrn3I5Ft6kvXcVjYvOY_kLr0iCnCRvRzUQpXsX8cMjQ"}`
 - machine_token_reserved_claim sub: You can't use the reserved claim: 'sub'
-- conflict: the machine holds 1000000 live tokens, which is the maximum; let some expire, revoke some, or ask for shorter ones
+- conflict: the machine holds 1000000 tokens, which is the maximum; revoke opaque tokens, wait until tokens expire, or request shorter
+  lifetimes
 "#;
 
 /// `POST /m2m_tokens`
@@ -94,8 +95,8 @@ pub(crate) async fn create(call: &Call<'_>) -> Result<Answer, ApiError> {
 
 pub(crate) const LIST: &str = r"Tokens: List a machine's tokens
 
-The tokens of one machine, newest first, without the tokens themselves. A machine key lists its own; an instance key those of any
-machine. Revoked and expired ones, and JWTs, are left out unless they are asked for.
+Lists the tokens of one machine, newest first, without the token strings. A machine key lists the machine's own tokens; an instance
+key lists those of any machine. Revoked tokens, expired tokens and JWTs are included only on request.
 
 - 200: The tokens.
 - bad_request subject: query.subject must match the pattern ^mch_\w{27}$
@@ -112,8 +113,8 @@ pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, ApiError> {
 
 pub(crate) const REVOKE: &str = r#"Tokens: Revoke a token
 
-Ends a token for good: from this answer on it is refused. JWTs are revoked by their `jti` in the same way. A machine key revokes its
-own tokens, an instance key any. Revoking once more changes nothing and succeeds; the first reason stays.
+Ends a token permanently. It is rejected as soon as this request succeeds. For a JWT, use its `jti` as the id. A machine key
+revokes the machine's own tokens; an instance key revokes any token. Revoking a token again succeeds and keeps the first reason.
 
 - 200: The token, revoked. `{"revoked":true,"revocation_reason":"laptop stolen","updated_at":1767225720000}`
 "#;
@@ -133,8 +134,8 @@ pub(crate) async fn revoke(call: &Call<'_>) -> Result<Answer, ApiError> {
 
 pub(crate) const UPDATE: &str = r#"Tokens: Change a live token
 
-Changes the claims or the remaining life of an opaque token, or revokes it. The token itself stays the same. What a JWT says is
-signed and cannot be changed, and a token that is revoked or expired stays so. (An extension: Clerk has no such operation.)
+Changes the claims or the remaining lifetime of an opaque token, or revokes it. The token string stays the same. JWTs cannot be
+changed, because their content is signed. Revoked and expired tokens cannot be changed. (An extension: Clerk has no such operation.)
 
 - 200: The token as it is now. `{"claims":{"tenant":"acme"},"expiration":1767232800000}`
 - bad_request: a JWT cannot be changed, because its content is signed
@@ -177,8 +178,8 @@ pub(crate) fn other_kind() -> Result<Answer, ApiError> {
     ))
 }
 
-/// The outer error is for a text that has not the shape of an id; the inner one for one that names nothing, which is only
-/// answered after the body was checked.
+/// The outer error reports a malformed id. The inner error reports a well-formed id that cannot exist; it is returned only after the
+/// body was checked.
 fn token_id(call: &Call<'_>) -> Result<Result<TokenId, ApiError>, ApiError> {
     let [text, _] = call.captures;
     if !TokenId::is_well_formed(text) {

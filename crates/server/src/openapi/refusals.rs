@@ -1,5 +1,5 @@
-//! The answers that refuse. Most follow from the row of an operation and the types of its requests, and are worded by what answers
-//! requests; the others stand above the handlers.
+//! Error responses. Most are derived from the row of an operation and the types of its requests, with the texts of the code that
+//! answers requests. The others are declared above the handlers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -63,7 +63,7 @@ impl Refusals {
         self.add(error, reason.or(about));
     }
 
-    /// Adds the errors about an id in the path that names nothing, or is none.
+    /// Adds the errors for an unknown or malformed id in the path.
     pub(super) fn add_id(&mut self, name: &str, example: &Value) {
         let noun = match name {
             "instance_id" => return self.add(jwks::no_such_instance(), None),
@@ -85,7 +85,7 @@ impl Refusals {
 
     /// Adds what may be wrong with a body or query of this schema.
     pub(super) fn add_members(&mut self, row: &Row, place: Place, schema: &Value) {
-        // What nobody reads may hold anything.
+        // Bodies that are not read are not checked.
         if place == Place::Body && schema["additionalProperties"] != false {
             return;
         }
@@ -214,7 +214,7 @@ pub(super) fn header_components() -> Value {
     let header = |description: &str, schema: Value| json!({ "description": description, "required": true, "schema": schema });
     json!({
         "Clerk-Trace-Id": header(
-            "The id under which the log has this request.",
+            "The id of this request in the log.",
             json!({ "type": "string", "pattern": "^[0-9a-f]{32}$" }),
         ),
         "WWW-Authenticate": header(

@@ -21,7 +21,7 @@ fn an_instance_is_shown_and_its_settings_change() {
         "",
         "{}",
         r#"{"settings":[]}"#,
-        r#"{"settings":{"colour":"red"}}"#,
+        r#"{"settings":{"color":"red"}}"#,
         r#"{"settings":{"max_jwt_ttl":0}}"#,
         r#"{"settings":{"max_jwt_ttl":true}}"#,
         r#"{"settings":{"max_jwt_ttl":1,"max_jwt_ttl":2}}"#,
@@ -31,7 +31,7 @@ fn an_instance_is_shown_and_its_settings_change() {
      → 422 form_param_missing: settings must be included. {"param_name":"settings"}
     {} → 422 form_param_missing: settings must be included. {"param_name":"settings"}
     {"settings":[]} → 422 form_param_type_invalid: `settings` must be an object. {"param_name":"settings"}
-    {"settings":{"colour":"red"}} → 422 form_param_value_invalid: settings has no 'colour', only issuer, jwt_scopes_claim, machine_rate_limit, max_jwt_ttl, null_expiration, rate_limit, secret_reveal, token_pooling. {"param_name":"settings"}
+    {"settings":{"color":"red"}} → 422 form_param_value_invalid: settings has no 'color', only issuer, jwt_scopes_claim, machine_rate_limit, max_jwt_ttl, null_expiration, rate_limit, secret_reveal, token_pooling. {"param_name":"settings"}
     {"settings":{"max_jwt_ttl":0}} → 422 form_param_value_invalid: max_jwt_ttl must be between 1 and 315360000 seconds. {"param_name":"max_jwt_ttl"}
     {"settings":{"max_jwt_ttl":true}} → 422 form_param_type_invalid: `max_jwt_ttl` must be a whole number of seconds. {"param_name":"max_jwt_ttl"}
     {"settings":{"max_jwt_ttl":1,"max_jwt_ttl":2}} → 400 request_body_invalid: settings: a member is given twice at line 1 column 30

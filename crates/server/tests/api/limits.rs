@@ -152,7 +152,7 @@ fn a_machine_holds_so_many_tokens_and_ended_ones_make_room() {
         assert_eq!(status(r#"{"seconds_until_expiration":180}"#), "201");
     }
     count();
-    assert_snapshot!(issue("{}"), @"409 conflict: the machine holds 4 live tokens, which is the maximum; let some expire, revoke some, or ask for shorter ones");
+    assert_snapshot!(issue("{}"), @"409 conflict: the machine holds 4 tokens, which is the maximum; revoke opaque tokens, wait until tokens expire, or request shorter lifetimes");
     assert_eq!(status(r#"{"token_format":"jwt"}"#), "409");
     assert_eq!(api.post("/m2m_tokens", &receiver.ak, "{}").status, 201);
 

@@ -53,7 +53,7 @@ fn create_says_which_parameter_is_wrong_and_how() {
             r#"{"name":"a\u0000b"}"#,
             r#"{"name":"\ud800"}"#,
             r#"{"name":"x","secret":"sk_test_1"}"#,
-            r#"{"name":"x","colour":"red"}"#,
+            r#"{"name":"x","color":"red"}"#,
             r#"{"name":"x","default_token_ttl":0}"#,
             r#"{"name":"x","default_token_ttl":-1}"#,
             r#"{"name":"x","default_token_ttl":3600.5}"#,
@@ -82,7 +82,7 @@ fn create_says_which_parameter_is_wrong_and_how() {
     {"name":"a\u0000b"} → 422 form_param_format_invalid: name must not contain the character U+0000. {"param_name":"name"}
     {"name":"\ud800"} → 422 form_param_type_invalid: `name` must be a string. {"param_name":"name"}
     {"name":"x","secret":"sk_test_1"} → 422 form_param_unknown: secret is not a valid parameter for this request. {"param_name":"secret"}
-    {"name":"x","colour":"red"} → 422 form_param_unknown: colour is not a valid parameter for this request. {"param_name":"colour"}
+    {"name":"x","color":"red"} → 422 form_param_unknown: color is not a valid parameter for this request. {"param_name":"color"}
     {"name":"x","default_token_ttl":0} → 422 form_param_value_invalid: default_token_ttl must be at least 1 second. {"param_name":"default_token_ttl"}
     {"name":"x","default_token_ttl":-1} → 422 form_param_value_invalid: default_token_ttl must be at least 1 second. {"param_name":"default_token_ttl"}
     {"name":"x","default_token_ttl":3600.5} → 422 form_param_type_invalid: `default_token_ttl` must be an integer. {"param_name":"default_token_ttl"}

@@ -45,7 +45,7 @@ enum Topic {
     Status,
 }
 
-/// The words by which a question is recognised. The first row that has one of its words decides.
+/// The words by which a question is recognized. The first row that has one of its words decides.
 const WORDS: &[(Topic, &[&str])] = &[
     (Topic::NextStep, &["next"]),
     (Topic::Date, &["when", "date", "day"]),

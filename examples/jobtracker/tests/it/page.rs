@@ -25,7 +25,7 @@ async fn the_page_and_each_of_its_files_are_served() {
     let page = page.text().await.unwrap();
     for (file, content_type) in [
         ("/swagger/swagger-ui-bundle.js", "text/javascript"),
-        ("/swagger/initialise.js", "text/javascript"),
+        ("/swagger/initialize.js", "text/javascript"),
         ("/swagger/swagger-ui.css", "text/css"),
     ] {
         assert!(page.contains(&format!("\"{file}\"")), "{file}");
