@@ -29,10 +29,7 @@ pub(crate) fn with_variables(message: &str, command: &Command) -> String {
         if let Some(name) =
             variable_of(argument).filter(|name| !is_given && variable(name).is_some())
         {
-            let shown = argument.to_string();
-            message = message
-                .replace(&format!("'{shown}'"), name)
-                .replace(&shown, name);
+            message = message.replace(&format!("'{argument}'"), name);
         }
     }
     command.get_subcommands().fold(message, |message, command| {
@@ -44,15 +41,18 @@ fn variable_of(argument: &Arg) -> Option<&str> {
     argument.get_env().and_then(|name| name.to_str())
 }
 
-/// A variable that is true or false, as people write it.
+/// Whether a variable is set, and not to `false`.
 pub(crate) fn is_set(name: &str) -> bool {
-    let is_no = |text: String| {
-        matches!(
-            text.to_ascii_lowercase().as_str(),
-            "0" | "false" | "f" | "no" | "n" | "off"
-        )
-    };
-    variable(name).is_some_and(|text| !is_no(text))
+    variable(name).is_some_and(|text| parse_boolean(&text) != Ok(false))
+}
+
+/// Reads a boolean as people write it.
+pub(crate) fn parse_boolean(text: &str) -> Result<bool, &'static str> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Ok(true),
+        "false" | "no" | "off" | "0" => Ok(false),
+        _ => Err("write true or false"),
+    }
 }
 
 /// A variable of the environment; an empty one counts as absent, and so does one that is no text.

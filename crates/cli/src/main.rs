@@ -95,13 +95,14 @@ struct Init {
 
 fn main() -> ExitCode {
     process::harden();
-    let command = environment::without_empty_variables(Cli::command());
+    let mut command = environment::without_empty_variables(Cli::command());
     let outcome = match parse(command.clone()) {
         Ok(cli) => run(cli.command),
         Err(error)
             if error.use_stderr()
                 && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand =>
         {
+            command.build();
             let failure = Failure::from_clap(&error, &command);
             Err(match admin::setting_hint(&error) {
                 Some(hint) => failure.with_hint(hint),

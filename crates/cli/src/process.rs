@@ -3,6 +3,7 @@
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
 
 use crate::environment::is_set;
+use crate::stderr;
 
 /// Set by tests and by the demo: this process ends with the one that started it, however that one ends.
 const END_WITH_PARENT: &str = "COUNTERSIGN_END_WITH_PARENT";
@@ -36,6 +37,12 @@ pub(crate) fn harden() {
             .location()
             .map(ToString::to_string)
             .unwrap_or_default();
-        tracing::error!(place, "a thread panicked");
+        if tracing::dispatcher::has_been_set() {
+            tracing::error!(place, "a thread panicked");
+        } else {
+            stderr::line(&format!(
+                "error: this is a bug in this program: it panicked at {place}"
+            ));
+        }
     }));
 }

@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
-use clap::builder::BoolishValueParser;
 use serde::de::{self, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::environment::parse_boolean;
 use crate::exit::{Code, Failure};
 
 /// Where a server listens unless told otherwise.
@@ -69,7 +69,7 @@ pub(crate) struct Settings {
     pub(crate) tls_key: Option<PathBuf>,
 
     /// Allows plain HTTP on an address that is not loopback, for instance behind a proxy that speaks TLS
-    #[arg(long, env = "COUNTERSIGN_INSECURE_HTTP", num_args = 0..=1, default_missing_value = "true", value_parser = BoolishValueParser::new(), value_name = "BOOL")]
+    #[arg(long, env = "COUNTERSIGN_INSECURE_HTTP", num_args = 0..=1, default_missing_value = "true", value_parser = parse_boolean, value_name = "BOOL")]
     pub(crate) insecure_http: Option<bool>,
 
     /// The addresses of proxies whose X-Forwarded-For is believed, separated by commas

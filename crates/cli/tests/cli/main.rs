@@ -9,6 +9,7 @@
 mod administration;
 mod door;
 mod endings;
+mod environment;
 mod secrets;
 mod serving;
 mod streams;
