@@ -152,14 +152,14 @@ def test_two_thousand_silent_peers_without_a_key_hold_little_memory(executable, 
     keys = initialize(executable, tmp_path / "data")
     with Authority(executable, tmp_path / "data", keys, tmp_path) as authority:
         authority.start()
-        before = _resident_kib(authority)
+        before = resident_kib(authority)
         connections = [connect(authority) for _ in range(2000)]
         try:
             for connection in connections:
                 connection.sendall(sent)
             time.sleep(2.0)
             assert authority.api().get("/v1/machines?limit=1").status == 200
-            each = (_resident_kib(authority) - before) / len(connections)
+            each = (resident_kib(authority) - before) / len(connections)
             print(f"{each:.1f} KiB for each connection that sent {len(sent)} bytes")
             assert each < 32
         finally:
@@ -167,7 +167,7 @@ def test_two_thousand_silent_peers_without_a_key_hold_little_memory(executable, 
                 connection.close()
 
 
-def _resident_kib(authority: Authority) -> int:
+def resident_kib(authority: Authority) -> int:
     status = open(f"/proc/{authority.pid()}/status").read()
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
 

@@ -74,6 +74,7 @@ async fn run(arguments: Arguments) -> Result<()> {
         tls: None,
         trusted_proxies: Vec::new(),
         mounts: Vec::new(),
+        is_for_this_machine: false,
         lost_log_lines: std::sync::Arc::default(),
     };
     let mut terminate = signal(SignalKind::terminate())?;

@@ -56,7 +56,7 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
             (authority, operator, key, state)
         }
     };
-    serve(&folder, (authority, operator), &settings, prepared, |url| {
+    serve(&folder, (authority, operator), &settings, prepared, true, |url| {
         let publishable_key = publishable_key(url, false);
         // Written at each start, because the address may be another one.
         let text = format!(

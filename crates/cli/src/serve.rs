@@ -27,7 +27,7 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
         options,
     )
     .await?;
-    serve(&folder, opened, &settings, prepared, |_| Ok(())).await
+    serve(&folder, opened, &settings, prepared, false, |_| Ok(())).await
 }
 
 /// What the settings say about the authority.
@@ -103,12 +103,13 @@ fn taken(settings: &Settings, error: &std::io::Error) -> Failure {
     )
 }
 
-/// Serves until SIGTERM or SIGINT. `when_ready` is told the public URL.
+/// Serves until SIGTERM, SIGINT or SIGHUP. `when_ready` is told the public URL.
 pub(crate) async fn serve(
     folder: &Path,
     (authority, operator): (Authority, Operator),
     settings: &Settings,
     prepared: Preparation,
+    is_for_this_machine: bool,
     when_ready: impl FnOnce(&str) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let authority = Arc::new(authority);
@@ -123,13 +124,15 @@ pub(crate) async fn serve(
             .clone()
             .map_or_else(Vec::new, |proxies| proxies.0),
         mounts: Vec::new(),
+        is_for_this_machine,
         lost_log_lines: stderr::begin_queue(),
     };
     let signals = (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
+        signal(SignalKind::hangup()),
     );
-    let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hang_up)) = signals else {
         return Err(Failure::new(
             Code::Failed,
             "signals cannot be watched",
@@ -174,14 +177,30 @@ pub(crate) async fn serve(
             }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            // The terminal is gone, or somebody expects that the settings are read again. They are at the next start.
+            _ = hang_up.recv() => break,
         }
     }
     tracing::info!("stopping: open requests are answered first");
     // Both at the same time, because each may take up to 12 s.
-    let closing = door.map(|door| std::thread::spawn(move || door.close()));
-    server.stop();
-    if closing.is_ok_and(|closing| closing.join().is_err()) {
-        tracing::error!("closing the operator's door panicked");
+    let closing = door.map(|door| tokio::task::spawn_blocking(move || door.close()));
+    let stopping = tokio::task::spawn_blocking(move || server.stop());
+    let stopped = async {
+        let closed = match closing {
+            Ok(closing) => closing.await,
+            Err(_) => Ok(()),
+        };
+        closed.and(stopping.await)
+    };
+    tokio::select! {
+        stopped = stopped => if stopped.is_err() {
+            tracing::error!("a part of the server panicked while it stopped");
+        },
+        _ = interrupt.recv() => {
+            tracing::warn!("ended at once, without answers to open requests");
+            stderr::finish();
+            std::process::exit(130);
+        }
     }
     follower.abort();
     // The follower holds the authority until it ends. Dropping the authority closes the store.

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
+use ipnet::IpNet;
 use serde::de::{self, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -72,7 +73,7 @@ pub(crate) struct Settings {
     #[arg(long, env = "COUNTERSIGN_INSECURE_HTTP", num_args = 0..=1, default_missing_value = "true", value_parser = parse_boolean, value_name = "BOOL")]
     pub(crate) insecure_http: Option<bool>,
 
-    /// The addresses of proxies whose X-Forwarded-For is believed, separated by commas
+    /// The addresses and ranges of proxies whose X-Forwarded-For is believed, separated by commas, like 10.0.0.1, 10.1.0.0/16
     #[arg(long, env = "COUNTERSIGN_TRUSTED_PROXIES", value_name = "ADDRESSES")]
     pub(crate) trusted_proxies: Option<Addresses>,
 
@@ -120,10 +121,10 @@ pub(crate) struct Settings {
     pub(crate) port_file: Option<PathBuf>,
 }
 
-/// A list of addresses: text with commas or white space between them, or, in a file, a list of texts.
+/// A list of addresses and ranges: text with commas or white space between them, or, in a file, a list of texts.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "AddressesInFile")]
-pub(crate) struct Addresses(pub(crate) Vec<IpAddr>);
+pub(crate) struct Addresses(pub(crate) Vec<IpNet>);
 
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -140,12 +141,10 @@ impl FromStr for Addresses {
             .split([',', ' ', '\t', '\n'])
             .filter(|text| !text.is_empty());
         let address = |text: &str| {
-            let wrong = |_| {
-                format!(
-                    "'{text}' is not an IP address; write addresses with commas between them, like 10.0.0.1, 10.0.0.2"
-                )
-            };
-            text.parse().map_err(wrong)
+            let range = text
+                .parse()
+                .or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+            range.map_err(|_| format!("'{text}' is not an IP address or range; separate them with commas, like 10.0.0.1, 10.1.0.0/16"))
         };
         texts.map(address).collect::<Result<_, _>>().map(Self)
     }

@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 pub enum ErrorCode {
     /// A request to a token route broke a rule.
     BadRequest,
+    /// The request names no host, or one that is not served.
+    HostInvalid,
     /// A JWT was asked for with a claim that the authority writes itself.
     MachineTokenReservedClaim,
     /// The body is no JSON document of the wanted kind.
@@ -123,6 +125,8 @@ pub const NO_SUCH_PATH: &str = "Resource not found: there is no such path";
 pub const ERROR_TABLE: &[ErrorRow] = &[
     row(ErrorCode::BadRequest, "bad_request", 400, "Bad Request", "The request is not valid",
         "A request to a token route breaks a rule. The long message names the place (`url_parameter.x`, `query.x` or `body.x`) and the rule."),
+    row(ErrorCode::HostInvalid, "host_invalid", 400, "Invalid host", "The Host header is missing or not valid",
+        "A request over HTTP/1.1 has no `Host` header, several, or an invalid one; or it asks an authority that answers its own machine only under another name."),
     row(ErrorCode::MachineTokenReservedClaim, "machine_token_reserved_claim", 400, "reserved claim used", "You can't use the reserved claim",
         "A JWT is asked for with a claim that the authority writes itself: `iss`, `sub`, `exp`, `nbf`, `iat`, `jti` or `scopes`. Choose another name."),
     row(ErrorCode::RequestBodyInvalid, "request_body_invalid", 400, "Request body invalid", "The request body is invalid. Please consult the API documentation for more information.",

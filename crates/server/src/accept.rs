@@ -30,8 +30,8 @@ use crate::connection::{Watch, Watched};
 const MAX_CONNECTIONS: usize = 16_000;
 /// The longest block of headers, the request line included.
 const MAX_HEADER_BYTES: usize = 40 * 1024;
-/// The same over HTTP/2. Beyond our own limit, so that we answer in our own words; a line counts 32 bytes more there.
-const MAX_HEADER_LIST_BYTES: u32 = 40 * 1024;
+/// The same over HTTP/2. Beyond our own limit, so that we answer in our own words; a field counts 32 bytes more there.
+const MAX_HEADER_LIST_BYTES: u32 = 20 * 1024;
 /// How many bytes of a body may come over HTTP/2 before anybody reads it, for a stream and for all of a connection.
 const STREAM_WINDOW_BYTES: u32 = 16 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 64 * 1024;

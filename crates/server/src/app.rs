@@ -22,9 +22,10 @@ use crate::body::Arriving;
 use crate::budget::is_large;
 use crate::call::{App, Call, Exposure};
 use crate::connection::{Phase, Watch};
+use crate::forwarded::client_address;
 use crate::metrics::Stopwatch;
 use crate::mount::Mount;
-use crate::operation::Row;
+use crate::operation::{Listeners, Row};
 use crate::operator;
 use crate::pace::Pace;
 use crate::reply::{ApiError, Habit};
@@ -32,6 +33,10 @@ use crate::route::{Found, find};
 
 /// The largest block of headers, counted as names and values.
 const MAX_HEADER_BYTES: usize = 32 * 1024;
+/// The same over HTTP/2, where a field can cost the peer a byte and this process a hundred; and the most fields there. Over HTTP/1,
+/// hyper takes 100.
+const MAX_HTTP2_HEADER_BYTES: usize = 16 * 1024;
+const MAX_HTTP2_FIELDS: usize = 100;
 /// The longest path and query.
 const MAX_TARGET_BYTES: usize = 8 * 1024;
 /// The time in which route, head and credential are decided.
@@ -39,7 +44,6 @@ const ADMISSION_TIMEOUT: Duration = Duration::from_secs(8);
 /// The time in which a body must arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const API_VERSION: HeaderName = HeaderName::from_static("clerk-api-version");
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Answers a request. It never fails: what goes wrong becomes an answer.
 pub(crate) async fn answer(
@@ -188,6 +192,9 @@ impl App {
         is_whole: bool,
     ) -> Result<(&'static Row, Call<'a>), ApiError> {
         check_size(head)?;
+        let is_for_metrics =
+            matches!(&found, Found::Operation(row, _) if row.listeners == Listeners::Metrics);
+        self.hosts.check(head, is_for_metrics)?;
         let (row, captures) = match found {
             Found::Operation(row, captures) => (row, captures),
             Found::WrongMethod(methods) => {
@@ -210,7 +217,7 @@ impl App {
             query: head.uri.query(),
             headers: &head.headers,
             body: Ok(Bytes::new()),
-            address: self.address_of(peer, &head.headers),
+            address: client_address(peer, &head.headers, &self.trusted_proxies),
             actor: None,
         };
         if self.operator.is_some() {
@@ -238,7 +245,8 @@ impl App {
     ) -> Result<Answer, ApiError> {
         let (head, body) = request.into_parts();
         check_size(&head)?;
-        let address = self.address_of(peer, &head.headers);
+        self.hosts.check(&head, false)?;
+        let address = client_address(peer, &head.headers, &self.trusted_proxies);
         let request = Request::from_parts(head, body);
         let _turn = self.turns.take(mount.pace()).await?;
         let answer = pin!(async { Ok(mount.answer(request, address).await) });
@@ -266,29 +274,19 @@ fn check_size(head: &Parts) -> Result<(), ApiError> {
     let size: usize = lines
         .map(|(name, value)| name.as_str().len() + value.len())
         .sum();
-    if size > MAX_HEADER_BYTES {
+    let is_http2 = head.version >= Version::HTTP_2;
+    let most = if is_http2 {
+        MAX_HTTP2_HEADER_BYTES
+    } else {
+        MAX_HEADER_BYTES
+    };
+    if size > most || (is_http2 && head.headers.len() > MAX_HTTP2_FIELDS) {
         return Err(ApiError::new(ErrorCode::RequestHeaderFieldsTooLarge));
     }
     Ok(())
 }
 
 impl App {
-    /// The address that counts for limits: the peer's, or what a trusted proxy says.
-    fn address_of(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-        if self.trusted_proxies.is_empty() || !self.trusted_proxies.contains(&peer.to_canonical()) {
-            return peer;
-        }
-        // The last entry is the one that the trusted proxy itself wrote.
-        let forwarded = headers
-            .get_all(FORWARDED_FOR)
-            .iter()
-            .next_back()
-            .and_then(|line| line.to_str().ok());
-        forwarded
-            .and_then(|line| line.rsplit(',').next()?.trim().parse().ok())
-            .unwrap_or(peer)
-    }
-
     /// Turns an error into an answer and writes what only the log may know.
     fn refuse(&self, operation: Option<&'static str>, habit: Habit, error: ApiError) -> Answer {
         let trace_id = new_trace_id(&*self.random);

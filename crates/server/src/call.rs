@@ -9,6 +9,7 @@ use countersign_protocol::error::ErrorCode;
 use countersign_protocol::random::Random;
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, USER_AGENT};
+use ipnet::IpNet;
 use serde::Deserialize;
 use tokio::sync::watch;
 
@@ -16,6 +17,7 @@ use crate::body::BodyProblem;
 use crate::budget::Budget;
 use crate::docs::Docs;
 use crate::fields::{Members, Presence};
+use crate::host::Hosts;
 use crate::metrics::Metrics;
 use crate::mount::Mount;
 use crate::operator::Named;
@@ -32,7 +34,9 @@ pub(crate) struct App {
     pub(crate) listed: Arc<Budget>,
     /// Budget for large answers that are being sent, in KiB.
     pub(crate) large: Arc<Budget>,
-    pub(crate) trusted_proxies: Vec<IpAddr>,
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    /// The hosts that requests may name.
+    pub(crate) hosts: Hosts,
     /// The operations that this listener serves.
     pub(crate) exposure: Exposure,
     /// The operator, who is the caller of every request at the operator's door; `None` on the network.

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use crate::accept::{self, Listener, Socket};
 use crate::budget::Budget;
 use crate::call::{App, Exposure};
+use crate::host::{Hosts, Local};
 use crate::metrics::Metrics;
 use crate::pace::Turns;
 use crate::{MAX_LARGE_KIB, MAX_LISTED_MACHINES, docs};
@@ -61,6 +62,7 @@ impl Door {
             )),
             large: Arc::new(Budget::new(MAX_LARGE_KIB, MAX_LARGE_KIB as usize)),
             trusted_proxies: Vec::new(),
+            hosts: Hosts::new(Local::Nothing, ""),
             exposure: Exposure::Api,
             operator: Some(operator),
             docs: Arc::new(docs()),

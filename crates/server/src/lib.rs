@@ -15,8 +15,10 @@ mod connection;
 mod docs;
 mod door;
 mod fields;
+mod forwarded;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod host;
 mod metrics;
 mod mount;
 mod openapi;
@@ -29,13 +31,14 @@ mod reply;
 mod route;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, LazyLock};
 use std::thread::JoinHandle;
 
 use countersign_authority::Authority;
 use countersign_protocol::random::Random;
+use ipnet::IpNet;
 use tokio::runtime;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -44,6 +47,7 @@ use crate::accept::Listener;
 use crate::budget::Budget;
 use crate::call::{App, Exposure};
 use crate::docs::Docs;
+use crate::host::{Hosts, Local};
 use crate::metrics::Metrics;
 use crate::pace::Turns;
 
@@ -70,9 +74,11 @@ pub struct ServerOptions {
     /// TLS, where the server does it itself.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Proxies whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: Vec<IpAddr>,
+    pub trusted_proxies: Vec<IpNet>,
     /// What is served beside the API. Where a path is of an operation, that answers.
     pub mounts: Vec<Mount>,
+    /// Whether the server is for this machine only. Then it answers only requests that name this machine as their host.
+    pub is_for_this_machine: bool,
     /// How many lines of the log could not be written so far, for the metrics.
     pub lost_log_lines: Arc<AtomicU64>,
 }
@@ -164,7 +170,8 @@ impl Server {
         let listed = Budget::new(MAX_LISTED_MACHINES, 32 * MAX_LISTED_MACHINES as usize);
         let large = Budget::new(MAX_LARGE_KIB, MAX_LARGE_KIB as usize);
         let (listed, large) = (Arc::new(listed), Arc::new(large));
-        let app = |exposure| {
+        let public_url = authority.options().public_url.clone();
+        let app = |exposure, local| {
             Arc::new(App {
                 authority: Arc::clone(&authority),
                 metrics: Arc::clone(&metrics),
@@ -173,6 +180,7 @@ impl Server {
                 listed: Arc::clone(&listed),
                 large: Arc::clone(&large),
                 trusted_proxies: options.trusted_proxies.clone(),
+                hosts: Hosts::new(local, &public_url),
                 exposure,
                 operator: None,
                 docs: Arc::clone(&docs),
@@ -181,10 +189,10 @@ impl Server {
             })
         };
         let connections = Arc::new(AtomicUsize::new(0));
-        let listener = |exposure, tls: Option<TlsAcceptor>| {
+        let listener = |exposure, local, tls: Option<TlsAcceptor>| {
             let (connections, stop) = (Arc::clone(&connections), stopping.clone());
             Arc::new(Listener {
-                app: app(exposure),
+                app: app(exposure, local),
                 tls,
                 connections,
                 stop,
@@ -197,7 +205,11 @@ impl Server {
         } else {
             Exposure::Api
         };
-        let main = listener(exposure, options.tls.clone().map(TlsAcceptor::from));
+        let local = match options.is_for_this_machine {
+            true => Local::Everything,
+            false => local_metrics(address),
+        };
+        let main = listener(exposure, local, options.tls.clone().map(TlsAcceptor::from));
         let mut server = Self {
             address,
             admin_address: None,
@@ -212,10 +224,11 @@ impl Server {
             )?;
         }
         if let Some(socket) = admin {
-            server.admin_address = Some(socket.local_addr()?);
+            let address = socket.local_addr()?;
+            server.admin_address = Some(address);
             server.spawn(
                 "admin".to_owned(),
-                listener(Exposure::Metrics, None),
+                listener(Exposure::Metrics, local_metrics(address), None),
                 socket,
             )?;
         }
@@ -271,6 +284,15 @@ impl Server {
 /// Returns the documentation of the API, built on first use.
 fn docs() -> LazyLock<Docs> {
     LazyLock::new(|| Docs::new(openapi::document(route::ROWS)))
+}
+
+/// Which requests must name this machine at an address for this machine.
+fn local_metrics(address: SocketAddr) -> Local {
+    if address.ip().is_loopback() {
+        Local::Metrics
+    } else {
+        Local::Nothing
+    }
 }
 
 /// Listens, and fails where somebody else does.

@@ -90,7 +90,7 @@ fn tree(rows: &[Row]) -> Document {
             "description": include_str!("../assets/introduction.md"),
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         }),
-        servers: servers("/v1", "This authority"),
+        servers: servers("v1", "This authority"),
         tags: GROUPS.iter().map(tag).collect(),
         paths,
         components: json!({
@@ -125,7 +125,7 @@ fn components<'a>(rows: impl Iterator<Item = &'a Row>) -> Map<String, Value> {
     components
 }
 
-/// Relative, so that the document is right wherever it is served.
+/// Relative to the document, so that it is right wherever it is served, also below a path.
 fn servers(url: &str, description: &str) -> Value {
     json!([{ "url": url, "description": description }])
 }
@@ -134,7 +134,7 @@ fn path_item(row: &Row) -> Ordered<Value> {
     match row.prefix {
         Prefix::Optional => Ordered(Vec::new()),
         Prefix::None => {
-            let servers = servers("/", "This authority, without a version");
+            let servers = servers(".", "This authority, without a version");
             Ordered(vec![("servers".to_owned(), servers)])
         }
     }

@@ -350,6 +350,7 @@ pub(crate) const ROWS: &[Row] = &[
     })
     .answers::<Description>()
     .described("getOpenAPI", docs::OPENAPI),
+    Row::public("Root", "/", |_| at_once(docs::root())),
     Row::public("Swagger", "/swagger", |call| at_once(docs::swagger(call))),
     Row::public("SwaggerAsset", "/swagger/{asset}", |call| {
         at_once(docs::asset(call))
@@ -492,7 +493,6 @@ mod tests {
     #[test]
     fn what_is_no_path_is_not_found() {
         for path in [
-            "/",
             "/v1",
             "/v1/",
             "/v1/v1/machines",

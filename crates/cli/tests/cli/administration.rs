@@ -87,7 +87,7 @@ fn hint(way: &Way, arguments: &[&str]) -> String {
 fn a_refusal_is_followed_by_what_to_type(way: &Way) {
     way.json(&["machine", "create", "a"]);
     way.json(&["machine", "create", "b", "--calls", "a"]);
-    let lifetime = "--ttl sets it: seconds, or a duration like 365d, 12h or 30m";
+    let lifetime = "--ttl sets it: a number with a unit, like 365d, 12h or 30m";
     assert_eq!(hint(way, &["scope", "add", "b", "a"]), "");
     assert_eq!(
         hint(way, &["scope", "add", "a", "a"]),
@@ -176,7 +176,7 @@ fn machines_and_scopes(way: &Way) {
         Some(1)
     );
     let shown = way.json(&[
-        "machine", "update", "billing", "--name", "invoices", "--ttl", "60",
+        "machine", "update", "billing", "--name", "invoices", "--ttl", "60s",
     ]);
     assert_eq!(
         (text(&shown, "name"), shown["default_token_ttl"].as_i64()),

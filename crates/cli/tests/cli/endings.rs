@@ -42,13 +42,13 @@ fn a_command_line_that_cannot_be_understood_ends_with_2() {
     "#);
     assert_snapshot!(place.run(&["machine", "update", "x", "--ttl", "soon"]).refusal(), @r#"
     2
-    error: invalid value 'soon' for '--ttl <DURATION>': write seconds, or a duration like 365d, 12h, 30m or 1h30m
+    error: invalid value 'soon' for '--ttl <DURATION>': write a number with a unit, like 365d, 12h, 30m, 90s or 1h30m
     hint: --help has an example
     "#);
     assert_snapshot!(place.run(&["instance", "set", "--max-jwt-ttl", "1h"]).refusal(), @r#"
     2
     error: unexpected argument '--max-jwt-ttl' found
-    hint: write max_jwt_ttl=VALUE, without dashes; it must be seconds, or a duration like 24h or 365d
+    hint: write max_jwt_ttl=VALUE, without dashes; it must be a number with a unit, like 24h or 365d
     "#);
     assert_snapshot!(place.run(&["machine", "create", "x", "--token-ttl", "0"]).refusal(), @r#"
     2

@@ -71,7 +71,7 @@ fn a_message_names_the_variable_that_was_used() {
     "#);
     assert_snapshot!(refusal_with(&[("COUNTERSIGN_TRUSTED_PROXIES", "10.0.0.1, proxy")], &serve), @r#"
     2
-    error: invalid value '10.0.0.1, proxy' for COUNTERSIGN_TRUSTED_PROXIES: 'proxy' is not an IP address; write addresses with commas between them, like 10.0.0.1, 10.0.0.2
+    error: invalid value '10.0.0.1, proxy' for COUNTERSIGN_TRUSTED_PROXIES: 'proxy' is not an IP address or range; separate them with commas, like 10.0.0.1, 10.1.0.0/16
     hint: --help has an example
     "#);
     assert_snapshot!(refusal_with(&[("COUNTERSIGN_INSECURE_HTTP", "maybe")], &serve), @r#"
@@ -113,6 +113,7 @@ fn booleans_and_lists_are_read_as_people_write_them() {
         "10.0.0.1,10.0.0.2",
         "10.0.0.1, 10.0.0.2",
         " 10.0.0.1 ::1 ",
+        "10.0.0.0/8, fd00::/8",
         "10.0.0.1,",
     ] {
         log_with(&[("COUNTERSIGN_TRUSTED_PROXIES", list)], &[]);

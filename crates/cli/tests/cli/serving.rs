@@ -6,7 +6,7 @@ use std::path::Path;
 use countersign_authority::{Authority, MasterKey, SystemClock, SystemRandom};
 use countersign_store::{StoreChoice, StoreOptions};
 
-use crate::support::{Place, files};
+use crate::support::{Place, ask, files};
 
 #[test]
 fn a_second_start_of_dev_finds_its_state() {
@@ -490,4 +490,126 @@ fn the_allocator_was_compiled_with_the_settings_in_cargos_configuration() {
     ] {
         assert!(said.contains(setting), "{setting} is not in {said}");
     }
+}
+
+/// The status of a request for `path` with these lines after the request line.
+fn status(address: &str, path: &str, lines: &str) -> String {
+    let answer = ask(
+        address,
+        &format!("GET {path} HTTP/1.1\r\n{lines}Connection: close\r\n\r\n"),
+    );
+    answer.split(' ').nth(1).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_request_names_exactly_one_valid_host() {
+    let (place, _) = Place::with_authority();
+    let server = place.start(&["serve", "--data", "data"]);
+    let address = server.address();
+    for path in ["/healthz", "/v1/machines", "/nowhere"] {
+        for wrong in [
+            "",
+            "Host: a\r\nHost: a\r\n",
+            "Host: a b\r\n",
+            "Host: user@a\r\n",
+            "Host: a/b\r\n",
+        ] {
+            assert_eq!(status(address, path, wrong), "400", "{path} {wrong}");
+        }
+    }
+    for right in [
+        "Host: a\r\n",
+        "Host:\r\n",
+        "Host: [::1]:1\r\n",
+        "Host: auth.example.com:443\r\n",
+    ] {
+        assert_eq!(status(address, "/healthz", right), "200", "{right}");
+    }
+    let old = ask(address, "GET /healthz HTTP/1.0\r\n\r\n");
+    assert!(old.contains(" 200 "), "HTTP/1.0 knows no Host: {old}");
+}
+
+#[test]
+fn a_web_page_that_borrows_this_machines_address_reads_neither_metrics_nor_dev() {
+    let (place, _) = Place::with_authority();
+    let here = [
+        "localhost:4840",
+        "127.0.0.1",
+        "[::1]:4840",
+        "a.localhost",
+        "auth.example.com",
+    ];
+    let server = place.start(&[
+        "serve",
+        "--data",
+        "data",
+        "--public-url",
+        "https://auth.example.com",
+    ]);
+    let address = server.address();
+    for host in here {
+        assert_eq!(
+            status(address, "/metrics", &format!("Host: {host}\r\n")),
+            "200",
+            "{host}"
+        );
+    }
+    assert_eq!(status(address, "/metrics", "Host: evil.example\r\n"), "400");
+    assert_eq!(
+        status(address, "/healthz", "Host: behind-a-proxy\r\n"),
+        "200"
+    );
+
+    let dev = Place::new();
+    let server = dev.start(&["dev"]);
+    for path in ["/healthz", "/swagger", "/v1/jwks", "/nowhere"] {
+        assert_eq!(
+            status(server.address(), path, "Host: evil.example\r\n"),
+            "400",
+            "{path}"
+        );
+    }
+    assert_eq!(
+        status(server.address(), "/healthz", "Host: localhost\r\n"),
+        "200"
+    );
+}
+
+#[test]
+fn a_browser_is_led_to_the_documentation() {
+    let (place, _) = Place::with_authority();
+    let server = place.start(&["serve", "--data", "data"]);
+    let answer = ask(
+        server.address(),
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    );
+    assert!(
+        answer.starts_with("HTTP/1.1 302 ") && answer.contains("location: swagger\r\n"),
+        "{answer}"
+    );
+}
+
+#[test]
+fn a_hangup_ends_the_process_as_sigterm_does() {
+    let (place, _) = Place::with_authority();
+    let server = place.start(&["serve", "--data", "data"]);
+    server.send(rustix::process::Signal::HUP);
+    let ended = server.ended();
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert!(ended.stderr.contains("stopped"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_second_interrupt_ends_the_process_at_once() {
+    let (place, _) = Place::with_authority();
+    let server = place.start(&["serve", "--data", "data"]);
+    // A request that is under way holds the process up for seconds.
+    let mut slow = std::net::TcpStream::connect(server.address()).expect("listens");
+    std::io::Write::write_all(&mut slow, b"GET /healthz HTTP/1.1\r\n").expect("open");
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    server.send(rustix::process::Signal::INT);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    server.send(rustix::process::Signal::INT);
+    let ended = server.ended();
+    assert_eq!(ended.code, 130, "{}", ended.stderr);
 }

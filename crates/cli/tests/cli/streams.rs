@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::Place;
+use crate::support::{Place, ask};
 
 /// How many bytes a pipe takes before its writer waits (pipe(7)).
 const PIPE_BYTES: usize = 65_536;
@@ -64,14 +64,10 @@ impl Running {
 
     /// Asks on a connection of its own, and returns the answer.
     fn ask(&self, request: &str) -> String {
-        let mut stream = TcpStream::connect(&self.address).expect("listens");
-        let limit = Some(Duration::from_secs(10));
-        stream.set_read_timeout(limit).expect("a socket");
-        let request = format!("{request}Host: a\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).expect("open");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        answer
+        ask(
+            &self.address,
+            &format!("{request}Host: localhost\r\nConnection: close\r\n\r\n"),
+        )
     }
 
     fn is_healthy(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Runs the executable with a clean environment and holds on to what it said.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -154,6 +155,17 @@ impl Place {
     }
 }
 
+/// Sends a request as it stands on a connection of its own, and returns the answer.
+pub(crate) fn ask(address: &str, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("listens");
+    let limit = Some(Duration::from_secs(10));
+    stream.set_read_timeout(limit).expect("a socket");
+    stream.write_all(request.as_bytes()).expect("open");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
 /// All files of a folder with their content, without SQLite's index of its log and without sockets, which every process makes
 /// anew.
 pub(crate) fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
@@ -187,15 +199,28 @@ impl Server {
         self.child.id()
     }
 
+    pub(crate) fn address(&self) -> &str {
+        self.url.split_once("://").expect("a URL").1
+    }
+
+    /// Sends a signal.
+    pub(crate) fn send(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).expect("the process lives");
+    }
+
     pub(crate) fn port(&self) -> &str {
         self.url.rsplit(':').next().expect("a port")
     }
 
     /// Sends SIGTERM and returns what the process said on both channels, and its exit code.
-    pub(crate) fn stop(mut self) -> Outcome {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)
-            .expect("the process lives");
+    pub(crate) fn stop(self) -> Outcome {
+        self.send(rustix::process::Signal::TERM);
+        self.ended()
+    }
+
+    /// Waits for the end of the process, and returns what it said on both channels, and its exit code.
+    pub(crate) fn ended(mut self) -> Outcome {
         let until = Instant::now() + Duration::from_secs(20);
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("a child") {

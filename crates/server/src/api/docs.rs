@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use countersign_protocol::error::ErrorCode;
 use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderName, HeaderValue};
 
@@ -35,6 +35,15 @@ The description of this API, OpenAPI 3.1.
 /// `GET /openapi.json`
 pub(crate) fn openapi(call: &Call<'_>) -> Result<Answer, ApiError> {
     Ok(answer(200, JSON, call.app.docs.document.clone()))
+}
+
+/// `GET /`, which people open in a browser. The place is relative, so it is right below a path, too.
+pub(crate) fn root() -> Result<Answer, ApiError> {
+    let mut redirect = answer(302, HTML, Bytes::new());
+    redirect
+        .headers_mut()
+        .insert(LOCATION, HeaderValue::from_static("swagger"));
+    Ok(redirect)
 }
 
 /// `GET /swagger`

@@ -25,6 +25,7 @@ const EITHER: &[ErrorCode] = &[
 /// What any operation may refuse.
 const ALWAYS: &[ErrorCode] = &[
     ErrorCode::ApiVersionInvalid,
+    ErrorCode::HostInvalid,
     ErrorCode::InternalClerkError,
     ErrorCode::ServiceUnavailable,
 ];

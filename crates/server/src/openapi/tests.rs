@@ -48,6 +48,7 @@ fn every_operation_of_the_table_is_described() {
         .map(|(name, _)| name)
         .collect();
     let apart = [
+        "Root",
         "Swagger",
         "SwaggerAsset",
         "Metrics",
@@ -223,12 +224,12 @@ fn bounds_are_those_of_the_protocol() {
 }
 
 #[test]
-fn contract_paths_stand_under_v1_and_public_ones_under_the_root() {
+fn contract_paths_stand_under_v1_and_public_ones_beside_the_document() {
     let document = document_value();
-    assert_eq!(document["servers"][0]["url"], "/v1");
+    assert_eq!(document["servers"][0]["url"], "v1");
     assert_eq!(
         document["paths"]["/.well-known/jwks.json"]["servers"][0]["url"],
-        "/"
+        "."
     );
     assert_eq!(document["paths"]["/m2m_tokens"].get("servers"), None);
 }

@@ -65,7 +65,7 @@ fn an_address_from_a_proxy_counts_only_where_the_proxy_is_trusted() {
     );
 
     let api =
-        Api::start_with(|options| options.trusted_proxies = vec!["127.0.0.1".parse().unwrap()]);
+        Api::start_with(|options| options.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()]);
     exhaust(&api, "192.0.2.1");
     assert_eq!(status(&api, &["192.0.2.1"]), 429);
     assert_eq!(status(&api, &["192.0.2.2"]), 401);

@@ -28,7 +28,7 @@ fn other_kinds_of_token_are_unknown_here() {
 fn paths_that_do_not_exist_answer_in_the_envelope() {
     let api = Api::start();
     let ask = |method: &str, target: &str| api.send(&Request::new(method, target));
-    assert_snapshot!(ask("GET", "/"), @r#"
+    assert_snapshot!(ask("GET", "/v1/"), @r#"
     404
     cache-control: no-store
     clerk-trace-id: 1ce0dc482f6f617017fcf32e4e82d640

@@ -54,6 +54,7 @@ impl World {
             tls: None,
             trusted_proxies: Vec::new(),
             mounts: Vec::new(),
+            is_for_this_machine: false,
             lost_log_lines: std::sync::Arc::default(),
         };
         let server = Server::start(Arc::clone(&authority), Arc::clone(&random) as _, &options);

@@ -84,6 +84,7 @@ impl Api {
             tls: None,
             trusted_proxies: Vec::new(),
             mounts: Vec::new(),
+            is_for_this_machine: false,
             lost_log_lines: std::sync::Arc::default(),
         };
         change(&mut options);
