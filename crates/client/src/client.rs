@@ -264,7 +264,10 @@ impl Client {
         body: Option<String>,
     ) -> Result<Response<Bytes>, Error> {
         let answer = match self.attempt(&method, path, body.as_ref()).await {
-            Err(error) if error.is_connect() && !error.is_timeout() => {
+            Err(error)
+                if !error.is_timeout()
+                    && (error.is_connect() || changes_nothing(&method, path)) =>
+            {
                 self.attempt(&method, path, body.as_ref()).await
             }
             answer => answer,
@@ -280,6 +283,16 @@ impl Client {
             .await
             .map_err(|error| self.unreachable(error))?;
         if status.is_success() {
+            if !is_json(&headers) {
+                let kind = headers
+                    .get(CONTENT_TYPE)
+                    .and_then(|kind| kind.to_str().ok());
+                return Err(self.malformed(format!(
+                    "its response with status {} is {}, not application/json",
+                    status.as_u16(),
+                    kind.unwrap_or("of no type")
+                )));
+            }
             let mut response = Response::new(body);
             *response.status_mut() = status;
             *response.headers_mut() = headers;
@@ -352,8 +365,9 @@ impl Client {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let seconds = text(RETRY_AFTER.as_str()).and_then(|value| value.parse().ok());
         let trace_id = text("clerk-trace-id").or_else(|| text("cf-ray"));
-        let refusal = serde_json::from_slice::<ErrorEnvelope>(body)
-            .ok()
+        let refusal = is_json(headers)
+            .then(|| serde_json::from_slice::<ErrorEnvelope>(body).ok())
+            .flatten()
             .and_then(|envelope| {
                 let trace_id = trace_id.map(str::to_owned);
                 Refusal::new(status, envelope, trace_id, seconds.map(Duration::from_secs))
@@ -409,6 +423,20 @@ pub(crate) fn bearer(secret: &str) -> Result<HeaderValue, SettingsError> {
         })?;
     value.set_sensitive(true);
     Ok(value)
+}
+
+/// Whether a request may be sent twice: if a connection breaks, nobody knows whether the first one arrived.
+fn changes_nothing(method: &Method, path: &str) -> bool {
+    *method == Method::GET || path.ends_with("/verify")
+}
+
+/// Whether a body is what an authority sends. A page in front of it could contain any text.
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok());
+    let essence = kind.and_then(|kind| kind.split(';').next());
+    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }
 
 /// When the authority wrote the answer, by its own clock, to the second.

@@ -82,9 +82,11 @@ impl Environment {
         self.key(&names, "ak_", missing)
     }
 
-    /// A ready-made token for calls as, or to, a service.
-    pub(crate) fn token(&self, service: &str) -> Option<&str> {
-        self.get(&of_service(TOKEN, service))
+    /// A ready-made token for calls as, or to, a service, and the variable that holds it.
+    pub(crate) fn token(&self, service: &str) -> Option<(String, &str)> {
+        let name = of_service(TOKEN, service);
+        let token = self.get(&name)?;
+        Some((name, token))
     }
 }
 

@@ -9,7 +9,7 @@ use countersign_protocol::body;
 use countersign_protocol::ids::{MachineId, TokenId};
 use countersign_protocol::limits::MAX_TOKENS_PAGE;
 use countersign_protocol::request::{RevokeRequest, VerifyRequest};
-use countersign_protocol::secret::Secret;
+use countersign_protocol::secret::{Secret, what_is_not_a_token};
 use http::HeaderValue;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -28,9 +28,16 @@ impl TokenString {
     /// Takes the text.
     ///
     /// # Errors
-    /// [`SettingsError::Key`] where it is no single word of printable characters.
+    /// [`SettingsError::Key`] if it is not a single word of printable characters, or is clearly something else, such as a key or the
+    /// id of a token.
     pub fn new(text: impl Into<String>) -> Result<Self, SettingsError> {
         let text = text.into();
+        if let Some(what) = what_is_not_a_token(&text) {
+            let text = format!(
+                "expected a token string, which creating a token returns, but this is {what}"
+            );
+            return Err(SettingsError::Key(text));
+        }
         let header = bearer(&text)?;
         Ok(Self(Arc::new((Secret::new(text), header))))
     }

@@ -10,6 +10,14 @@ use crate::error::SettingsError;
 /// The name under which the authority's statistics know this crate.
 const USER_AGENT: &str = concat!("countersign-client/", env!("CARGO_PKG_VERSION"));
 
+/// How long an unused connection is kept: less than servers keep theirs, which is 60 s here and mostly elsewhere. A request on a
+/// connection that the server is about to close would fail.
+const POOL_IDLE: Duration = Duration::from_secs(45);
+/// How often a connection of HTTP/2 is tried, and how long the other side may take. One that does not answer is closed, because
+/// all requests to the authority share it.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A client for addresses that are plain HTTP, or for those that are not.
 pub(crate) fn client(
     is_plain: bool,
@@ -36,6 +44,10 @@ fn builder(connect_timeout: Duration, timeout: Duration) -> reqwest::ClientBuild
         .connect_timeout(connect_timeout)
         .timeout(timeout)
         .user_agent(USER_AGENT)
+        .pool_idle_timeout(POOL_IDLE)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .http2_keep_alive_timeout(PING_TIMEOUT)
+        .http2_keep_alive_while_idle(true)
 }
 
 /// A proxy of the environment would read the key. Nor are certificate authorities wanted, which not every machine has.

@@ -9,7 +9,7 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use crate::base62;
-use crate::ids::Locator;
+use crate::ids::{Locator, TokenId};
 use crate::random::{Random, random_bytes};
 
 /// The longest key or token string that is looked at, in bytes.
@@ -44,6 +44,25 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("[redacted]")
+    }
+}
+
+/// Returns what a text is that cannot be a token string, for those who put something else in its place. `None` means that it may
+/// be one, of Countersign or of Clerk.
+#[must_use]
+pub fn what_is_not_a_token(text: &str) -> Option<&'static str> {
+    if text.starts_with("ak_") {
+        Some("a machine key, which no other machine may see")
+    } else if text.starts_with("sk_") {
+        Some("an instance key, which no machine may see")
+    } else if text.contains(['"', '\'']) {
+        Some("text with quotation marks")
+    } else if text.contains(char::is_whitespace) {
+        Some("more than one word")
+    } else if text.parse::<TokenId>().is_ok() {
+        Some("the id of a token, not the token string")
+    } else {
+        None
     }
 }
 

@@ -11,6 +11,8 @@ use crate::refusal::Reason;
 /// The shortest opaque token that is worth a question, prefix included. Clerk's have 35 characters, Countersign's 46.
 const MIN_OPAQUE_LENGTH: usize = TokenString::PREFIX.len() + 16;
 
+const SCHEME: &str = "bearer";
+
 /// What a bearer token is by its form.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Credential<'a> {
@@ -33,9 +35,27 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Reason> {
         return Err(Reason::HeaderMalformed);
     }
     let line = std::str::from_utf8(line.as_bytes()).map_err(|_| Reason::HeaderMalformed)?;
-    let (scheme, token) = line.split_once(' ').unwrap_or((line, ""));
-    let is_bearer = scheme.eq_ignore_ascii_case("bearer");
-    Ok(is_bearer.then(|| token.trim_start_matches(' ')))
+    let (scheme, rest) = line.split_at_checked(SCHEME.len()).unwrap_or((line, ""));
+    if scheme.eq_ignore_ascii_case(SCHEME) && (rest.is_empty() || rest.starts_with(' ')) {
+        return Ok(Some(rest.trim_start_matches(' ')));
+    }
+    // What tries to present a token, in a wrong form, is never a legacy caller's.
+    let mut words =
+        line.split(|letter: char| !(letter.is_ascii_alphanumeric() || "_-.".contains(letter)));
+    if words.any(|word| word.eq_ignore_ascii_case(SCHEME) || is_like_token(word)) {
+        return Err(Reason::HeaderMalformed);
+    }
+    Ok(None)
+}
+
+/// Whether a word begins like an opaque token in any case, or is a JWT.
+fn is_like_token(word: &str) -> bool {
+    begins_like_opaque(word) || (word.starts_with("eyJ") && segments(word).is_some())
+}
+
+fn begins_like_opaque(word: &str) -> bool {
+    let prefix = word.get(..TokenString::PREFIX.len());
+    prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(TokenString::PREFIX))
 }
 
 impl<'a> Credential<'a> {
@@ -58,7 +78,7 @@ impl<'a> Credential<'a> {
         if token.is_empty() || !is_word {
             return Err(Reason::HeaderMalformed);
         }
-        if rest.is_some() {
+        if begins_like_opaque(token) {
             return Err(Reason::TokenMalformed);
         }
         match segments(token) {
@@ -116,6 +136,24 @@ mod tests {
         assert_eq!(read(&["Bearer"]), Err(Reason::HeaderMalformed));
         assert_eq!(read(&[&format!("{good} x")]), Err(Reason::HeaderMalformed));
         assert_eq!(read(&["Bearer ü"]), Err(Reason::HeaderMalformed));
+        let token = format!("mt_{}", "A1".repeat(16));
+        for line in [
+            format!("Bearer\t{token}"),
+            format!("Bearer:{token}"),
+            format!("Bearer,{token}"),
+            format!("Basic dXNlcjpwYXNz, Bearer {token}"),
+            format!("Token Bearer {token}"),
+            token.clone(),
+            format!("Token {token}"),
+            format!("Token token=\"{token}\""),
+            "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln".to_owned(),
+        ] {
+            assert_eq!(read(&[&line]), Err(Reason::HeaderMalformed), "{line}");
+        }
+        for prefix in ["MT_", "Mt_", "mT_"] {
+            let line = format!("Bearer {prefix}{}", "A1".repeat(16));
+            assert_eq!(read(&[&line]), Err(Reason::TokenMalformed), "{line}");
+        }
         assert_eq!(read(&[&format!("{good}-")]), Err(Reason::TokenMalformed));
         assert_eq!(read(&["Bearer mt_short"]), Err(Reason::TokenMalformed));
         assert_eq!(

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use countersign_protocol::ids::MachineId;
-use countersign_protocol::secret::Secret;
+use countersign_protocol::secret::{Secret, what_is_not_a_token};
 use countersign_protocol::variables::{
     ADDRESS, ADDRESS_WITH_VERSION, MACHINE_ID, MACHINE_KEY, TOKEN, of_service,
 };
@@ -82,11 +82,18 @@ impl Services {
     /// The ready-made token of this service, to present when calling as it.
     ///
     /// # Errors
-    /// Names the variable that is missing.
+    /// Names the variable that is missing, or holds something that is clearly not a token, such as a key.
     pub fn token(&self, service: &str) -> Result<&str, SetupError> {
         let name = of_service(TOKEN, service);
-        let token = self.get(&name);
-        token.ok_or_else(|| SetupError::Missing(vec![name]))
+        let Some(token) = self.get(&name) else {
+            return Err(SetupError::Missing(vec![name]));
+        };
+        match what_is_not_a_token(token) {
+            None => Ok(token),
+            Some(what) => Err(SetupError::Unusable(format!(
+                "{name}: expected a token string, which creating a token returns, but this is {what}"
+            ))),
+        }
     }
 
     /// Says in one error which variables are missing before calls of all these services can be told apart.

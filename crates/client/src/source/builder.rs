@@ -57,8 +57,10 @@ impl TokenSourceBuilder {
         environment: &Environment,
         service: Option<&str>,
     ) -> Result<Self, Error> {
-        if let Some(token) = service.and_then(|service| environment.token(service)) {
-            return Ok(Self::of(Origin::ReadyMade(TokenString::new(token)?)));
+        if let Some((name, token)) = service.and_then(|service| environment.token(service)) {
+            let named = |error| SettingsError::Key(format!("{name}: {error}"));
+            let token = TokenString::new(token).map_err(named)?;
+            return Ok(Self::of(Origin::ReadyMade(token)));
         }
         let mut missing = Vec::new();
         let address = environment.address(&mut missing);

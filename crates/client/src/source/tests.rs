@@ -457,6 +457,22 @@ fn the_environment_is_told_of_all_that_is_missing() {
     );
     let ready_made = of(&[("CLERK_M2M_TOKEN_WEBHOOK", "mt_year")], Some("webhook"));
     assert!(matches!(ready_made, Ok(TokenSource(Kind::ReadyMade(_)))));
+    let id = format!("mt_{}", "0a".repeat(16));
+    for (value, what) in [
+        ("ak_some", "a machine key, which no other machine may see"),
+        ("sk_test_some", "an instance key, which no machine may see"),
+        ("\"mt_year\"", "text with quotation marks"),
+        ("mt_ye\nar", "more than one word"),
+        (&id, "the id of a token, not the token string"),
+    ] {
+        let wrong = of(&[("CLERK_M2M_TOKEN_WEBHOOK", value)], Some("webhook"));
+        assert_eq!(
+            wrong.expect_err(what).to_string(),
+            format!(
+                "CLERK_M2M_TOKEN_WEBHOOK: expected a token string, which creating a token returns, but this is {what}"
+            )
+        );
+    }
     let wrong = of(&[address, ("CLERK_MACHINE_SECRET_KEY", "mt_token")], None);
     assert_eq!(
         wrong.expect_err("a token is no key").to_string(),

@@ -170,3 +170,40 @@ fn what_is_no_key_is_refused_before_anything_is_sent() {
     }
     assert!(!format!("{:?}", client("http://127.0.0.1:1")).contains(KEY));
 }
+
+#[tokio::test]
+async fn only_json_counts_as_an_answer_of_an_authority() {
+    let token = r#"{"id":"mt_1","token":"mt_x"}"#;
+    for kind in [
+        "text/html",
+        "text/plain; charset=utf-8",
+        "application/jsonp",
+    ] {
+        let (error, _) = fault(Answer::with(201, kind, "", token)).await;
+        let expected = format!("its response with status 201 is {kind}, not application/json");
+        assert!(error.to_string().contains(&expected), "{error}");
+    }
+    let envelope = r#"{"errors":[{"message":"m","long_message":"l","code":"c"}]}"#;
+    let (error, _) = fault(Answer::with(404, "text/html", "", envelope)).await;
+    assert!(error.refusal().is_none(), "{error}");
+    let (error, _) = fault(Answer::with(
+        404,
+        "Application/JSON; charset=utf-8",
+        "",
+        envelope,
+    ))
+    .await;
+    assert!(error.refusal().is_some(), "{error}");
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_costs_one_more_request_where_nothing_changes() {
+    let scripted = Scripted::always(Answer::Hangup).await;
+    let client = client(&scripted.url());
+    assert!(client.jwks().await.is_err());
+    assert_eq!(scripted.requests().len(), 2, "a list is asked for twice");
+    assert!(client.verify_token("mt_x").await.is_err());
+    assert_eq!(scripted.requests().len(), 4, "so is a verification");
+    assert!(client.create_token(&NewToken::new()).await.is_err());
+    assert_eq!(scripted.requests().len(), 5, "a token is not");
+}

@@ -108,8 +108,13 @@ async fn nothing_that_an_address_may_answer_lets_a_token_in_that_is_not_good() {
                 if what == "429" {
                     assert_eq!(refusal.wait().map(|it| it.as_secs()), Some(7));
                 }
-                // What may have been received is not sent again, and no redirect is followed.
-                assert!(scripted.requests().len() <= 1, "{what}");
+                // A verification changes nothing, so a connection that ends costs one more try. No redirect is followed.
+                let most = if ["hang-up", "no HTTP"].contains(&what) {
+                    2
+                } else {
+                    1
+                };
+                assert!(scripted.requests().len() <= most, "{what}");
             })
         })
         .collect();
