@@ -299,7 +299,7 @@ impl Kind {
         match self {
             Self::Switch => "on or off",
             Self::Expiration => "default or never",
-            Self::Duration => "seconds, or a duration like 24h or 365d",
+            Self::Duration => "a number with a unit, like 24h or 365d",
             Self::Url => "a URL like https://auth.example.com, or none",
             Self::Limit => "N/SECONDS like 1000/60, or none",
         }
@@ -448,7 +448,7 @@ mod tests {
         assert_eq!(parse("secret_reveal=off"), json!(false));
         assert_eq!(parse("secret_reveal=true"), json!(true));
         assert_eq!(parse("max_jwt_ttl=24h"), json!(86_400));
-        assert_eq!(parse("max_jwt_ttl=60"), json!(60));
+        assert_eq!(parse("max_jwt_ttl=60s"), json!(60));
         assert_eq!(
             parse("rate_limit=100/10"),
             json!({"requests": 100, "seconds": 10})
@@ -476,7 +476,7 @@ mod tests {
         );
         assert_eq!(
             refused("max_jwt_ttl=abc"),
-            "max_jwt_ttl must be seconds, or a duration like 24h or 365d"
+            "max_jwt_ttl must be a number with a unit, like 24h or 365d"
         );
         assert_eq!(
             refused("jwt_scopes_claim=yes"),

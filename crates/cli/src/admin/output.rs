@@ -233,15 +233,11 @@ pub(crate) fn duration(seconds: i64) -> String {
     }
 }
 
-/// Reads seconds, or a duration like `365d`, `12h`, `1h30m`.
+/// Reads a duration like `365d`, `12h`, `1h30m`. A number alone could mean days or seconds, unless it is 0.
 pub(crate) fn parse_duration(text: &str) -> Result<i64, String> {
-    let wrong = || "write seconds, or a duration like 365d, 12h, 30m or 1h30m".to_owned();
-    if let Ok(seconds) = text.parse() {
-        return if seconds >= 0 {
-            Ok(seconds)
-        } else {
-            Err(wrong())
-        };
+    let wrong = || "write a number with a unit, like 365d, 12h, 30m, 90s or 1h30m".to_owned();
+    if text == "0" {
+        return Ok(0);
     }
     let mut total: i64 = 0;
     let mut digits = String::new();
@@ -412,20 +408,17 @@ mod tests {
             assert_eq!(parse_duration(text), Ok(seconds));
             assert_eq!(duration(seconds), text);
         }
-        assert_eq!(parse_duration("3600"), Ok(3600));
+        assert_eq!(parse_duration("0"), Ok(0));
         for text in [
             "",
             "-1",
-            "1",
+            "365",
             "d",
             "1d2",
             "1y",
             "99999999999999999999d",
             "1.5h",
-        ]
-        .into_iter()
-        .filter(|text| *text != "1")
-        {
+        ] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
     }

@@ -176,7 +176,7 @@ const HINTS: [(&str, &str); 10] = [
     ),
 ];
 
-const LIFETIME: &str = "--ttl sets it: seconds, or a duration like 365d, 12h or 30m";
+const LIFETIME: &str = "--ttl sets it: a number with a unit, like 365d, 12h or 30m";
 
 /// What to do about a value or a state that the authority refuses; nothing where its text says it all.
 pub(crate) fn hint(text: &str) -> &'static str {
