@@ -194,7 +194,7 @@ class Api:
                 headers: dict[str, str] | None = None) -> Response:
         """Sends one request and returns the whole answer, whatever its status."""
         content = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-        lines = [f"{method} {path} HTTP/1.1", "Host: authority.test", f"Content-Length: {len(content)}"]
+        lines = [f"{method} {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(content)}"]
         key = self.key if key is None else key
         if key:
             lines.append(f"Authorization: Bearer {key}")

@@ -21,6 +21,7 @@ const ENV_FILE: &str = "dev.env";
 /// Serves, and makes an authority first where there is none.
 pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
     let prepared = Preparation::new(&settings)?;
+    let is_local = prepared.is_loopback();
     let folder = settings
         .data
         .clone()
@@ -56,7 +57,7 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
             (authority, operator, key, state)
         }
     };
-    serve(&folder, (authority, operator), &settings, prepared, true, |url| {
+    serve(&folder, (authority, operator), &settings, prepared, is_local, |url| {
         let publishable_key = publishable_key(url, false);
         // Written at each start, because the address may be another one.
         let text = format!(

@@ -70,6 +70,11 @@ impl Preparation {
         })
     }
 
+    /// Whether the server can be reached from this machine only.
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.address.ip().is_loopback()
+    }
+
     /// Where the server is reached from this machine.
     pub(crate) fn url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
