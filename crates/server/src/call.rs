@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::body::BodyProblem;
 use crate::budget::Budget;
-use crate::docs::Docs;
+use crate::docs::{Docs, MakeDocs};
 use crate::fields::{Members, Presence};
 use crate::host::Hosts;
 use crate::metrics::Metrics;
@@ -41,7 +41,7 @@ pub(crate) struct App {
     pub(crate) exposure: Exposure,
     /// The operator, who is the caller of every request at the operator's door; `None` on the network.
     pub(crate) operator: Option<Operator>,
-    pub(crate) docs: Arc<LazyLock<Docs>>,
+    pub(crate) docs: Arc<LazyLock<Docs, MakeDocs>>,
     pub(crate) mounts: Vec<Mount>,
     /// True once the server stops.
     pub(crate) stop: watch::Receiver<bool>,

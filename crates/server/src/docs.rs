@@ -10,6 +10,9 @@ const CSS: HeaderValue = HeaderValue::from_static("text/css; charset=utf-8");
 const JAVASCRIPT: HeaderValue = HeaderValue::from_static("text/javascript; charset=utf-8");
 const SVG: HeaderValue = HeaderValue::from_static("image/svg+xml");
 
+/// Builds the page when it is first needed.
+pub(crate) type MakeDocs = Box<dyn FnOnce() -> Docs + Send>;
+
 /// The document and the page that shows it, built once at startup.
 pub(crate) struct Docs {
     pub(crate) document: Bytes,

@@ -65,7 +65,7 @@ impl Door {
             hosts: Hosts::new(Local::Nothing, ""),
             exposure: Exposure::Api,
             operator: Some(operator),
-            docs: Arc::new(docs()),
+            docs: Arc::new(docs("")),
             mounts: Vec::new(),
             stop: stopping.clone(),
         };

@@ -46,7 +46,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::accept::Listener;
 use crate::budget::Budget;
 use crate::call::{App, Exposure};
-use crate::docs::Docs;
+use crate::docs::{Docs, MakeDocs};
 use crate::host::{Hosts, Local};
 use crate::metrics::Metrics;
 use crate::pace::Turns;
@@ -163,7 +163,7 @@ impl Server {
         } = sockets;
         let address = socket.local_addr()?;
         let metrics = Arc::new(Metrics::new(Arc::clone(&options.lost_log_lines)));
-        let docs = Arc::new(docs());
+        let docs = Arc::new(docs(&authority.options().public_url));
         LazyLock::force(&docs);
         let turns = Arc::new(Turns::new());
         // Whoever waits to make a page costs nothing yet; an answer that waits is made already.
@@ -282,8 +282,14 @@ impl Server {
 }
 
 /// Returns the documentation of the API, built on first use.
-fn docs() -> LazyLock<Docs> {
-    LazyLock::new(|| Docs::new(openapi::document(route::ROWS)))
+fn docs(public_url: &str) -> LazyLock<Docs, MakeDocs> {
+    let url: Option<http::Uri> = public_url.parse().ok();
+    let base = url.map_or_else(String::new, |url| {
+        url.path().trim_end_matches('/').to_owned()
+    });
+    LazyLock::new(Box::new(move || {
+        Docs::new(openapi::document(route::ROWS, &base))
+    }))
 }
 
 /// Which requests must name this machine at an address for this machine.

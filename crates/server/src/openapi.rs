@@ -24,9 +24,9 @@ use refusals::Refusals;
 use schemas::{example, parameter, resolved, set};
 use texts::{Item, Operation};
 
-/// The document as JSON.
-pub(crate) fn document(rows: &[Row]) -> Bytes {
-    let text = serde_json::to_vec(&tree(rows))
+/// The document as JSON, for an authority whose public URL has this path.
+pub(crate) fn document(rows: &[Row], base: &str) -> Bytes {
+    let text = serde_json::to_vec(&tree(rows, base))
         .expect("the document has string keys and no failing serializers");
     Bytes::from(text)
 }
@@ -34,7 +34,7 @@ pub(crate) fn document(rows: &[Row]) -> Bytes {
 /// The document for people, as it stands in `docs/reference`.
 #[cfg(test)]
 pub(crate) fn pretty(rows: &[Row]) -> String {
-    serde_json::to_string_pretty(&tree(rows)).expect("as above") + "\n"
+    serde_json::to_string_pretty(&tree(rows, "")).expect("as above") + "\n"
 }
 
 /// The document, whose operations stand in the order of the table.
@@ -57,7 +57,7 @@ impl<T: Serialize> Serialize for Ordered<T> {
     }
 }
 
-fn tree(rows: &[Row]) -> Document {
+fn tree(rows: &[Row], base: &str) -> Document {
     let described: Vec<_> = rows
         .iter()
         .filter_map(|row| {
@@ -73,7 +73,7 @@ fn tree(rows: &[Row]) -> Document {
         match paths.0.iter_mut().find(|(path, _)| path == row.path) {
             Some((_, item)) => item.0.push(operation),
             None => {
-                let mut item = path_item(row);
+                let mut item = path_item(row, base);
                 item.0.push(operation);
                 paths.0.push((row.path.to_owned(), item));
             }
@@ -90,7 +90,7 @@ fn tree(rows: &[Row]) -> Document {
             "description": include_str!("../assets/introduction.md"),
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         }),
-        servers: servers("v1", "This authority"),
+        servers: servers(&format!("{base}/v1"), "This authority"),
         tags: GROUPS.iter().map(tag).collect(),
         paths,
         components: json!({
@@ -125,16 +125,16 @@ fn components<'a>(rows: impl Iterator<Item = &'a Row>) -> Map<String, Value> {
     components
 }
 
-/// Relative to the document, so that it is right wherever it is served, also below a path.
+/// Without scheme and host, so that the document is right at each address of the authority.
 fn servers(url: &str, description: &str) -> Value {
     json!([{ "url": url, "description": description }])
 }
 
-fn path_item(row: &Row) -> Ordered<Value> {
+fn path_item(row: &Row, base: &str) -> Ordered<Value> {
     match row.prefix {
         Prefix::Optional => Ordered(Vec::new()),
         Prefix::None => {
-            let servers = servers(".", "This authority, without a version");
+            let servers = servers(&format!("{base}/"), "This authority, without a version");
             Ordered(vec![("servers".to_owned(), servers)])
         }
     }

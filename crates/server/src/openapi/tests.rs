@@ -10,7 +10,7 @@ use super::*;
 use crate::route::ROWS;
 
 fn document_value() -> Value {
-    serde_json::from_slice(&document(ROWS)).expect("the document is JSON")
+    serde_json::from_slice(&document(ROWS, "")).expect("the document is JSON")
 }
 
 /// Each operation with its path and method.
@@ -169,7 +169,7 @@ fn every_error_example_has_a_code_of_the_table_under_its_status() {
 #[test]
 fn examples_of_one_answer_have_different_names_and_members_stand_once() {
     // Refuses what stands twice; where examples are put together, `named` does.
-    let text = document(ROWS);
+    let text = document(ROWS, "");
     let document: &serde_json::value::RawValue = serde_json::from_slice(&text).expect("JSON");
     countersign_protocol::json::check(document).expect("each member stands once");
 }
@@ -224,12 +224,17 @@ fn bounds_are_those_of_the_protocol() {
 }
 
 #[test]
-fn contract_paths_stand_under_v1_and_public_ones_beside_the_document() {
+fn contract_paths_stand_under_v1_and_public_ones_under_the_root() {
     let document = document_value();
-    assert_eq!(document["servers"][0]["url"], "v1");
+    assert_eq!(document["servers"][0]["url"], "/v1");
     assert_eq!(
         document["paths"]["/.well-known/jwks.json"]["servers"][0]["url"],
-        "."
+        "/"
     );
     assert_eq!(document["paths"]["/m2m_tokens"].get("servers"), None);
+    // Below the path of the public URL, where a proxy passes on only what is below it.
+    let below: Value = serde_json::from_slice(&super::document(ROWS, "/auth")).expect("JSON");
+    assert_eq!(below["servers"][0]["url"], "/auth/v1");
+    let public = &below["paths"]["/.well-known/jwks.json"];
+    assert_eq!(public["servers"][0]["url"], "/auth/");
 }
