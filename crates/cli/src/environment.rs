@@ -7,7 +7,7 @@ use clap::{Arg, Command};
 pub(crate) fn without_empty_variables(command: Command) -> Command {
     command
         .mut_args(|argument| match variable_of(&argument) {
-            Some(name) if variable(name).is_none() => argument.env(Resettable::Reset),
+            Some(name) if is_empty(name) => argument.env(Resettable::Reset),
             _ => argument,
         })
         .mut_subcommands(without_empty_variables)
@@ -35,6 +35,16 @@ pub(crate) fn with_variables(message: &str, command: &Command) -> String {
     command.get_subcommands().fold(message, |message, command| {
         with_variables(&message, command)
     })
+}
+
+/// Whether a variable is set to nothing. One that is not Unicode is something: it may be a path, and else clap refuses it.
+fn is_empty(name: &str) -> bool {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the module that reads the environment"
+    )]
+    let value = std::env::var_os(name);
+    value.is_some_and(|value| value.to_str().is_some_and(|text| text.trim().is_empty()))
 }
 
 fn variable_of(argument: &Arg) -> Option<&str> {

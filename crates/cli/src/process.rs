@@ -46,3 +46,11 @@ pub(crate) fn harden() {
         }
     }));
 }
+
+/// Whether the process was started to survive a hangup, for instance by `nohup`. To be asked before the signal is watched.
+pub(crate) fn ignores_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 == 1)
+}

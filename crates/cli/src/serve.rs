@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::door::OpenDoor;
 use crate::exit::{Code, Failure};
 use crate::settings::{LogFormat, Settings};
-use crate::{folder, stderr, tls};
+use crate::{folder, process, stderr, tls};
 
 /// Serves an authority that `init` made.
 pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
@@ -72,7 +72,7 @@ impl Preparation {
 
     /// Whether the server can be reached from this machine only.
     pub(crate) fn is_loopback(&self) -> bool {
-        self.address.ip().is_loopback()
+        self.address.ip().to_canonical().is_loopback()
     }
 
     /// Where the server is reached from this machine.
@@ -132,6 +132,7 @@ pub(crate) async fn serve(
         is_for_this_machine,
         lost_log_lines: stderr::begin_queue(),
     };
+    let ignores_hang_up = process::ignores_hang_up();
     let signals = (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
@@ -183,7 +184,7 @@ pub(crate) async fn serve(
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             // The terminal is gone, or somebody expects that the settings are read again. They are at the next start.
-            _ = hang_up.recv() => break,
+            _ = hang_up.recv(), if !ignores_hang_up => break,
         }
     }
     tracing::info!("stopping: open requests are answered first");

@@ -39,10 +39,14 @@ impl Telemetry {
         let Some(endpoint) = settings.otlp_endpoint.as_deref().filter(|_| !is_off) else {
             return Ok((None, None));
         };
+        // A name and password in it are nobody's business.
+        let shown = endpoint
+            .rsplit_once('@')
+            .map_or(endpoint, |(_, place)| place);
         let failure = |why: &dyn std::fmt::Display| {
             Failure::new(
                 Code::Settings,
-                format!("traces cannot be sent to '{endpoint}': {why}"),
+                format!("traces cannot be sent to '{shown}': {why}"),
                 "write the collector's address for OTLP over HTTP, like http://127.0.0.1:4318",
             )
         };
@@ -59,7 +63,12 @@ impl Telemetry {
         // What the builder refuses now comes from other shared variables.
         Ok(match Self::new(endpoint) {
             Ok(telemetry) => (Some(telemetry), None),
-            Err(error) => (None, Some(failure(&error))),
+            Err(_) => (
+                None,
+                Some(failure(
+                    &"the address or another OTEL_ variable is not valid",
+                )),
+            ),
         })
     }
 

@@ -294,7 +294,7 @@ fn docs(public_url: &str) -> LazyLock<Docs, MakeDocs> {
 
 /// Which requests must name this machine at an address for this machine.
 fn local_metrics(address: SocketAddr) -> Local {
-    if address.ip().is_loopback() {
+    if address.ip().to_canonical().is_loopback() {
         Local::Metrics
     } else {
         Local::Nothing

@@ -94,6 +94,30 @@ fn a_message_names_the_variable_that_was_used() {
 }
 
 #[test]
+fn a_variable_that_is_not_unicode_is_not_passed_over() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let place = Place::new();
+    let odd = OsStr::from_bytes(b"odd-\xff");
+    let made = place
+        .command(&["init", "--json"])
+        .env("COUNTERSIGN_DATA", odd)
+        .status();
+    assert!(made.expect("ends").success() && place.path("").join(odd).is_dir());
+    let tls = place
+        .command(&["dev", "--listen", "127.0.0.1:0"])
+        .env("COUNTERSIGN_TLS_CERTIFICATE", odd)
+        .env("COUNTERSIGN_TLS_KEY", odd)
+        .status();
+    assert_eq!(
+        tls.expect("ends").code(),
+        Some(11),
+        "it must not serve without TLS"
+    );
+}
+
+#[test]
 fn booleans_and_lists_are_read_as_people_write_them() {
     for yes in ["1", "true", "yes", "on", "TRUE", "Yes"] {
         log_with(

@@ -600,6 +600,38 @@ fn a_hangup_ends_the_process_as_sigterm_does() {
 }
 
 #[test]
+fn a_process_that_was_started_to_survive_a_hangup_does() {
+    let (place, _) = Place::with_authority();
+    let executable = env!("CARGO_BIN_EXE_countersign");
+    let mut child = std::process::Command::new("nohup")
+        .args([
+            executable,
+            "serve",
+            "--data",
+            "data",
+            "--listen",
+            "127.0.0.1:0",
+            "--port-file",
+            "port",
+        ])
+        .current_dir(place.path(""))
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("starts");
+    while !place.path("port").exists() {
+        assert!(child.try_wait().expect("a child").is_none(), "it ended");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).expect("it lives");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert!(child.try_wait().expect("a child").is_none(), "it ended");
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it lives");
+    assert_eq!(child.wait().expect("ends").code(), Some(0));
+}
+
+#[test]
 fn a_second_interrupt_ends_the_process_at_once() {
     let (place, _) = Place::with_authority();
     let server = place.start(&["serve", "--data", "data"]);

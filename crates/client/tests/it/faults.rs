@@ -206,4 +206,11 @@ async fn a_connection_that_ends_costs_one_more_request_where_nothing_changes() {
     assert_eq!(scripted.requests().len(), 4, "so is a verification");
     assert!(client.create_token(&NewToken::new()).await.is_err());
     assert_eq!(scripted.requests().len(), 5, "a token is not");
+    let machine = "mch_2xhFjEI5X2qWRvtV13BzSj8H6Dk".parse().unwrap();
+    assert!(client.machine_key(machine).await.is_err());
+    assert_eq!(
+        scripted.requests().len(),
+        6,
+        "nor is a key, whose every showing is noted"
+    );
 }
