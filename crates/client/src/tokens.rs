@@ -9,7 +9,7 @@ use countersign_protocol::body;
 use countersign_protocol::ids::{MachineId, TokenId};
 use countersign_protocol::limits::MAX_TOKENS_PAGE;
 use countersign_protocol::request::{RevokeRequest, VerifyRequest};
-use countersign_protocol::secret::{Secret, what_is_not_a_token};
+use countersign_protocol::secret::{Secret, why_not_a_token};
 use http::HeaderValue;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -32,11 +32,8 @@ impl TokenString {
     /// id of a token.
     pub fn new(text: impl Into<String>) -> Result<Self, SettingsError> {
         let text = text.into();
-        if let Some(what) = what_is_not_a_token(&text) {
-            let text = format!(
-                "expected a token string, which creating a token returns, but this is {what}"
-            );
-            return Err(SettingsError::Key(text));
+        if let Some(why) = why_not_a_token(&text) {
+            return Err(SettingsError::Key(why));
         }
         let header = bearer(&text)?;
         Ok(Self(Arc::new((Secret::new(text), header))))

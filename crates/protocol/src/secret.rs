@@ -47,23 +47,26 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Returns what a text is that cannot be a token string, for those who put something else in its place. `None` means that it may
-/// be one, of Countersign or of Clerk.
+/// Says why a text cannot be a token string, for those who put something else in its place. `None` means that it may be one, of
+/// Countersign or of Clerk.
 #[must_use]
-pub fn what_is_not_a_token(text: &str) -> Option<&'static str> {
-    if text.starts_with("ak_") {
-        Some("a machine key, which no other machine may see")
+pub fn why_not_a_token(text: &str) -> Option<String> {
+    let what = if text.starts_with("ak_") {
+        "a machine key, which no other machine may see"
     } else if text.starts_with("sk_") {
-        Some("an instance key, which no machine may see")
+        "an instance key, which no machine may see"
     } else if text.contains(['"', '\'']) {
-        Some("text with quotation marks")
+        "text with quotation marks"
     } else if text.contains(char::is_whitespace) {
-        Some("more than one word")
+        "more than one word"
     } else if text.parse::<TokenId>().is_ok() {
-        Some("the id of a token, not the token string")
+        "the id of a token, not the token string"
     } else {
-        None
-    }
+        return None;
+    };
+    Some(format!(
+        "expected a token string, which creating a token returns, but this is {what}"
+    ))
 }
 
 /// A bearer token string, `mt_` and 43 characters: locator, random part, checksum.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use countersign_protocol::ids::MachineId;
-use countersign_protocol::secret::{Secret, what_is_not_a_token};
+use countersign_protocol::secret::{Secret, why_not_a_token};
 use countersign_protocol::variables::{
     ADDRESS, ADDRESS_WITH_VERSION, MACHINE_ID, MACHINE_KEY, TOKEN, of_service,
 };
@@ -88,11 +88,9 @@ impl Services {
         let Some(token) = self.get(&name) else {
             return Err(SetupError::Missing(vec![name]));
         };
-        match what_is_not_a_token(token) {
+        match why_not_a_token(token) {
             None => Ok(token),
-            Some(what) => Err(SetupError::Unusable(format!(
-                "{name}: expected a token string, which creating a token returns, but this is {what}"
-            ))),
+            Some(why) => Err(SetupError::Unusable(format!("{name}: {why}"))),
         }
     }
 
