@@ -108,7 +108,7 @@ fn taken(settings: &Settings, error: &std::io::Error) -> Failure {
     )
 }
 
-/// Serves until SIGTERM, SIGINT or SIGHUP. `when_ready` is told the public URL.
+/// Serves until SIGTERM, SIGINT or SIGHUP. Calls `when_ready` with the public URL.
 pub(crate) async fn serve(
     folder: &Path,
     (authority, operator): (Authority, Operator),

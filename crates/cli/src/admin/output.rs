@@ -79,7 +79,7 @@ fn to_json<T: Serialize>(body: &T) -> Result<String, Failure> {
     } else {
         serde_json::to_string(body)
     };
-    text.map_err(|error| Failure::new(Code::Failed, error, "this is a fault of this program"))
+    text.map_err(|error| Failure::new(Code::Failed, error, "this is a bug in this program"))
 }
 
 /// Aligned columns below a header. Nothing but a note where there are no rows.

@@ -62,7 +62,7 @@ impl Running {
         }
     }
 
-    /// Asks on a connection of its own, and returns the answer.
+    /// Sends a request on its own connection, and returns the response.
     fn ask(&self, request: &str) -> String {
         ask(
             &self.address,
@@ -80,6 +80,13 @@ impl Running {
             .lines()
             .find_map(|line| line.strip_prefix("countersign_log_lines_lost_total "));
         line.and_then(|count| count.parse().ok()).expect("a count")
+    }
+
+    /// Has lines logged until one is lost.
+    fn lose_lines(&self) {
+        while self.lost_lines() == 0 {
+            self.refuse(500);
+        }
     }
 
     /// Has refusals logged, each a line.
@@ -141,9 +148,7 @@ fn a_log_that_nobody_reads_holds_up_nothing() {
     let (place, _) = Place::with_authority();
     let (reader, writer) = full_pipe();
     let running = Running::start(&place, &LOUD, Stdio::null(), writer.into());
-    while running.lost_lines() == 0 {
-        running.refuse(500);
-    }
+    running.lose_lines();
     assert!(running.is_healthy());
     assert_eq!(running.stop(), Some(0));
     drop(reader);
@@ -154,14 +159,12 @@ fn a_log_that_flows_again_says_how_many_lines_are_missing() {
     let (place, _) = Place::with_authority();
     let (reader, writer) = full_pipe();
     let running = Running::start(&place, &LOUD, Stdio::null(), writer.into());
-    while running.lost_lines() == 0 {
-        running.refuse(500);
-    }
+    running.lose_lines();
     let told = BufReader::new(reader)
         .lines()
         .map_while(Result::ok)
         .find(|line| line.contains("lines of the log were lost"))
-        .expect("it is told");
+        .expect("a warning");
     assert!(told.contains("WARN") && told.contains("lines="), "{told}");
     assert!(running.is_healthy());
 }

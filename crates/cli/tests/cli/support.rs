@@ -155,7 +155,7 @@ impl Place {
     }
 }
 
-/// Sends a request as it stands on a connection of its own, and returns the answer.
+/// Sends these bytes on their own connection, and returns the response.
 pub(crate) fn ask(address: &str, request: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("listens");
     let limit = Some(Duration::from_secs(10));
